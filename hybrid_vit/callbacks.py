@@ -1,0 +1,184 @@
+"""What happens around training: checkpoints by time and epoch, stopping cleanly, a table of epochs, a NaN guard.
+
+Checkpoints are written beside their final name and then renamed, so a file is whole or not there.
+"""
+
+import csv
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities import rank_zero_only
+
+log = logging.getLogger(__name__)
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and `last.ckpt` holds the state to continue from."""
+
+
+class Keeper(Checkpoint):
+    """Writes `last.ckpt` every `every_minutes` and after each epoch, and `best.ckpt` when the validation top-1 rises.
+
+    SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
+    that is not finite stops training with a ValueError before any checkpoint could hold it.
+
+    Args:
+        directory: where the checkpoints go.
+        every_minutes: longest time between two checkpoints.
+        max_seconds: stop this long after training began, or None.
+        monitor: the score that `best.ckpt` has most of.
+
+    Raises:
+        Stopped: from `trainer.fit`, once it has stopped in this way.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        every_minutes: float = 5.0,
+        max_seconds: float | None = None,
+        monitor: str = "val_top1",
+    ) -> None:
+        if every_minutes <= 0:
+            raise ValueError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
+        self.directory, self.every, self.max_seconds, self.monitor = directory, 60 * every_minutes, max_seconds, monitor
+        self.best = -1.0
+        self.reason: str | None = None
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = self._saved = time.monotonic()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.reason is not None:  # asked twice: do not wait for the step
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.reason = signal.Signals(number).name
+        log.info("%s: stopping after this step (a second one stops at once, without a checkpoint)", self.reason)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        now = time.monotonic()
+        if self.max_seconds is not None and now - self._began >= self.max_seconds:
+            self.reason = f"trainer.max_time of {self.max_seconds:g} s"
+        due = self.reason is not None or now - self._saved >= self.every
+        if due or batch_idx % trainer.log_every_n_steps == 0:
+            self._check_finite(trainer, outputs["loss"])
+        # The last step of an epoch is saved with its validation, at the epoch's end.
+        if due and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            self.save(trainer, LAST)
+            self._stop(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._check_finite(trainer, trainer.callback_metrics["train_loss"])
+        score = trainer.callback_metrics.get(self.monitor)
+        if score is not None and float(score) > self.best:
+            self.best = float(score)
+            self.save(trainer, BEST)
+        self.save(trainer, LAST)
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._stop(trainer)
+
+    def save(self, trainer: Trainer, name: str) -> None:
+        """Write a checkpoint, whole or not at all."""
+        final = self.directory / name
+        partial = final.with_suffix(".partial")
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            os.replace(partial, final)
+        self._saved = time.monotonic()
+
+    def _stop(self, trainer: Trainer) -> None:
+        if self.reason is not None:
+            raise Stopped(self.reason)
+
+    def _check_finite(self, trainer: Trainer, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss):
+            kept = self.directory / LAST
+            raise ValueError(
+                f"the loss became {float(loss)} in epoch {trainer.current_epoch}, step {trainer.global_step}; "
+                + (f"the last good checkpoint is {kept}; " if kept.exists() else "")
+                + "try a smaller optim.lr, a longer optim.warmup_epochs, or accelerator.precision=32"
+            )
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        while self._handlers:
+            signal.signal(*self._handlers.popitem())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+
+class EpochTable(Checkpoint):
+    """`metrics.csv`: one row an epoch with every score, the learning rate, seconds and training images a second.
+
+    It is a `Checkpoint` because Lightning calls those after the task has logged its scores, all others before. The table is part of the checkpoint's state, so that a resumed run has each epoch once.
+    """
+
+    def __init__(self, path: Path, images_per_epoch: int) -> None:
+        self.path, self.images_per_epoch = path, images_per_epoch
+        self.rows: list[dict[str, float]] = []
+        self._seconds = 0.0  # of this epoch, spent before it was interrupted
+        self._train_seconds = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._began, self._seconds = time.monotonic(), 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        self._train_seconds = self._elapsed()
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = {
+            key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")
+        }
+        row = {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            **metrics,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(self._elapsed(), 3),
+            "images_per_second": round(self.images_per_epoch / self._train_seconds, 1),
+        }
+        self.rows.append(row)
+        write_csv(self.path, self.rows)
+        shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
+        log.info("epoch %d  %s  %.0f s  %.0f img/s", row["epoch"], shown, row["seconds"], row["images_per_second"])
+
+    def _elapsed(self) -> float:
+        return self._seconds + time.monotonic() - self._began
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self._elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
+
+
+def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write `rows` whole or not at all; the columns are those of all rows, in order of appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    partial = path.with_suffix(".partial")
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    os.replace(partial, path)

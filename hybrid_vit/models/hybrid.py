@@ -1,0 +1,196 @@
+"""The hybrid: a convolutional stem makes the tokens, a transformer reads them, a pool and a head answer.
+
+(B, 3, H, W) normalised image -> (B, num_classes) logits. Names and state-dict keys are timm's, so that the weights
+of a timm ViT load into a `HybridViT` with a patch stem.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from hybrid_vit.models.dropout import Dropout
+from hybrid_vit.models.encoder import NORM_EPS, Attention, AttentionPath, Encoder
+from hybrid_vit.models.stem import ConvStem, PatchStem
+
+PosEmbed = Literal["learned", "sincos", "none"]
+
+
+class ClsPool(nn.Module):
+    """(B, 1 + N, D) -> (B, D): the class token, which the model prepends."""
+
+    num_prefix_tokens = 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, 0]
+
+
+class MeanPool(nn.Module):
+    """(B, N, D) -> (B, D): the mean token."""
+
+    num_prefix_tokens = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(dim=1)
+
+
+class SequencePool(nn.Module):
+    """(B, N, D) -> (B, D): the mean weighted by a learned attention over tokens. Hassani et al. 2021 (2104.05704)."""
+
+    num_prefix_tokens = 0
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.attention = nn.Linear(dim, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.attention(x).softmax(dim=1).transpose(1, 2) @ x).squeeze(1)
+
+
+class HybridViT(nn.Module):
+    """Stem, encoder, pool and head, composed: (B, 3, H, W) -> (B, num_classes).
+
+    Args:
+        stem: image -> (B, D, grid, grid); has `embed_dim` and `grid`.
+        encoder: (B, N, D) -> (B, N, D).
+        pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1) or not (0).
+        head: (B, D) -> logits.
+        pos_embed: "learned" (trunc-normal), "sincos" (fixed, 2-D, Chen et al. 2021, arXiv 2104.02057) or "none".
+        pos_drop_rate: dropout after the position embedding.
+    """
+
+    def __init__(
+        self,
+        *,
+        stem: ConvStem | PatchStem,
+        encoder: Encoder,
+        pool: ClsPool | MeanPool | SequencePool,
+        head: nn.Module,
+        pos_embed: PosEmbed = "learned",
+        pos_drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        dim, num_prefix = stem.embed_dim, pool.num_prefix_tokens
+        self.patch_embed = stem
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if num_prefix else None
+        if pos_embed == "learned":
+            self.pos_embed = nn.Parameter(torch.zeros(1, num_prefix + stem.grid**2, dim))
+        else:
+            table = sincos_2d(stem.grid, dim, num_prefix) if pos_embed == "sincos" else None
+            self.register_buffer("pos_embed", table)
+        self.pos_drop = Dropout(pos_drop_rate)
+        self.blocks = encoder
+        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.pool = pool
+        self.head = head
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """As published: xavier-uniform Linear, kaiming-normal Conv (fan-out), trunc-normal(0.02) CLS and positions."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            elif isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        for token in (self.cls_token, self.pos_embed):
+            if isinstance(token, nn.Parameter):
+                nn.init.trunc_normal_(token, std=0.02)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first."""
+        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        if self.cls_token is not None:
+            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        if self.pos_embed is not None:
+            x = x + self.pos_embed
+        return self.norm(self.blocks(self.pos_drop(x)))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """(B, N, D) tokens -> (B, num_classes) logits."""
+        return self.head(self.pool(x))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+
+@contextmanager
+def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within the block, every forward of `model` appends each layer's attention weights, (B, heads, N, N), to the list.
+
+    The weights stay in the graph, so gradients with respect to them can be taken.
+    """
+    maps: list[Tensor] = []
+    layers = [module for module in model.modules() if isinstance(module, Attention)]
+    for layer in layers:
+        layer.record = maps.append
+    try:
+        yield maps
+    finally:
+        for layer in layers:
+            layer.record = None
+
+
+def set_attention(model: nn.Module, path: AttentionPath) -> None:
+    """Make every attention layer of `model` take `path`: "auto", "fused" or "explicit"."""
+    for module in model.modules():
+        if isinstance(module, Attention):
+            module.path = path
+
+
+def hybrid_vit(
+    *,
+    stem: ConvStem | PatchStem,
+    num_classes: int,
+    embed_dim: int = 192,
+    depth: int = 6,
+    num_heads: int | None = None,
+    mlp_ratio: float = 4.0,
+    qkv_bias: bool = True,
+    pos_embed: PosEmbed = "learned",
+    pool: Literal["cls", "mean", "sequence"] = "cls",
+    pos_drop_rate: float = 0.0,
+    proj_drop_rate: float = 0.0,
+    attn_drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+) -> HybridViT:
+    """Compose a `HybridViT` from a stem and the numbers of the paper's table; this is what `conf/model` describes.
+
+    Raises:
+        ValueError: numbers that do not fit together, with the remedy.
+    """
+    pools = {"cls": ClsPool, "mean": MeanPool, "sequence": lambda: SequencePool(embed_dim)}
+    for name, choice, choices in (("pool", pool, [*pools]), ("pos_embed", pos_embed, ["learned", "sincos", "none"])):
+        if choice not in choices:
+            raise ValueError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
+    return HybridViT(
+        stem=stem,
+        encoder=Encoder(
+            embed_dim=embed_dim,
+            depth=depth,
+            num_heads=num_heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            proj_drop_rate=proj_drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+        ),
+        pool=pools[pool](),
+        head=nn.Linear(embed_dim, num_classes),
+        pos_embed=pos_embed,
+        pos_drop_rate=pos_drop_rate,
+    )
+
+
+def sincos_2d(grid: int, dim: int, num_prefix: int = 0) -> Tensor:
+    """(1, num_prefix + grid*grid, dim): sine and cosine of row and column, a quarter each; prefix tokens get zeros."""
+    if dim % 4:
+        raise ValueError(f"pos_embed=sincos needs embed_dim divisible by 4, not {dim}; use {dim // 4 * 4 + 4}")
+    frequency = 10000.0 ** -(torch.arange(dim // 4) / (dim // 4))
+    angle = torch.arange(grid)[:, None] * frequency
+    row, column = angle.repeat_interleave(grid, dim=0), angle.repeat(grid, 1)
+    table = torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=1)
+    return torch.cat([torch.zeros(num_prefix, dim), table])[None]

@@ -1,0 +1,104 @@
+"""Optimizers and the learning-rate schedule: a network -> an optimizer, a step -> a learning-rate factor.
+
+AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101). Cosine with linear warm-up: Loshchilov and Hutter 2017
+(arXiv 1608.03983), Goyal et al. 2017 (arXiv 1706.02677).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+NO_DECAY = ("cls_token", "pos_embed")
+
+
+def param_groups(net: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:
+    """Two groups: matrices and kernels decay; norms, biases, position embedding and CLS do not, unless `decay_all`."""
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
+    for name, param in net.named_parameters():
+        decays = decay_all or (param.ndim > 1 and name.rpartition(".")[2] not in NO_DECAY)
+        (decay if decays else keep).append(param)
+    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(
+    net: nn.Module, *, lr: float, weight_decay: float = 0.05, betas=(0.9, 0.999), decay_all: bool = False
+) -> AdamW:
+    """AdamW, fused: one pass over memory a step."""
+    check(lr, weight_decay)
+    return AdamW(param_groups(net, weight_decay, decay_all), lr=lr, betas=tuple(betas), fused=True)
+
+
+def sgd(
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 5e-4,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    decay_all: bool = False,
+) -> SGD:
+    """SGD with momentum, fused."""
+    check(lr, weight_decay)
+    groups = param_groups(net, weight_decay, decay_all)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+
+
+def check(lr: float, weight_decay: float) -> None:
+    """A learning rate or decay that cannot train is an error that names its key."""
+    if not (lr > 0 and math.isfinite(lr)):
+        raise ValueError(f"optim.lr {lr} must be a positive number, e.g. optim.lr=4e-4")
+    if not weight_decay >= 0:
+        raise ValueError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up, then a half cosine down to `min_lr`; t and all lengths are in epochs.
+
+    Args:
+        epochs: length of the whole schedule.
+        warmup_epochs: factor(t) = warmup_start + t / warmup_epochs, at most 1, until the cosine begins there.
+        warmup_start: factor at t = 0; left out, 0 per step and one warm-up step per epoch.
+        min_lr: learning rate at the end, in units of `lr`'s own.
+        interval: whether the rate moves with every optimizer step or once an epoch.
+
+    Raises:
+        ValueError: a warm-up that does not end before the schedule does, or lengths below zero.
+    """
+
+    lr: float
+    epochs: float
+    warmup_epochs: float = 0.0
+    warmup_start: float | None = None
+    min_lr: float = 0.0
+    interval: Literal["step", "epoch"] = "step"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(
+                f"optim.warmup_epochs {self.warmup_epochs:g} must be at least 0 and less than epochs {self.epochs:g}; "
+                f"try optim.warmup_epochs={self.epochs / 10:g}"
+            )
+        if not 0 <= self.min_lr <= self.lr:
+            raise ValueError(f"optim.min_lr {self.min_lr} must lie between 0 and optim.lr {self.lr}")
+        if self.interval not in ("step", "epoch"):
+            raise ValueError(f"optim.interval {self.interval!r} is unknown; use step or epoch")
+
+    def factor(self, t: float) -> float:
+        """Learning rate at epoch t (a fraction of one counts), as a multiple of `lr`."""
+        if t < self.warmup_epochs:
+            per_epoch = self.interval == "epoch" and self.warmup_start is None
+            start = 1 / self.warmup_epochs if per_epoch else self.warmup_start or 0.0
+            return min(1.0, start + t / self.warmup_epochs)
+        progress = min(1.0, (t - self.warmup_epochs) / (self.epochs - self.warmup_epochs))
+        floor = self.min_lr / self.lr
+        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

@@ -1,0 +1,149 @@
+"""The types of the configuration: a key that is not here, or a value of another type, is an error that names it.
+
+Each dataclass is a schema in Hydra's ConfigStore, on which the YAML files of its group in `conf/` build.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class ConvStem:
+    _target_: str = "hybrid_vit.models.ConvStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = 16
+    depth: int = 3
+    channels: list[int] | None = None
+    strides: list[int] | None = None
+
+
+@dataclass
+class PatchStem:
+    _target_: str = "hybrid_vit.models.PatchStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = 16
+
+
+@dataclass
+class Hybrid:
+    _target_: str = "hybrid_vit.models.hybrid_vit"
+    stem: Any = MISSING
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    embed_dim: int = 192
+    depth: int = 6
+    num_heads: int | None = None
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    pos_embed: str = "learned"
+    pool: str = "cls"
+    pos_drop_rate: float = 0.1
+    proj_drop_rate: float = 0.1
+    attn_drop_rate: float = 0.0
+    drop_path_rate: float = 0.1
+
+
+@dataclass
+class Data:
+    source: str = MISSING
+    root: str | None = "data"
+    num_classes: int | None = None
+    image_size: int = 32
+    mean: list[float] | None = None
+    std: list[float] | None = None
+    val_size: int | None = None
+    eval_batch_size: int = 500
+    num_workers: int = 2
+    drop_last: bool = False
+    monitor_test: bool = False
+
+
+@dataclass
+class Optim:
+    name: str = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.05
+    decay_all: bool = False
+    interval: str = "step"
+    warmup_epochs: float = 5
+    warmup_start: float | None = None
+    min_lr: float = 0.0
+    clip_norm: float | None = 1.0
+
+
+@dataclass
+class Accelerator:
+    kind: str = "auto"
+    precision: str | None = None
+    attention: str | None = None
+    compile: bool | None = None
+
+
+@dataclass
+class Logger:
+    name: str = "none"
+    project: str = "hybrid_vit"
+    group: str | None = None
+    mode: str = "auto"
+
+
+@dataclass
+class Average:
+    decay: float = 0.9999
+    warmup: bool = True
+
+
+@dataclass
+class Trainer:
+    max_epochs: int | None = None
+    max_time: str | None = None
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    log_every_n_steps: int = 50
+    deterministic: bool | None = None
+    profiler: str | None = None
+
+
+@dataclass
+class Train:
+    name: str = MISSING
+    seed: int = 0
+    epochs: int = 200
+    steps: int | None = None
+    budget: str | None = None
+    batch_size: int = 128
+    label_smoothing: float = 0.0
+    score: str = "ema"
+    ema: Average = field(default_factory=Average)
+    checkpoint_minutes: float = 5.0
+    resume: str | None = None
+    model: Any = MISSING
+    data: Data = MISSING
+    augment: dict[str, Any] = MISSING
+    optim: Optim = MISSING
+    accelerator: Accelerator = MISSING
+    logger: Logger = MISSING
+    trainer: Trainer = field(default_factory=Trainer)
+
+
+SCHEMAS = [
+    (None, "train_schema", Train),
+    ("model", "hybrid_schema", Hybrid),
+    ("stem", "conv_schema", ConvStem),
+    ("stem", "patch_schema", PatchStem),
+    ("data", "data_schema", Data),
+    ("optim", "optim_schema", Optim),
+    ("accelerator", "accelerator_schema", Accelerator),
+    ("logger", "logger_schema", Logger),
+]
+
+
+def register() -> None:
+    """Make the schemas known to Hydra."""
+    for group, name, node in SCHEMAS:
+        ConfigStore.instance().store(group=group, name=name, node=node)

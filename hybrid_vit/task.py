@@ -1,0 +1,120 @@
+"""The task: image classification as a LightningModule. Batches of (images, targets) in, loss and scores out.
+
+It receives a network and knows nothing of how it was built. Every step seeds its own random numbers from
+(seed, epoch, step), so that a run which was interrupted and resumed is the run that never was.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from hybrid_vit.augment.draw import derive_seed
+from hybrid_vit.ema import EMA
+from hybrid_vit.evaluation import Scores
+from hybrid_vit.optim import Schedule
+
+
+class Classification(LightningModule):
+    """Cross entropy with label smoothing; scores of the averaged weights where there is an average.
+
+    Args:
+        net: (B, 3, H, W) -> (B, num_classes).
+        optimizer: net -> optimizer.
+        schedule: learning rate over epochs.
+        steps_per_epoch: optimizer steps of a whole epoch.
+        ema: the averaged copy of `net`, or None.
+        score: "ema" or "raw": whose validation and test scores are reported.
+        clip_norm: largest global norm of the gradient, or None.
+        eval_names: what the validation loaders hold, in their order ("val", "published_test").
+    """
+
+    def __init__(
+        self,
+        *,
+        net: nn.Module,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Schedule,
+        steps_per_epoch: int,
+        ema: EMA | None = None,
+        score: str = "ema",
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = 1.0,
+        eval_names: Sequence[str] = ("val",),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
+        if clip_norm is not None and clip_norm <= 0:
+            raise ValueError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
+        self.net, self.ema, self.score = net, ema, score
+        self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
+        self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
+        self.eval_names = list(eval_names)
+        self.train_scores = Scores()
+        self.eval_scores = nn.ModuleList(Scores() for _ in self.eval_names)
+        self.test_scores = Scores()
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network whose scores are reported."""
+        return self.ema.net if self.ema is not None and self.score == "ema" else self.net
+
+    def configure_optimizers(self):
+        optimizer = self.make_optimizer(self.net)
+        per_epoch = self.schedule.interval == "epoch"
+        scale = 1 if per_epoch else self.steps_per_epoch
+        scheduler = LambdaLR(optimizer, lambda n: self.schedule.factor(n / scale))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval},
+        }
+
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        logits = self.net(images)
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        self.train_scores.update(logits.detach(), targets, loss.detach())
+        if batch_idx % self.trainer.log_every_n_steps == 0:
+            self.log("train_loss_step", loss.detach(), prog_bar=True)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Lightning's own clipping refuses a fused optimizer under bf16-mixed, where nothing is scaled anyway.
+        if self.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None:
+            self.ema.update(self.net)
+
+    def on_train_epoch_end(self) -> None:
+        self._log("train", self.train_scores)
+
+    def validation_step(self, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        images, labels = batch
+        self.eval_scores[dataloader_idx].update(self.scored(images), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, scores in zip(self.eval_names, self.eval_scores, strict=True):
+            self._log(name, scores)
+
+    def test_step(self, batch, batch_idx: int) -> None:
+        images, labels = batch
+        self.test_scores.update(self.scored(images), labels)
+
+    def on_test_epoch_end(self) -> None:
+        self._log("test", self.test_scores)
+
+    def _log(self, name: str, scores: Scores) -> None:
+        self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items()})
+        scores.reset()
