@@ -1,0 +1,101 @@
+"""Mixed batches: (B, C, H, W) float images and (B,) int64 labels enter, images and (B, num_classes) soft targets leave.
+
+One lambda for the whole batch; every image is paired with the one before it in this process's share of the batch.
+"""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .draw import Draw
+
+
+def soft_targets(labels: Tensor, num_classes: int, weight: float) -> Tensor:
+    """(B,) labels -> (B, num_classes) float32: `weight` on the own class, the rest on that of the image before."""
+    one_hot = F.one_hot(labels, num_classes).float()
+    return weight * one_hot + (1.0 - weight) * one_hot.roll(1, 0)
+
+
+def _check_alpha(name: str, alpha: float) -> None:
+    if not 0.0 < alpha < math.inf:
+        raise ValueError(
+            f"{name} is {alpha}, but Beta({name}, {name}) needs a number above 0; leave the mixing out for none"
+        )
+
+
+class Mixup:
+    """Every image blended with another: lambda * own + (1 - lambda) * other, lambda ~ Beta(alpha, alpha).
+
+    Source: Zhang et al. 2018.
+    """
+
+    def __init__(self, *, alpha: float = 1.0) -> None:
+        _check_alpha("alpha", alpha)
+        self.alpha = alpha
+
+    def __call__(self, images: Tensor, labels: Tensor, num_classes: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        weight = draw.batch_beta(self.alpha)
+        return images * weight + images.roll(1, 0) * (1.0 - weight), soft_targets(labels, num_classes, weight)
+
+
+class CutMix:
+    """A box of every image replaced by that of another; lambda is the share of own pixels that really remains.
+
+    The box has the image's aspect ratio, the area 1 - Beta(alpha, alpha) of it and a uniform centre, and is clipped
+    at the border. Source: Yun et al. 2019.
+    """
+
+    def __init__(self, *, alpha: float = 1.0) -> None:
+        _check_alpha("alpha", alpha)
+        self.alpha = alpha
+
+    def __call__(self, images: Tensor, labels: Tensor, num_classes: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[2:]
+        half_side = 0.5 * math.sqrt(1.0 - draw.batch_beta(self.alpha))
+        y, x = draw.batch_integer(height), draw.batch_integer(width)
+        half_height, half_width = int(half_side * height), int(half_side * width)
+        rows = slice(max(0, y - half_height), min(height, y + half_height))
+        columns = slice(max(0, x - half_width), min(width, x + half_width))
+        mixed = images.clone()
+        mixed[:, :, rows, columns] = images.roll(1, 0)[:, :, rows, columns]
+        pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
+        return mixed, soft_targets(labels, num_classes, 1.0 - pasted / (height * width))
+
+
+class Mix:
+    """Mixup or CutMix, drawn anew for every batch.
+
+    Args:
+        mixup_alpha, cutmix_alpha: their Beta parameters; None leaves that one out.
+        p: probability that a batch is mixed at all.
+        switch_p: probability of CutMix in a mixed batch where both are there.
+    """
+
+    def __init__(
+        self,
+        *,
+        mixup_alpha: float | None = 0.8,
+        cutmix_alpha: float | None = 1.0,
+        p: float = 1.0,
+        switch_p: float = 0.5,
+    ) -> None:
+        for name, alpha in (("mixup_alpha", mixup_alpha), ("cutmix_alpha", cutmix_alpha)):
+            if alpha is not None:
+                _check_alpha(name, alpha)
+        for name, probability in (("p", p), ("switch_p", switch_p)):
+            if not 0.0 <= probability <= 1.0:
+                raise ValueError(f"{name} is {probability}, but it is a probability; use a number from 0 to 1")
+        if mixup_alpha is None and cutmix_alpha is None:
+            raise ValueError("mixup_alpha and cutmix_alpha are both None; give one, or leave the mixing out")
+        self.mixup = None if mixup_alpha is None else Mixup(alpha=mixup_alpha)
+        self.cutmix = None if cutmix_alpha is None else CutMix(alpha=cutmix_alpha)
+        self.p = p
+        self.switch_p = switch_p
+
+    def __call__(self, images: Tensor, labels: Tensor, num_classes: int, draw: Draw) -> tuple[Tensor, Tensor]:
+        mixed, switched = draw.batch_uniform() < self.p, draw.batch_uniform() < self.switch_p
+        chosen = self.cutmix if self.mixup is None or (switched and self.cutmix is not None) else self.mixup
+        if not mixed or chosen is None:
+            return images, soft_targets(labels, num_classes, 1.0)
+        return chosen(images, labels, num_classes, draw)

@@ -1,0 +1,251 @@
+"""Batches: images and a sampler -> (images, labels, the batch's random numbers), step by step, from any step on.
+
+What a step holds is a function of (seed, epoch, step) and not of the number of processes: the sampler cuts the epoch's
+order into global batches and each process takes its contiguous share of every one. So a loader that starts in the
+middle of an epoch, or on another number of processes, gives the batches of the run that was never interrupted.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from hybrid_vit.augment.draw import Draw, derive_seed
+from hybrid_vit.data.pictures import PictureFolder
+
+
+class Batch(NamedTuple):
+    """One process's share of a global batch.
+
+    Attributes:
+        images: (B, 3, H, W) uint8.
+        labels: (B,) int64.
+        draw: the random numbers of its augmentation; None in evaluation.
+    """
+
+    images: Tensor
+    labels: Tensor
+    draw: Draw | None
+
+
+class EpochSampler:
+    """Which samples each step of an epoch takes, and which of them this process takes.
+
+    Over all processes every sample is taken exactly once per epoch, and every process makes the same number of steps.
+    The last global batch may be smaller than the others; its shares then differ by at most one sample. If it had fewer
+    samples than there are processes, they go into the batch before it.
+
+    Args:
+        n: number of samples.
+        batch_size: of the global batch, over all processes.
+        seed: of the run.
+        shuffle: True in training: another order each epoch, and a `Draw` for every step.
+        rank: index of this process.
+        world_size: number of processes.
+        drop_last: leave out a last batch that is smaller than the others.
+
+    Raises:
+        ValueError: if a batch cannot give every process at least one sample.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        *,
+        seed: int,
+        shuffle: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = False,
+    ) -> None:
+        if batch_size < world_size:
+            raise ValueError(
+                f"batch_size={batch_size} gives nothing to some of {world_size} processes; use at least {world_size}"
+            )
+        if n < (batch_size if drop_last else world_size):
+            raise ValueError(
+                f"{n} images make no batch of batch_size={batch_size} for {world_size} processes; "
+                "use a smaller batch_size, fewer processes or drop_last=False"
+            )
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._n = n
+        self._edges = list(range(0, n + 1, batch_size))  # where global batches begin and end in the epoch's order
+        rest = n - self._edges[-1]
+        if rest and not drop_last:
+            if rest < world_size:
+                self._edges.pop()
+            self._edges.append(n)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that is sampled next; Lightning calls it before each."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        return len(self._edges) - 1
+
+    def order(self) -> Tensor:
+        """(n,) int64: the order of all samples in this epoch."""
+        if not self.shuffle:
+            return torch.arange(self._n)
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
+        return torch.randperm(self._n, generator=generator)
+
+    def shares(self, start: int = 0) -> Iterator[tuple[slice, Draw | None]]:
+        """Per step from `start` on: the part of `order` that this process takes, and its random numbers."""
+        for step, (begin, end) in enumerate(list(pairwise(self._edges))[start:], start):
+            total = end - begin
+            share = slice(total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size)
+            draw = Draw(derive_seed(self.seed, self.epoch, step), total, share) if self.shuffle else None
+            yield slice(begin + share.start, begin + share.stop), draw
+
+
+class Loader(ABC):
+    """Iterates over the batches of an epoch, and can be put in the middle of one (Lightning's stateful protocol).
+
+    After `load_state_dict` the next iteration goes on where the state was taken, if it is still of that epoch; all
+    others begin at step 0. The start is settled when the first batch is taken, not by `iter()`: Lightning calls that
+    several times, and before it has told the sampler the epoch.
+    """
+
+    batch_sampler = None  # Lightning asks everything that has a sampler for this one too
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+        self._position = {"epoch": 0, "step": 0}
+        self._resume = False
+
+    def __len__(self) -> int:
+        """Steps of a whole epoch, also when the next one begins in the middle."""
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch = self.sampler.epoch
+        start = self._position["step"] if self._resume and self._position["epoch"] == epoch else 0
+        self._resume = False
+        self._position = {"epoch": epoch, "step": start}
+        for step, batch in enumerate(self._batches(start), start):
+            self._position = {"epoch": epoch, "step": step + 1}
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """``{"epoch": e, "step": k}``: k batches of epoch e have been given."""
+        return dict(self._position)
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Let the next iteration go on from `state_dict`."""
+        self._position = {"epoch": state_dict["epoch"], "step": state_dict["step"]}
+        self._resume = True
+
+    @abstractmethod
+    def _batches(self, start: int) -> Iterator[Batch]:
+        """The batches of the sampler's epoch from step `start` on."""
+
+
+class ResidentLoader(Loader):
+    """Gathers batches out of tensors that lie on the device; no workers and no copies between host and device.
+
+    Args:
+        images: (N, 3, H, W) uint8.
+        labels: (N,) int64.
+        sampler: of those N.
+        device: where the tensors are put if they are not there yet, and the batches lie.
+    """
+
+    def __init__(self, images: Tensor, labels: Tensor, sampler: EpochSampler, device: torch.device) -> None:
+        super().__init__(sampler)
+        self.images = images.to(device)
+        self.labels = labels.to(device)
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        order = self.sampler.order().to(self.images.device)
+        for part, draw in self.sampler.shares(start):
+            index = order[part]
+            yield Batch(self.images.index_select(0, index), self.labels.index_select(0, index), draw)
+
+
+class StreamLoader(Loader):
+    """Reads batches from picture files in worker processes; they lie on the host, for the trainer to move.
+
+    Args:
+        pictures: N pictures.
+        sampler: of those N.
+        num_workers: processes that decode, kept from epoch to epoch; 0 decodes in this one.
+        pin_memory: put the batches where a CUDA device fetches them fastest.
+
+    Raises:
+        ValueError: while iterating, for a picture that cannot be read.
+    """
+
+    def __init__(self, pictures: PictureFolder, sampler: EpochSampler, num_workers: int, pin_memory: bool) -> None:
+        super().__init__(sampler)
+        self._pictures = pictures
+        self._num_workers = num_workers
+        self._pin_memory = pin_memory
+        self._rest = _RestOfEpoch(sampler)
+        self._workers: DataLoader[tuple[Tensor, Tensor] | ValueError] | None = None
+
+    def close(self) -> None:
+        """End the worker processes; iterating again starts new ones."""
+        self._workers = None
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        if self._workers is None:
+            self._workers = DataLoader(
+                _WholeBatches(self._pictures),
+                batch_sampler=self._rest,
+                num_workers=self._num_workers,
+                collate_fn=_as_it_is,
+                pin_memory=self._pin_memory,
+                persistent_workers=self._num_workers > 0,
+                generator=torch.Generator(),  # its own: an epoch must not draw from the one that dropout draws from
+            )
+        self._rest.start = start
+        for read, (_, draw) in zip(self._workers, self.sampler.shares(start), strict=True):
+            if isinstance(read, ValueError):
+                raise read
+            images, labels = read
+            yield Batch(images, labels, draw)
+
+
+class _RestOfEpoch:
+    """The sampler's indices from a step on, as the lists that torch's DataLoader asks for."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.sampler.order()
+        for part, _ in self.sampler.shares(self.start):
+            yield order[part].tolist()
+
+    def __len__(self) -> int:
+        return len(self.sampler) - self.start
+
+
+class _WholeBatches(Dataset[tuple[Tensor, Tensor] | ValueError]):
+    """Reads a batch at once; returns the error of an unreadable picture, which a worker would hide in a traceback."""
+
+    def __init__(self, pictures: PictureFolder) -> None:
+        self.pictures = pictures
+
+    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor] | ValueError:
+        try:
+            images, labels = zip(*(self.pictures[i] for i in indices), strict=True)
+        except ValueError as error:
+            return error
+        return torch.stack(images), torch.tensor(labels)
+
+
+def _as_it_is(batch: Any) -> Any:  # torch types a collate function by lists of samples; this one is given a batch
+    return batch

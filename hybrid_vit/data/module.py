@@ -1,0 +1,242 @@
+"""The data of a run: a data set's name and folder -> training, validation and test batches for a Lightning trainer.
+
+What the model receives is (images, targets): normalised float32 images, in training augmented on the device with
+targets as the augmentation gives them, in evaluation with the int64 labels.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from hybrid_vit.augment import Augment, Normalize
+from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
+from hybrid_vit.data.pictures import PictureFolder, picture_splits, tenth
+from hybrid_vit.data.sources import Source, load_source
+from hybrid_vit.data.split import stratified_split
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+Part = TensorDataset | PictureFolder  # (N, 3, H, W) uint8 and (N,) int64 in memory, or N picture files
+
+
+class DataModule(LightningDataModule):
+    """Training, validation and test data, and what is done to a batch on the device.
+
+    The validation images are split off the training images, class by class, by `seed`; the test set is only tested on,
+    unless `monitor_test` makes it a further validation loader under a name that says so.
+
+    Args:
+        source: "cifar100", "cifar10" or "digits", kept on the device; "folder" for pictures that are streamed.
+        root: folder of the files; None where the source needs none.
+        num_classes: to be checked against the data; None takes it from there.
+        image_size: side in pixels; a folder's pictures are brought to it, other sources have their own.
+        mean: of each channel, for images in 0..1; None for ImageNet's.
+        std: of each channel, for images in 0..1; None for ImageNet's.
+        val_size: images to validate on; 0 trains on all, None takes a tenth, or the folder's own val/.
+        batch_size: of training, over all processes.
+        eval_batch_size: of validation and test, over all processes.
+        augment: (uint8 images, labels, draw) -> (normalised images, targets), in training only.
+        seed: of the validation split, the shuffles and the augmentation.
+        num_workers: processes that decode the pictures of a folder.
+        drop_last: leave out an epoch's last training batch where it is smaller than the others.
+        monitor_test: also give the test set in validation, as the published runs did. Not for choosing anything.
+
+    Attributes:
+        normalize: uint8 images -> float32.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        root: str | None,
+        num_classes: int | None,
+        image_size: int,
+        mean: Sequence[float] | None,
+        std: Sequence[float] | None,
+        val_size: int | None,
+        batch_size: int,
+        eval_batch_size: int = 500,
+        augment: Augment,
+        seed: int,
+        num_workers: int = 2,
+        drop_last: bool = False,
+        monitor_test: bool = False,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.root = root
+        self.image_size = image_size
+        self.mean = tuple(IMAGENET_MEAN if mean is None else mean)
+        self.std = tuple(IMAGENET_STD if std is None else std)
+        self.val_size = val_size
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.augment = augment
+        self.seed = seed
+        self.num_workers = num_workers
+        self.drop_last = drop_last
+        self.monitor_test = monitor_test
+        self.normalize = Normalize(self.mean, self.std)
+        self._expected_classes = num_classes
+        self._loaded: Source | None = None
+        self._parts: dict[str, Part] = {}
+        self._class_names: list[str] = []
+        self._streams: list[StreamLoader] = []
+
+    # Lightning's hooks
+
+    def prepare_data(self) -> None:
+        """Download what is missing (Lightning calls this on one process of a machine)."""
+        if self.source != "folder" and not self._parts:
+            self._loaded = load_source(self.source, self.root)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load and split, once.
+
+        Raises:
+            ValueError: fewer training images than a batch, another number of classes or image size than asked for;
+                and what the source and the split raise.
+            FileNotFoundError, NotADirectoryError: as the source.
+        """
+        if self._parts:
+            return
+        parts, class_names = self._folder() if self.source == "folder" else self._resident()
+        if self._expected_classes not in (None, len(class_names)):
+            raise ValueError(
+                f"data={self.source} has {len(class_names)} classes, not num_classes={self._expected_classes}; "
+                f"set num_classes={len(class_names)}, or leave it out"
+            )
+        n = len(parts["train"])
+        if self.batch_size > n:
+            raise ValueError(f"batch_size={self.batch_size} is larger than the {n} training images; use at most {n}")
+        self._parts, self._class_names = parts, class_names
+
+    def train_dataloader(self) -> ResidentLoader | StreamLoader:
+        """Shuffled batches, each with its draw."""
+        return self._loader("train", training=True)
+
+    def val_dataloader(self) -> list[ResidentLoader | StreamLoader]:
+        """A loader for each of `val_names`; where there are none, Lightning wants `Trainer(limit_val_batches=0)`."""
+        return [self._loader("val" if name == "val" else "test", training=False) for name in self.val_names]
+
+    def test_dataloader(self) -> ResidentLoader | StreamLoader:
+        """The test set in order."""
+        return self._loader("test", training=False)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """uint8 batch -> (float32 images, targets), augmented if it has a draw and the trainer (if any) trains."""
+        if batch.draw is not None and (self.trainer is None or self.trainer.training):
+            return self.augment(
+                batch.images, batch.labels, batch.draw, normalize=self.normalize, num_classes=self.num_classes
+            )
+        return self.normalize(batch.images), batch.labels
+
+    def teardown(self, stage: str) -> None:
+        """End the worker processes; loaders used again start new ones."""
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
+
+    # What others ask
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names by class index; empty before `setup`."""
+        return self._class_names
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, after `setup`."""
+        assert self._class_names, "setup() comes first"
+        return len(self._class_names)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images in "train", "test" and, if there is one, "val"; after `setup`."""
+        return {name: len(part) for name, part in self._parts.items()}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Training batches of an epoch, after `setup`."""
+        return len(self._sampler("train", training=True))
+
+    @property
+    def val_names(self) -> list[str]:
+        """Names of the loaders of `val_dataloader`, in order: of "val" and "published_test" those that there are."""
+        return ["val"] * ("val" in self._parts) + ["published_test"] * self.monitor_test
+
+    def augmented_batch(self, n: int) -> Tensor:
+        """The first n (at most batch_size) images that the model sees in training: (n, 3, H, W) float32."""
+        part = self._parts["train"]
+        sampler = EpochSampler(len(part), self.batch_size, seed=self.seed, shuffle=True)
+        share, draw = next(sampler.shares())
+        assert draw is not None
+        index = sampler.order()[share]
+        if isinstance(part, PictureFolder):
+            images = torch.stack([part[i][0] for i in index.tolist()])
+            labels = part.labels[index]
+        else:
+            images, labels = (tensor[index.to(tensor.device)] for tensor in part.tensors)
+        augmented, _ = self.augment(images, labels, draw, normalize=self.normalize, num_classes=self.num_classes)
+        return augmented[:n]
+
+    def denormalize(self, images: Tensor) -> Tensor:
+        """The inverse of `normalize`: (B, 3, H, W) float -> uint8, clipped to 0..255."""
+        mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))
+        return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+    # How
+
+    def _resident(self) -> tuple[dict[str, Part], list[str]]:
+        data = self._loaded or load_source(self.source, self.root)
+        self._loaded = None  # not twice in memory
+        side = data.train_images.shape[-1]
+        if self.image_size != side:
+            raise ValueError(f"data={self.source} has images of {side} pixels; set image_size={side}")
+        size = tenth(data.train_labels) if self.val_size is None else self.val_size
+        train, val = stratified_split(data.train_labels, size, self.seed, "val_size")
+        parts: dict[str, Part] = {
+            "train": TensorDataset(data.train_images[train], data.train_labels[train]),
+            "test": TensorDataset(data.test_images, data.test_labels),
+        }
+        if len(val):
+            parts["val"] = TensorDataset(data.train_images[val], data.train_labels[val])
+        return parts, data.class_names
+
+    def _folder(self) -> tuple[dict[str, Part], list[str]]:
+        if self.root is None:
+            raise ValueError("data=folder needs a folder of pictures; set data.root")
+        train, val, test = picture_splits(self.root, self.image_size, self.val_size, self.seed)
+        parts: dict[str, Part] = {"train": train, "test": test}
+        if val is not None:
+            parts["val"] = val
+        return parts, train.class_names
+
+    def _sampler(self, name: str, *, training: bool) -> EpochSampler:
+        return EpochSampler(
+            len(self._parts[name]),
+            self.batch_size if training else self.eval_batch_size,
+            seed=self.seed,
+            shuffle=training,
+            rank=self.trainer.global_rank if self.trainer else 0,
+            world_size=self.trainer.world_size if self.trainer else 1,
+            drop_last=training and self.drop_last,
+        )
+
+    def _loader(self, name: str, *, training: bool) -> ResidentLoader | StreamLoader:
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        sampler = self._sampler(name, training=training)
+        part = self._parts[name]
+        if isinstance(part, PictureFolder):
+            stream = StreamLoader(part, sampler, self.num_workers, pin_memory=device.type == "cuda")
+            self._streams.append(stream)
+            return stream
+        images, labels = (tensor.to(device) for tensor in part.tensors)
+        self._parts[name] = TensorDataset(images, labels)  # moved once, however many loaders there will be
+        return ResidentLoader(images, labels, sampler, device)

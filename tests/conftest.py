@@ -1,0 +1,37 @@
+"""What several tests stand on: a small CIFAR-100 and a folder of pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_cifar
+from PIL import Image
+from torchvision.datasets import CIFAR100
+
+
+@pytest.fixture(scope="session")
+def small_cifar_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a small CIFAR-100: 1,000 + 200 images; to be read only."""
+    return small_cifar.write(tmp_path_factory.mktemp("cifar"))
+
+
+@pytest.fixture
+def small_cifar_root(small_cifar_files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same root, while torchvision takes those files for CIFAR-100."""
+    for name, value in small_cifar.checksums(small_cifar_files).items():
+        monkeypatch.setattr(CIFAR100, name, value)
+    return small_cifar_files
+
+
+@pytest.fixture(scope="session")
+def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of cat/, dog/ and eel/ with 20, 15 and 10 pictures of several kinds and sizes; to be read only."""
+    root = tmp_path_factory.mktemp("pictures")
+    random = np.random.default_rng(0)
+    for number, (name, count) in enumerate({"cat": 20, "dog": 15, "eel": 10}.items()):
+        (root / name).mkdir()
+        for i in range(count):
+            picture = random.integers(0, 256, (20 + i, 24 + number, 3), dtype=np.uint8)
+            mode, suffix = [("RGB", "png"), ("L", "jpg"), ("RGBA", "png"), ("P", "bmp")][i % 4]
+            Image.fromarray(picture).convert(mode).save(root / name / f"{i}.{suffix}")
+    return root

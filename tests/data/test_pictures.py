@@ -1,0 +1,149 @@
+"""Picture folders: what is decoded, how the parts are made, and which sentence a wrong folder gets."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hybrid_vit.data.pictures import PictureFolder, picture_splits
+
+
+def save(path: Path, colour: tuple[int, int, int] = (9, 8, 7), size: tuple[int, int] = (8, 8)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def test_items_are_square_rgb_with_the_label_of_their_folder(picture_root: Path) -> None:
+    pictures = PictureFolder(picture_root, 16)
+    assert len(pictures) == 45
+    assert pictures.class_names == ["cat", "dog", "eel"]
+    for i in (0, 1, 2, 3, 44):
+        image, label = pictures[i]
+        assert image.shape == (3, 16, 16) and image.dtype == torch.uint8
+        assert pictures.class_names[label] == pictures.paths[i].parent.name
+    assert torch.bincount(pictures.labels).tolist() == [20, 15, 10]
+
+
+def test_shorter_side_is_resized_and_the_centre_cut_out(tmp_path: Path) -> None:
+    stripes = np.zeros((10, 40, 3), np.uint8)
+    stripes[:, :15], stripes[:, 15:25], stripes[:, 25:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    (tmp_path / "a").mkdir()
+    Image.fromarray(stripes).save(tmp_path / "a" / "wide.png")
+    save(tmp_path / "b" / "tall.png", (1, 2, 3), (10, 50))
+    pictures = PictureFolder(tmp_path, 10)
+    assert pictures[0][0][:, 5, 5].tolist() == [0, 255, 0]
+    assert pictures[0][0].permute(1, 2, 0).numpy().tolist() == stripes[:, 15:25].tolist()
+    assert pictures[1][0].flatten(1).unique(dim=1).flatten().tolist() == [1, 2, 3]
+
+
+def test_other_files_are_left_alone(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / name / "deeper" / "1.JPG")
+        (tmp_path / name / "notes.txt").write_text("")
+    save(tmp_path / ".cache" / "1.jpg")
+    save(tmp_path / "cover.jpg")
+    pictures = PictureFolder(tmp_path, 8)
+    assert pictures.class_names == ["a", "b"] and len(pictures) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", "half"])
+def test_unreadable_picture_is_named(tmp_path: Path, content: bytes | str) -> None:
+    save(tmp_path / "a" / "1.png", size=(64, 64))
+    save(tmp_path / "b" / "1.png")
+    bad = tmp_path / "a" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:-60] if isinstance(content, str) else content)
+    with pytest.raises(ValueError) as caught:
+        PictureFolder(tmp_path, 8)[0]
+    sentence = str(caught.value)
+    assert sentence.startswith(f"{bad} cannot be read as a picture (") and sentence.endswith("; repair or remove it")
+    assert "\n" not in sentence and caught.value.__suppress_context__
+
+
+def test_wrong_folders(tmp_path: Path) -> None:
+    def sentence(kind: type[Exception], root: Path) -> str:
+        with pytest.raises(kind) as caught:
+            PictureFolder(root, 8)
+        return str(caught.value)
+
+    absent = tmp_path / "absent"
+    assert sentence(FileNotFoundError, absent) == (
+        f"the picture folder {absent} does not exist; set data.root to one that does"
+    )
+    file = tmp_path / "file"
+    file.write_text("")
+    assert sentence(NotADirectoryError, file) == f"data.root={file} is a file; give the folder that holds the pictures"
+    empty = tmp_path / "empty"
+    (empty / "cat").mkdir(parents=True)
+    assert sentence(FileNotFoundError, empty) == (
+        f"{empty} holds no pictures; give a folder with one folder per class, such as {empty / 'cat' / '1.jpg'}"
+    )
+    one = tmp_path / "one"
+    save(one / "cat" / "1.jpg")
+    assert sentence(ValueError, one) == f"{one} holds the one class 'cat'; give at least two class folders"
+    (one / "dog").mkdir()
+    assert sentence(FileNotFoundError, one) == f"{one / 'dog'} holds no pictures; fill or remove that folder"
+
+
+def test_flat_folder_gives_a_tenth_each_and_always_the_same_test_pictures(picture_root: Path) -> None:
+    train, val, test = picture_splits(picture_root, 16, None, seed=1)
+    assert val is not None
+    assert (len(train), len(val), len(test)) == (37, 4, 4)
+    paths = [*train.paths, *val.paths, *test.paths]
+    assert sorted(paths) == sorted(PictureFolder(picture_root, 16).paths)
+    for part in (train, val, test):
+        assert part.labels.unique().tolist() == [0, 1, 2]
+        assert [part.class_names[label] for label in part.labels] == [path.parent.name for path in part.paths]
+    _, other, same = picture_splits(picture_root, 16, None, seed=2)
+    assert other is not None
+    assert same.paths == test.paths and other.paths != val.paths
+
+
+def test_val_size_of_a_flat_folder(picture_root: Path) -> None:
+    train, val, test = picture_splits(picture_root, 16, 9, seed=1)
+    assert val is not None
+    assert (len(train), len(val), len(test)) == (32, 9, 4)
+    train, val, test = picture_splits(picture_root, 16, 0, seed=1)
+    assert val is None and (len(train), len(test)) == (41, 4)
+
+
+def test_given_parts_are_taken_as_they_are(picture_root: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        shutil.copytree(picture_root, tmp_path / name)
+    train, val, test = picture_splits(tmp_path, 16, 5, seed=0)
+    assert val is not None and (len(train), len(val), len(test)) == (40, 5, 45)
+    assert {path.relative_to(tmp_path).parts[0] for path in val.paths} == {"train"}
+
+    shutil.copytree(picture_root, tmp_path / "val")
+    train, val, test = picture_splits(tmp_path, 16, None, seed=0)
+    assert val is not None and (len(train), len(val), len(test)) == (45, 45, 45)
+    assert {path.relative_to(tmp_path).parts[0] for path in val.paths} == {"val"}
+    assert picture_splits(tmp_path, 16, 0, seed=0)[1] is None
+    with pytest.raises(ValueError) as caught:
+        picture_splits(tmp_path, 16, 5, seed=0)
+    assert str(caught.value) == (
+        f"{tmp_path / 'val'} holds 45 pictures, not val_size=5; leave val_size out, or remove that folder"
+    )
+
+
+def test_parts_without_train(tmp_path: Path) -> None:
+    save(tmp_path / "test" / "a" / "1.png")
+    with pytest.raises(FileNotFoundError) as caught:
+        picture_splits(tmp_path, 8, None, seed=0)
+    assert str(caught.value) == f"{tmp_path} holds test/ but no train/; add it, or rename test/ if it is a class"
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_parts_with_other_classes(tmp_path: Path, part: str) -> None:
+    for folder in (tmp_path / "train", tmp_path / part):
+        save(folder / "a" / "1.png")
+        save(folder / "b" / "1.png")
+    save(tmp_path / part / "c" / "1.png")
+    with pytest.raises(ValueError) as caught:
+        picture_splits(tmp_path, 8, 0, seed=0)
+    assert str(caught.value) == (
+        f"{tmp_path / 'train'} and {tmp_path / part} must have the same class folders, but 'c' is in one only; "
+        "add or remove it"
+    )
