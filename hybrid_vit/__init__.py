@@ -1,0 +1,59 @@
+"""A laboratory for small hybrid CNN-transformers on small images.
+
+    import hybrid_vit
+    model = hybrid_vit.build_model("hybrid_192", num_classes=10)   # a fresh network
+    trained = hybrid_vit.load("outputs/runs/...")                  # a trained one, with its preprocessing and classes
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hybrid_vit.runs import Trained
+
+__all__ = ["build_model", "load"]
+
+
+def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
+    """The network that `conf/model/NAME.yaml` describes, freshly initialised: (B, 3, H, W) -> (B, num_classes) logits.
+
+    Args:
+        name: a file in conf/model, such as "hybrid_192".
+        overrides: values of its keys, such as depth=4 or num_classes=10; a dictionary for the stem's: stem={"depth": 2}.
+
+    Raises:
+        ValueError: an unknown name or key, or numbers that do not fit together; says what to write instead.
+    """
+    from hybrid_vit.config import composed, plain
+    from hybrid_vit.runs import build
+
+    return build(plain(composed([f"model={name}", *_settings("model", overrides)]))["model"])
+
+
+def load(run: str | Path) -> Trained:
+    """The trained model of a run directory, or of a run in outputs/published by its name, in eval mode.
+
+    It has `preprocess(pictures)`, `class_names` and `summary`; calling it gives logits.
+
+    Raises:
+        ValueError: no such run, a run without weights yet, or weights of another model.
+    """
+    from hybrid_vit import runs
+
+    return runs.load(run)
+
+
+def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
+    """{"depth": 4, "stem": {"grid": 8}} -> ["model.depth=4", "model.stem.grid=8"]"""
+    return [
+        setting
+        for key, value in values.items()
+        for setting in (
+            _settings(f"{prefix}.{key}", value) if isinstance(value, dict) else [f"{prefix}.{key}={json.dumps(value)}"]
+        )
+    ]

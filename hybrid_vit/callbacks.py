@@ -7,15 +7,18 @@ import csv
 import logging
 import os
 import signal
+import statistics
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +30,14 @@ class Stopped(Exception):
 
 
 class Keeper(Checkpoint):
-    """Writes `last.ckpt` every `every_minutes` and after each epoch, and `best.ckpt` when the validation top-1 rises.
+    """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
     that is not finite stops training with a ValueError before any checkpoint could hold it.
 
     Args:
         directory: where the checkpoints go.
+        steps: of the whole training; it ends there, be it in the middle of an epoch.
         every_minutes: longest time between two checkpoints.
         max_seconds: stop this long after training began, or None.
         monitor: the score that `best.ckpt` has most of.
@@ -46,13 +50,15 @@ class Keeper(Checkpoint):
         self,
         directory: Path,
         *,
+        steps: int,
         every_minutes: float = 5.0,
         max_seconds: float | None = None,
         monitor: str = "val_top1",
     ) -> None:
         if every_minutes <= 0:
             raise ValueError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
-        self.directory, self.every, self.max_seconds, self.monitor = directory, 60 * every_minutes, max_seconds, monitor
+        self.directory, self.steps, self.monitor = directory, steps, monitor
+        self.every, self.max_seconds = 60 * every_minutes, max_seconds
         self.best = -1.0
         self.reason: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
@@ -70,14 +76,16 @@ class Keeper(Checkpoint):
         log.info("%s: stopping after this step (a second one stops at once, without a checkpoint)", self.reason)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        # Not Trainer(max_steps): with it Lightning 2.6 miscounts epochs on resume, and leaves out the last validation.
+        trainer.should_stop = trainer.global_step >= self.steps
         now = time.monotonic()
         if self.max_seconds is not None and now - self._began >= self.max_seconds:
             self.reason = f"trainer.max_time of {self.max_seconds:g} s"
         due = self.reason is not None or now - self._saved >= self.every
         if due or batch_idx % trainer.log_every_n_steps == 0:
             self._check_finite(trainer, outputs["loss"])
-        # The last step of an epoch is saved with its validation, at the epoch's end.
-        if due and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        # The last step of an epoch is saved with its validation, when the next epoch starts.
+        if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
             self.save(trainer, LAST)
             self._stop(trainer)
 
@@ -87,9 +95,22 @@ class Keeper(Checkpoint):
         if score is not None and float(score) > self.best:
             self.best = float(score)
             self.save(trainer, BEST)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save_between_epochs(trainer)
+        self._stop(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._save_between_epochs(trainer)
+
+    def _save_between_epochs(self, trainer: Trainer) -> None:
+        # Lightning 2.6 counts an epoch twice when it resumes from on_train_epoch_end. Here the old epoch is counted
+        # and the new one not begun; its counters of steps are set back now, as the new epoch would do next.
+        loop = trainer.fit_loop.epoch_loop
+        loop.batch_progress.reset_on_run()
+        loop.scheduler_progress.reset_on_run()
+        loop.automatic_optimization.optim_progress.reset_on_run()
         self.save(trainer, LAST)
-        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            self._stop(trainer)
 
     def save(self, trainer: Trainer, name: str) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -171,6 +192,58 @@ class EpochTable(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
+
+
+class Bar(ProgressBar):
+    """One progress bar for the whole training of `steps`, with the time that is left; only on a terminal."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.steps = steps
+        self._bar: Any = None
+
+    def disable(self) -> None:
+        """Lightning calls this where another process shows the bar."""
+        self._bar = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._bar = tqdm(
+                total=self.steps, initial=trainer.global_step, unit="step", dynamic_ncols=True, disable=None
+            )
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        if self._bar is not None:
+            self._bar.update(trainer.global_step - self._bar.n)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._bar is not None:
+            shown = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k.endswith("top1")}
+            self._bar.set_postfix(epoch=trainer.current_epoch + 1, **shown)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+class Stopwatch(Callback):
+    """Measures steps: the seconds at which each ended, until `seconds` have passed and `at_least` steps are done."""
+
+    def __init__(self, seconds: float, at_least: int) -> None:
+        self.seconds, self.at_least = seconds, at_least
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        outputs["loss"].item()  # wait for the device
+        self.ends.append(time.monotonic())
+        if len(self.ends) >= self.at_least and self.ends[-1] - self.ends[0] >= self.seconds:
+            trainer.should_stop = True
+
+    def per_step(self) -> float:
+        """Median seconds of a step, the first ones (compilation, caches) left out."""
+        pairs = pairwise(self.ends[1:] if len(self.ends) > 2 else self.ends)
+        return statistics.median(b - a for a, b in pairs)
 
 
 def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
