@@ -24,7 +24,7 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
 
     Args:
         name: a file in conf/model, such as "hybrid_192".
-        overrides: values of its keys, such as depth=4 or num_classes=10; a dictionary for the stem's: stem={"depth": 2}.
+        overrides: values of its keys, such as depth=4 or num_classes=10; for the stem's a dictionary: stem={"depth": 2}
 
     Raises:
         ValueError: an unknown name or key, or numbers that do not fit together; says what to write instead.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import torch
 
+from hybrid_vit.models.encoder import AttentionPath
+
 KINDS = ("auto", "cpu", "gpu", "mps")
 
 
@@ -20,13 +22,16 @@ class Choice:
 
     accelerator: str
     precision: str
-    attention: str
+    attention: AttentionPath
     compile: bool
     reason: str
 
 
 def choose(
-    kind: str = "auto", precision: str | None = None, attention: str | None = None, compile: bool | None = None
+    kind: str = "auto",
+    precision: str | None = None,
+    attention: AttentionPath | None = None,
+    compile: bool | None = None,
 ) -> Choice:
     """What is fast here, each part overridden by what is given.
 
@@ -41,6 +46,7 @@ def choose(
     if not there[kind]:
         here = ", ".join(name for name in ("gpu", "mps", "cpu") if there[name])
         raise ValueError(f"accelerator={kind} is not on this machine; here there is: {here} (accelerator=auto chooses)")
+    best: tuple[str, AttentionPath, bool, str]
     if kind == "gpu":
         best = ("bf16-mixed", "auto", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
     elif kind == "mps":
@@ -69,9 +75,9 @@ def cpu_name() -> str:
 
 
 def keep_memory() -> None:
-    """Let glibc keep freed memory: a large tensor that is mapped anew for every operation costs more than the operation.
+    """Let glibc keep freed memory: a large tensor mapped anew for every operation costs more than the operation.
 
-    By default malloc maps each block over 32 MB and unmaps it when freed, so every activation of every step is paged in
+    By default malloc maps each block over 32 MB and unmaps it when freed: every activation of every step is paged in
     again. Measured on a Xeon (2 cores, fp32): GELU of 128 x 257 x 768 takes 95 ms, and 30 ms with memory that stays.
     Other C libraries are left alone.
     """

@@ -7,15 +7,14 @@ import csv
 import logging
 import os
 import signal
-import statistics
 import time
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
@@ -82,7 +81,7 @@ class Keeper(Checkpoint):
         if self.max_seconds is not None and now - self._began >= self.max_seconds:
             self.reason = f"trainer.max_time of {self.max_seconds:g} s"
         due = self.reason is not None or now - self._saved >= self.every
-        if due or batch_idx % trainer.log_every_n_steps == 0:
+        if due or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_finite(trainer, outputs["loss"])
         # The last step of an epoch is saved with its validation, when the next epoch starts.
         if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
@@ -148,7 +147,8 @@ class Keeper(Checkpoint):
 class EpochTable(Checkpoint):
     """`metrics.csv`: one row an epoch with every score, the learning rate, seconds and training images a second.
 
-    It is a `Checkpoint` because Lightning calls those after the task has logged its scores, all others before. The table is part of the checkpoint's state, so that a resumed run has each epoch once.
+    It is part of the checkpoint's state, so that a resumed run has each epoch once. (It is a `Checkpoint` because
+    Lightning calls those after the task has logged its scores, and all other callbacks before.)
     """
 
     def __init__(self, path: Path, images_per_epoch: int) -> None:
@@ -227,26 +227,7 @@ class Bar(ProgressBar):
             self._bar.close()
 
 
-class Stopwatch(Callback):
-    """Measures steps: the seconds at which each ended, until `seconds` have passed and `at_least` steps are done."""
-
-    def __init__(self, seconds: float, at_least: int) -> None:
-        self.seconds, self.at_least = seconds, at_least
-        self.ends: list[float] = []
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
-        outputs["loss"].item()  # wait for the device
-        self.ends.append(time.monotonic())
-        if len(self.ends) >= self.at_least and self.ends[-1] - self.ends[0] >= self.seconds:
-            trainer.should_stop = True
-
-    def per_step(self) -> float:
-        """Median seconds of a step, the first ones (compilation, caches) left out."""
-        pairs = pairwise(self.ends[1:] if len(self.ends) > 2 else self.ends)
-        return statistics.median(b - a for a, b in pairs)
-
-
-def write_csv(path: Path, rows: list[dict[str, float]]) -> None:
+def write_csv(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
     """Write `rows` whole or not at all; the columns are those of all rows, in order of appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     partial = path.with_suffix(".partial")

@@ -72,7 +72,7 @@ class Schedule:
         interval: whether the rate moves with every optimizer step or once an epoch.
 
     Raises:
-        ValueError: a warm-up that does not end before the schedule does, or lengths below zero.
+        ValueError: a warm-up that does not end before the schedule does, or a rate or length that cannot be.
     """
 
     lr: float
@@ -83,6 +83,9 @@ class Schedule:
     interval: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
+        check(self.lr, 0)
+        if not self.epochs > 0:
+            raise ValueError(f"epochs {self.epochs:g} must be positive, e.g. epochs=200")
         if not 0 <= self.warmup_epochs < self.epochs:
             raise ValueError(
                 f"optim.warmup_epochs {self.warmup_epochs:g} must be at least 0 and less than epochs {self.epochs:g}; "

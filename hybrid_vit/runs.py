@@ -1,4 +1,4 @@
-"""A run directory: what lies in it, and how a model comes out of it again.
+"""A run directory: what lies in it, and how a trained model comes out of it again.
 
     .hydra/              the configuration, as given and as composed
     metrics.csv          a row an epoch
@@ -6,14 +6,32 @@
     checkpoints/         last.ckpt, best.ckpt
     model.json           how to build the model, its classes and its preprocessing
     model.safetensors    the weights that were scored
-    summary.json         scores, size, speed, machine, versions, commit, seed; state: running, stopped or done
+    summary.json         scores, size, speed, machine, versions, commit, seed; state: running, stopped, failed or done
 """
 
 import importlib
 import json
 import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as F
+
+from hybrid_vit.augment import Normalize
+
+HERE = Path(__file__).resolve().parent
+PUBLISHED = HERE.parent / "outputs" / "published"
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
 
 
 def build(spec: Any) -> Any:
@@ -35,8 +53,113 @@ def build(spec: Any) -> Any:
     return getattr(importlib.import_module(module), name)(**arguments)
 
 
+class Trained(nn.Module):
+    """A trained network in eval mode, with what belongs to it: (B, 3, H, W) normalised images -> (B, classes) logits.
+
+    Attributes:
+        net: the network itself.
+        class_names: name of each logit.
+        image_size: side of its images in pixels.
+        summary: the run's summary.
+    """
+
+    def __init__(self, net: nn.Module, description: dict[str, Any], summary: dict[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.eval()
+        self.class_names: list[str] = description["class_names"]
+        self.image_size: int = description["image_size"]
+        self.normalize = Normalize(description["mean"], description["std"])
+        self.summary = summary
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+    def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
+        """Pictures of any size -> (B, 3, H, W) float32: shorter side resized, centre cropped, normalised."""
+        size = self.image_size
+        images = [F.pil_to_tensor(F.center_crop(F.resize(p.convert("RGB"), [size]), [size])) for p in pictures]
+        return self.normalize(torch.stack(images))
+
+
+def load(run: str | Path) -> Trained:
+    """The trained model of a run directory, or of a run in outputs/published by its name.
+
+    Raises:
+        ValueError: no such run, a run without weights yet, or weights of another model.
+    """
+    directory = find(run)
+    description, weights = read_json(directory / "model.json"), directory / "model.safetensors"
+    if not weights.exists():
+        raise ValueError(f"{directory} has no model.safetensors: its training has not ended; train resume={directory}")
+    net = build(description["model"])
+    restore(net, load_file(weights), weights)
+    return Trained(net, description, read_json(directory / "summary.json"))
+
+
+def restore(net: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Load `weights` strictly; those of another model are a ValueError that names `source`."""
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise another_model(source, error) from None
+
+
+def another_model(source: Path, error: RuntimeError) -> ValueError:
+    """torch's many lines about keys and shapes, as one sentence."""
+    first = str(error).splitlines()[1:2]
+    return ValueError(
+        f"{source} holds the weights of another model ({' '.join(first).strip()}); use it with the model that wrote it"
+    )
+
+
+def find(run: str | Path) -> Path:
+    """The directory of a run, by path or by its name in outputs/published."""
+    for directory in (Path(run), PUBLISHED / str(run)):
+        if (directory / "model.json").is_file():
+            return directory
+    published = sorted(path.parent.name for path in PUBLISHED.glob("*/model.json"))
+    raise ValueError(
+        f"{run} is not a run directory (no model.json in it)"
+        + (f" nor a published run ({', '.join(published)})" if published else "")
+        + "; give a folder that hybrid_vit.train made, such as outputs/runs/DATE_NAME"
+    )
+
+
+def save_weights(directory: Path, net: nn.Module) -> None:
+    """Write model.safetensors, whole or not at all."""
+    partial = directory / "model.partial"
+    save_file({key: value.contiguous().cpu() for key, value in net.state_dict().items()}, partial)
+    os.replace(partial, directory / "model.safetensors")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file of a run; one that is missing or damaged is a ValueError that names it."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read ({error}); is {path.parent} a run directory?") from None
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content, indent=2) + "\n")
     os.replace(partial, path)
+
+
+def provenance() -> dict[str, Any]:
+    """Where a result comes from: versions, commit (with "+" if files were changed), system."""
+    git = ["git", "-C", str(HERE), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
+    versions = {name: version(name) for name in PACKAGES}
+    versions["python"] = platform.python_version()
+    return {"commit": commit, "versions": versions, "system": platform.platform()}
+
+
+def peak_memory_mib(device: torch.device) -> int:
+    """The most memory held so far: of a CUDA device's allocator, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10

@@ -131,8 +131,22 @@ class Train:
     trainer: Trainer = field(default_factory=Trainer)
 
 
+@dataclass
+class EvaluateData:
+    root: str | None = None
+    num_workers: int | None = None
+
+
+@dataclass
+class Evaluate:
+    run: str = MISSING
+    data: EvaluateData = field(default_factory=EvaluateData)
+    accelerator: Accelerator = MISSING
+
+
 SCHEMAS = [
     (None, "train_schema", Train),
+    (None, "evaluate_schema", Evaluate),
     ("model", "hybrid_schema", Hybrid),
     ("stem", "conv_schema", ConvStem),
     ("stem", "patch_schema", PatchStem),

@@ -5,6 +5,7 @@ It receives a network and knows nothing of how it was built. Every step seeds it
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ class Classification(LightningModule):
         schedule: learning rate over epochs.
         steps_per_epoch: optimizer steps of a whole epoch.
         ema: the averaged copy of `net`, or None.
-        score: "ema" or "raw": whose validation and test scores are reported.
+        score: "ema" or "raw": whose scores are reported.
         clip_norm: largest global norm of the gradient, or None.
         eval_names: what the validation loaders hold, in their order ("val", "published_test").
     """
@@ -58,7 +59,6 @@ class Classification(LightningModule):
         self.eval_names = list(eval_names)
         self.train_scores = Scores()
         self.eval_scores = nn.ModuleList(Scores() for _ in self.eval_names)
-        self.test_scores = Scores()
 
     @property
     def scored(self) -> nn.Module:
@@ -83,7 +83,7 @@ class Classification(LightningModule):
         logits = self.net(images)
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         self.train_scores.update(logits.detach(), targets, loss.detach())
-        if batch_idx % self.trainer.log_every_n_steps == 0:
+        if batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train_loss_step", loss.detach(), prog_bar=True)
         return loss
 
@@ -102,18 +102,11 @@ class Classification(LightningModule):
 
     def validation_step(self, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
-        self.eval_scores[dataloader_idx].update(self.scored(images), labels)
+        cast(Scores, self.eval_scores[dataloader_idx]).update(self.scored(images), labels)
 
     def on_validation_epoch_end(self) -> None:
         for name, scores in zip(self.eval_names, self.eval_scores, strict=True):
-            self._log(name, scores)
-
-    def test_step(self, batch, batch_idx: int) -> None:
-        images, labels = batch
-        self.test_scores.update(self.scored(images), labels)
-
-    def on_test_epoch_end(self) -> None:
-        self._log("test", self.test_scores)
+            self._log(name, cast(Scores, scores))
 
     def _log(self, name: str, scores: Scores) -> None:
         self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items()})

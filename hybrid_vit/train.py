@@ -1,25 +1,108 @@
-"""Door: train a model. `python -m hybrid_vit.train model=hybrid_192`."""
+"""Door: train a model, or continue a run. `python -m hybrid_vit.train model=hybrid_192`; `--help` says more."""
 
+import json
+import math
+import os
+import shlex
+import sys
 from pathlib import Path
+from typing import Any
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from hybrid_vit.config import Check, Job, Spec, arguments, check_values, clear, door, get, parsed, quoted, saved
 
-from hybrid_vit import schema
-from hybrid_vit.config import CONF, plain
-
-
-def run(cfg: DictConfig) -> float:
-    from hybrid_vit.training import train  # torch comes with it: --help and a wrong key need not wait for that
-
-    directory = Path(HydraConfig.get().runtime.output_dir)
-    return train(plain(cfg), directory, resume=cfg.resume is not None)
+# How and where a run computes may differ when it continues; what it computes may not.
+CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "checkpoint_minutes")
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def main() -> None:
-    schema.register()
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(run)()
+    argv = sys.argv[1:]
+    resume = next((text for text in argv if text.startswith("resume=")), "resume=null")
+    if resume == "resume=null":
+        door("train", start, argv, also=startable)
+    else:
+        with clear(code=2):
+            job, argv, also = continued(resume, argv)
+        door("train", job, argv, also=also)
+
+
+def start(spec: Spec, directory: Path, *, resume: bool = False) -> Any:
+    """Train; a run that was stopped says how it goes on."""
+    from hybrid_vit.callbacks import Stopped  # torch comes with it: --help and a wrong key need not wait for that
+    from hybrid_vit.training import train
+
+    try:
+        return train(spec, directory, resume=resume)
+    except Stopped as stopped:
+        here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
+        print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {shlex.quote(f'resume={here}')}")
+        if str(stopped) in SIGNALS:
+            raise SystemExit(SIGNALS[str(stopped)]) from None
+        return math.nan
+
+
+def startable(spec: Spec, directory: Path) -> None:
+    """A new run has one length, and its directory holds no run."""
+    if spec["budget"] is not None and spec["steps"] is not None:
+        raise ValueError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
+    held = next((directory / name for name in ("summary.json", ".hydra") if (directory / name).exists()), None)
+    if held and not helper():
+        raise ValueError(
+            f"{directory} holds a run already ({held}); "
+            f"continue it with resume={directory}, or choose another directory with hydra.run.dir=PATH"
+        )
+
+
+def helper() -> bool:
+    """Whether Lightning started this process to help with a run; it passes on the command and the directory."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def continued(resume: str, argv: list[str]) -> tuple[Job, list[str], Check]:
+    """`resume=DIR` and all arguments -> what the door needs to continue that run with its own configuration."""
+    directory = run_directory(resume)
+    args, settings, flags = arguments([text for text in argv if text != resume])
+    if args.multirun:
+        raise ValueError(f"{resume} continues one run; leave out -m")
+    keys = [parsed(text).key_or_group for text in settings]
+    for key in keys:
+        free = any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
+        if not free and not (helper() and key.startswith("hydra.")):
+            raise ValueError(
+                f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
+                f"leave out resume to start a new run"
+            )
+    own = saved(directory)
+    own["trainer"] |= {"max_epochs": None, "max_time": None}  # where it stopped before is not where it ends
+
+    def merged(spec: Spec) -> Spec:
+        for key in (key for key in keys if not key.startswith("hydra.")):
+            parent, _, last = key.rpartition(".")
+            (get(own, parent) if parent else own)[last] = get(spec, key)
+        return own
+
+    def job(spec: Spec, directory: Path) -> Any:
+        return start(merged(spec), directory, resume=True)
+
+    def also(spec: Spec, directory: Path) -> None:
+        check_values(merged(spec))
+
+    there = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}", "hydra.output_subdir=null"]
+    return job, [*flags, *settings, *there], also
+
+
+def run_directory(resume: str) -> Path:
+    """The directory that `resume=` names, if a run in it can be continued."""
+    text = resume.removeprefix("resume=")
+    directory = Path(str(parsed(resume).value()) if text.startswith(("'", '"')) else text).absolute()
+    saved(directory)
+    summary = directory / "summary.json"
+    if summary.exists() and json.loads(summary.read_text()).get("state") == "done":
+        raise ValueError(f"{directory} is done: its scores are in {summary}; leave out resume to start a new run")
+    last = directory / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        raise ValueError(f"{directory} cannot continue: {last} is not there; leave out resume to start a new run")
+    return directory
 
 
 if __name__ == "__main__":

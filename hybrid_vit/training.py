@@ -1,75 +1,321 @@
-"""Training: a plain configuration and a run directory -> a trained, scored and summarised run in it."""
+"""Training: a plain configuration and a run directory -> a trained, scored and summarised run in it.
+
+Order of events: look at the machine, load the data, build the model, fix the number of steps, fit, score once.
+"""
 
 import logging
+import math
+import time
+import warnings
+from copy import deepcopy
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from torch import nn
+from torchvision.utils import save_image
+from tqdm.contrib.logging import logging_redirect_tqdm
 
-from hybrid_vit.accelerator import choose, keep_memory
+from hybrid_vit.accelerator import Choice, choose, cpu_name, keep_memory
 from hybrid_vit.augment import Augment
-from hybrid_vit.callbacks import LAST, EpochTable, Keeper
+from hybrid_vit.budget import affordable, measure
+from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped, write_csv
 from hybrid_vit.data.module import DataModule
+from hybrid_vit.durations import seconds
 from hybrid_vit.ema import EMA
+from hybrid_vit.evaluation import count_macs, per_class, score
+from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
+from hybrid_vit.loggers import Wandb
 from hybrid_vit.models import set_attention
 from hybrid_vit.optim import OPTIMIZERS, Schedule
-from hybrid_vit.runs import build
+from hybrid_vit.runs import another_model, build, peak_memory_mib, provenance, read_json, save_weights, write_json
 from hybrid_vit.task import Classification
 
 log = logging.getLogger(__name__)
 
 
+
 def train(spec: dict[str, Any], directory: Path, *, resume: bool = False) -> float:
+    """Train, score and summarise the run that `spec` describes.
+
+    Returns:
+        What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
+
+    Raises:
+        Stopped: stopped before its end, on purpose; the run can be resumed.
+        ValueError: something that the user can mend, in one sentence.
+    """
+    began = time.monotonic()
+    quieten()
     keep_memory()
     choice = choose(**spec["accelerator"])
-    log.info("accelerator: %s, %s precision (%s)", choice.accelerator, choice.precision, choice.reason)
-    seed = spec["seed"]
-    data = DataModule(
-        **spec["data"], batch_size=spec["batch_size"], augment=Augment(**build(spec["augment"])), seed=seed
-    )
+    log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
+    data = make_data(spec)
+    spec["model"]["num_classes"] = data.num_classes
+    torch.manual_seed(spec["seed"])
+    net = build(spec["model"])
+    set_attention(net, "explicit")
+    size = {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "macs": count_macs(net, data.image_size),
+    }
+    set_attention(net, choice.attention)
+    before = read_json(directory / "summary.json") if resume else {}
+    steps = before["steps"] if resume else fix_steps(spec, choice, net, data, began)
+    task = make_task(spec, net, data, steps)
+    compile_nets(task, choice)
+
+    summary = {
+        "name": spec["name"],
+        "state": "running",
+        "seed": spec["seed"],
+        "steps": steps,
+        "epochs": steps / data.steps_per_epoch,
+        "budget": spec["budget"],
+        **size,
+        "images": data.sizes,
+        "protocol": protocol(data, spec["score"]),
+        "device": torch.cuda.get_device_name() if choice.accelerator == "gpu" else cpu_name(),
+        "accelerator": asdict(choice),
+        "threads": torch.get_num_threads(),
+        **provenance(),
+        "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    description = {
+        "model": spec["model"],
+        "class_names": data.class_names,
+        "image_size": data.image_size,
+        "mean": data.mean,
+        "std": data.std,
+        "data": spec["data"],
+        "seed": spec["seed"],
+    }
+    write_json(directory / "model.json", description)
+    logger = make_logger(spec, directory, summary, before.get("wandb"))
+    if logger:
+        summary["wandb"] = logger.version
+    write_json(directory / "summary.json", summary)
+    table = EpochTable(directory / "metrics.csv", data.sizes["train"])
+    try:
+        picture_batch(data, directory / "augmented.png")
+        if logger:
+            logger.log_picture("augmented", directory / "augmented.png")
+        trainer = fit(spec, choice, task, data, steps, directory, table, logger, resume=resume)
+        results = finish(trainer, choice, task, data, table, directory)
+        summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+        if logger:
+            logger.log_picture("learning_curve", directory / "learning_curve.png")
+            logger.log_picture("confusion", directory / "confusion.png")
+    except BaseException as error:
+        summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
+        summary |= {"reason": str(error) or type(error).__name__}
+        raise
+    finally:
+        if table.rows:
+            summary["seconds"] = round(sum(row["seconds"] for row in table.rows), 1)
+        write_json(directory / "summary.json", summary)
+        if logger:
+            logger.finish()
+    show(summary, directory)
+    scores = summary["scores"]
+    return scores.get("val_top1", scores["test_top1"])
+
+
+def make_data(spec: dict[str, Any]) -> DataModule:
+    """The data module, loaded and split."""
+    augment = Augment(**build(spec["augment"]))
+    data = DataModule(**spec["data"], batch_size=spec["batch_size"], augment=augment, seed=spec["seed"])
     data.prepare_data()
     data.setup()
-    spec["model"]["num_classes"] = data.num_classes
-    torch.manual_seed(seed)
-    net = build(spec["model"])
-    set_attention(net, choice.attention)
+    return data
+
+
+def make_task(spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int) -> Classification:
+    """The task for a training of `steps` steps; the warm-up keeps its share of the whole."""
     optim = dict(spec["optim"])
-    schedule = Schedule(
-        lr=optim["lr"],
-        epochs=spec["epochs"],
-        **{key: optim.pop(key) for key in ("interval", "warmup_epochs", "warmup_start", "min_lr")},
-    )
     name, clip_norm = optim.pop("name"), optim.pop("clip_norm")
-    task = Classification(
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optim.name {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
+    shape = {key: optim.pop(key) for key in ("interval", "warmup_epochs", "warmup_start", "min_lr")}
+    epochs = steps / data.steps_per_epoch
+    Schedule(lr=optim["lr"], epochs=spec["epochs"], **shape)  # checked in the user's own numbers
+    shape["warmup_epochs"] *= epochs / spec["epochs"]
+    return Classification(
         net=net,
         optimizer=lambda net: OPTIMIZERS[name](net, **optim),
-        schedule=schedule,
+        schedule=Schedule(lr=optim["lr"], epochs=epochs, **shape),
         steps_per_epoch=data.steps_per_epoch,
         ema=EMA(net, **spec["ema"]) if spec["ema"]["decay"] else None,
         score=spec["score"],
         label_smoothing=spec["label_smoothing"],
         clip_norm=clip_norm,
         eval_names=data.val_names,
-        seed=seed,
+        seed=spec["seed"],
     )
+
+
+def compile_nets(task: Classification, choice: Choice) -> None:
+    """Compile the network and its average in place, so that the keys of their weights stay."""
+    if choice.compile:
+        task.net.compile(dynamic=False)
+        if task.ema is not None:
+            task.ema.net.compile(dynamic=False)
+
+
+def fix_steps(spec: dict[str, Any], choice: Choice, net: nn.Module, data: DataModule, began: float) -> int:
+    """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them."""
+    steps = spec["steps"] or spec["epochs"] * data.steps_per_epoch
+    if spec["budget"] is None:
+        return steps
+    task = make_task(spec, deepcopy(net), data, steps)
+    compile_nets(task, choice)
+    cost = measure(task, data, choice, 0.02 * seconds(spec["budget"]))
+    steps = affordable(cost, data, seconds(spec["budget"]) - (time.monotonic() - began))
+    log.info(
+        "budget %s: %.3f s a step, so %d steps (%.2f epochs); steps=%d instead of the budget repeats this run exactly",
+        *(spec["budget"], cost.step, steps, steps / data.steps_per_epoch, steps),
+    )
+    return steps
+
+
+def fit(
+    spec: dict[str, Any],
+    choice: Choice,
+    task: Classification,
+    data: DataModule,
+    steps: int,
+    directory: Path,
+    table: EpochTable,
+    logger: Wandb | None,
+    *,
+    resume: bool,
+) -> pl.Trainer:
+    """Run Lightning's loop to the last step.
+
+    Raises:
+        Stopped: it did not get there, because of a signal, `trainer.max_time` or `trainer.max_epochs`.
+    """
     limits = dict(spec["trainer"])
     max_epochs, max_time = limits.pop("max_epochs"), limits.pop("max_time")
+    limits["log_every_n_steps"] = min(limits["log_every_n_steps"], data.steps_per_epoch)
+    keeper = Keeper(
+        directory / "checkpoints",
+        steps=steps,
+        every_minutes=spec["checkpoint_minutes"],
+        max_seconds=seconds(max_time) if max_time else None,
+    )
     trainer = pl.Trainer(
         accelerator=choice.accelerator,
-        precision=choice.precision,
-        max_epochs=max_epochs or spec["epochs"],
-        callbacks=[
-            EpochTable(directory / "metrics.csv", data.sizes["train"]),
-            Keeper(directory / "checkpoints", every_minutes=spec["checkpoint_minutes"]),
-        ],
-        logger=False,
+        precision=choice.precision,  # type: ignore[arg-type]
+        max_epochs=max_epochs or math.ceil(steps / data.steps_per_epoch),
+        callbacks=[table, keeper, Bar(steps)],
         default_root_dir=directory,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
+        limit_val_batches=1.0 if data.val_names else 0,
         use_distributed_sampler=False,
-        enable_progress_bar=False,
+        logger=logger or False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
         **limits,
     )
-    trainer.fit(task, datamodule=data, ckpt_path=directory / "checkpoints" / LAST if resume else None)
-    return 0.0
+    checkpoint = directory / "checkpoints" / LAST
+    with logging_redirect_tqdm():
+        try:
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+        except RuntimeError as error:
+            if "loading state_dict" in str(error):
+                raise another_model(checkpoint, error) from None
+            raise
+    if trainer.global_step < steps:
+        raise Stopped(f"trainer.max_epochs of {max_epochs}")
+    return trainer
+
+
+def finish(
+    trainer: pl.Trainer, choice: Choice, task: Classification, data: DataModule, table: EpochTable, directory: Path
+) -> dict[str, Any]:
+    """Score the last weights, once, on the test set; write weights and pictures."""
+    device = trainer.strategy.root_device
+    net, bf16 = task.scored.to(device), choice.precision.startswith("bf16")
+
+    values, confusion = score(
+        net,
+        data.test_dataloader(),
+        normalize=data.normalize,
+        num_classes=data.num_classes,
+        device=device,
+        bf16=bf16,
+    )
+    scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
+    scores |= {f"test_{key}": value for key, value in values.items()}
+    save_weights(directory, net)
+    learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
+    confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
+    write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
+    speeds = sorted(row["images_per_second"] for row in table.rows)
+    return {
+        "scores": scores,
+        "images_per_second": speeds[len(speeds) // 2],
+        "peak_memory_mib": peak_memory_mib(device),
+    }
+
+
+def make_logger(
+    spec: dict[str, Any], directory: Path, summary: dict[str, Any], run_id: str | None
+) -> Wandb | None:
+    """The logger that `logger=` names; with `run_id` it continues that run."""
+    settings = dict(spec["logger"])
+    name = settings.pop("name")
+    if name not in ("wandb", "none"):
+        raise ValueError(f"logger.name {name!r} is unknown; use wandb or none")
+    if name == "none":
+        return None
+    return Wandb(directory, config=spec | {"summary": summary}, run_id=run_id, **settings)
+
+
+def picture_batch(data: DataModule, path: Path) -> None:
+    """A picture of the first augmented images, as the model will see them."""
+    images = data.augmented_batch(min(64, data.batch_size))
+    save_image(data.denormalize(images).float() / 255, path, nrow=16)
+
+
+def protocol(data: DataModule, scored: str) -> str:
+    """How the reported score came about, in words."""
+    weights = "EMA" if scored == "ema" else "raw"
+    selection = f"{data.sizes['val']} validation images" if "val" in data.sizes else "no validation split"
+    looked = ", test set looked at every epoch" if data.monitor_test else ""
+    return f"{data.sizes['train']} training images, {selection}; test scored on the last {weights} weights{looked}"
+
+
+def show(summary: dict[str, Any], directory: Path) -> None:
+    """The result as a table, and what to do next."""
+    scores = summary["scores"]
+    rows = [
+        *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
+        ("parameters", f"{summary['parameters']:,}"),
+        ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),
+        ("training", f"{summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s on {summary['device']}"),
+        ("run", str(directory)),
+        ("curve", str(directory / "learning_curve.png")),
+    ]
+    table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
+    commands = (
+        f"python -m hybrid_vit.evaluate run={directory}",
+        "python -m hybrid_vit.train model=hybrid_192 budget=30m",
+        "python -m hybrid_vit.train --help",
+    )
+    log.info("done\n%s\n\nnext\n%s", table, "\n".join(f"  {command}" for command in commands))
+
+
+def quieten() -> None:
+    """Leave out what Lightning says of itself; what matters of it is said here."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "Found .* module.* in eval mode",  # the average is never in training mode
+        "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
+        "The '.*_dataloader' does not have many workers",
+    ):
+        warnings.filterwarnings("ignore", message)

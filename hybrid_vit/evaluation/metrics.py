@@ -22,7 +22,7 @@ class Scores(Metric):
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor | None = None) -> None:
         """logits (B, C); targets (B,) or (B, C); loss: the batch's mean, cross entropy if left out."""
         logits = logits.float()
-        loss = F.cross_entropy(logits, targets) if loss is None else loss
+        loss = F.cross_entropy(logits, targets) if loss is None else loss.float()
         labels = targets.argmax(1) if targets.ndim == 2 else targets
         hits = logits.topk(min(5, logits.shape[1]), dim=1).indices == labels[:, None]
         n = len(logits)

@@ -15,7 +15,7 @@ class Dropout(nn.Dropout):
     """As `nn.Dropout(p)`; on the CPU with p rounded to a multiple of 2^-16."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0 or x.device.type != "cpu":
+        if not self.training or self.p in (0, 1) or x.device.type != "cpu":
             return super().forward(x)
         return _Masked.apply(x, draw_mask(x.shape, self.p), 1 / (1 - self.p))
 
@@ -24,7 +24,7 @@ def draw_mask(shape: torch.Size, p: float) -> Tensor:
     """Boolean mask of `shape`, True (kept) with probability 1 - p."""
     n = shape.numel()
     bits = torch.empty((n + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)[:n].view(shape)
-    return bits >= round(p * LEVELS) - LEVELS // 2
+    return bits >= min(round(p * LEVELS), LEVELS - 1) - LEVELS // 2
 
 
 class _Masked(torch.autograd.Function):

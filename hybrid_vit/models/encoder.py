@@ -130,6 +130,8 @@ class Encoder(nn.Sequential):
 
 def derive_heads(embed_dim: int, num_heads: int | None) -> int:
     """Heads of 32 channels when `num_heads` is None; a width that cannot be divided is an error with the remedy."""
+    if embed_dim < 1:
+        raise ValueError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
     if num_heads is None:
         if embed_dim % HEAD_DIM:
             low = max(embed_dim // HEAD_DIM, 1) * HEAD_DIM

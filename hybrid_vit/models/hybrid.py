@@ -4,9 +4,9 @@
 of a timm ViT load into a `HybridViT` with a patch stem.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -124,18 +124,21 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     The weights stay in the graph, so gradients with respect to them can be taken.
     """
     maps: list[Tensor] = []
-    layers = [module for module in model.modules() if isinstance(module, Attention)]
-    for layer in layers:
+    before = {module: module.record for module in model.modules() if isinstance(module, Attention)}
+    for layer in before:
         layer.record = maps.append
     try:
         yield maps
     finally:
-        for layer in layers:
-            layer.record = None
+        for layer, record in before.items():
+            layer.record = record
 
 
 def set_attention(model: nn.Module, path: AttentionPath) -> None:
     """Make every attention layer of `model` take `path`: "auto", "fused" or "explicit"."""
+    paths = get_args(AttentionPath)
+    if path not in paths:
+        raise ValueError(f"accelerator.attention {path!r} is unknown; use one of {', '.join(paths)}")
     for module in model.modules():
         if isinstance(module, Attention):
             module.path = path
@@ -162,7 +165,11 @@ def hybrid_vit(
     Raises:
         ValueError: numbers that do not fit together, with the remedy.
     """
-    pools = {"cls": ClsPool, "mean": MeanPool, "sequence": lambda: SequencePool(embed_dim)}
+    pools: dict[str, Callable[[], ClsPool | MeanPool | SequencePool]] = {
+        "cls": ClsPool,
+        "mean": MeanPool,
+        "sequence": lambda: SequencePool(embed_dim),
+    }
     for name, choice, choices in (("pool", pool, [*pools]), ("pos_embed", pos_embed, ["learned", "sincos", "none"])):
         if choice not in choices:
             raise ValueError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")

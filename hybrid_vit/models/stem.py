@@ -6,7 +6,7 @@ embedding of Dosovitskiy et al. 2021 (arXiv 2010.11929), i.e. no convolutional p
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 
@@ -31,20 +31,26 @@ class ConvStem(nn.Sequential):
         channels: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
     ) -> None:
+        check_sizes(embed_dim, img_size, grid)
+        if depth < 1:
+            raise ValueError(f"stem.depth {depth} must be at least 1 layer, e.g. stem.depth=3")
         channels = list(channels or derive_channels(depth, embed_dim))
         strides = list(strides or derive_strides(depth, img_size, grid))
-        if len(channels) != depth or channels[-1] != embed_dim:
+        if len(channels) != depth or channels[-1] != embed_dim or min(channels) < 1:
             raise ValueError(
-                f"stem.channels {channels} must be {depth} numbers (stem.depth) ending in embed_dim {embed_dim}; "
-                f"leave them out to get {derive_channels(depth, embed_dim)}"
+                f"stem.channels {channels} must be {depth} positive numbers (stem.depth) ending in "
+                f"embed_dim {embed_dim}; leave them out to get {derive_channels(depth, embed_dim)}"
             )
+        if min(strides) < 1:
+            raise ValueError(f"stem.strides {strides} must be positive; leave stem.strides out to derive them")
         size = img_size
         for stride in strides:
             size = (size - 1) // stride + 1
         if len(strides) != depth or size != grid:
             raise ValueError(
                 f"stem.strides {strides} must be {depth} numbers (stem.depth) that take {img_size} pixels to "
-                f"grid {grid}; they give {size}: leave stem.strides out, or set stem.grid={size}"
+                f"grid {grid}; they are {len(strides)} and give {size}: leave stem.strides out, or set "
+                f"stem.depth={len(strides)} and stem.grid={size}"
             )
         layers = zip([3, *channels[:-1]], channels, strides, strict=True)
         super().__init__(*(Conv2dNormActivation(c_in, c_out, 3, stride) for c_in, c_out, stride in layers))
@@ -60,14 +66,23 @@ class PatchStem(nn.Module):
 
     def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16) -> None:
         super().__init__()
+        check_sizes(embed_dim, img_size, grid)
         if img_size % grid:
             raise ValueError(f"stem.grid {grid} does not divide the image of {img_size} pixels; use a divisor of it")
         patch_size = img_size // grid
         self.proj = nn.Conv2d(3, embed_dim, patch_size, patch_size)
         self.embed_dim, self.grid = embed_dim, grid
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.proj(x)
+
+
+def check_sizes(embed_dim: int, img_size: int, grid: int) -> None:
+    """A width is positive, and a grid has between one cell and one cell a pixel."""
+    if embed_dim < 1:
+        raise ValueError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
+    if not 1 <= grid <= img_size:
+        raise ValueError(f"stem.grid {grid} must lie between 1 and the {img_size} pixels of the image; use a divisor")
 
 
 def derive_channels(depth: int, embed_dim: int) -> list[int]:
@@ -79,7 +94,7 @@ def derive_strides(depth: int, img_size: int, grid: int) -> list[int]:
     """One stride per layer, 1 or 2, whose product is img_size / grid."""
     halvings = (img_size // grid).bit_length() - 1
     if grid * 2**halvings != img_size:
-        reachable = [img_size >> k for k in range(1, depth + 1) if not img_size % 2**k]
+        reachable = [img_size >> k for k in range(depth + 1) if not img_size % 2**k]
         raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved; with depth {depth} use one of {reachable}")
     if halvings > depth:
         raise ValueError(

@@ -1,0 +1,62 @@
+"""Door: score a trained run on the test set. `python -m hybrid_vit.evaluate run=outputs/runs/NAME`."""
+
+import sys
+from pathlib import Path
+
+from hybrid_vit.config import Spec, door
+
+
+def main() -> None:
+    door("evaluate", evaluate, sys.argv[1:])
+
+
+def evaluate(spec: Spec, directory: Path) -> float:
+    """Score, write evaluation.json, per_class.csv and confusion.png into `directory`, print; returns top-1."""
+    import torch  # here: --help and a wrong key need not wait for it
+
+    from hybrid_vit import runs
+    from hybrid_vit.accelerator import choose, keep_memory
+    from hybrid_vit.augment import Augment
+    from hybrid_vit.callbacks import write_csv
+    from hybrid_vit.data.module import DataModule
+    from hybrid_vit.evaluation import per_class, score
+    from hybrid_vit.evaluation.plots import confusion_matrix
+    from hybrid_vit.models import set_attention
+
+    keep_memory()
+    run = runs.find(spec["run"])
+    trained, description = runs.load(run), runs.read_json(run / "model.json")
+    choice = choose(**spec["accelerator"])
+    set_attention(trained, choice.attention)
+    own = description["data"] | {key: value for key, value in spec["data"].items() if value is not None}
+    data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
+    data.prepare_data()
+    data.setup()
+    if data.class_names != trained.class_names:
+        raise ValueError(f"data.root={own['root']} has other classes than {run} was trained on; give that run's data")
+    device = torch.device({"gpu": "cuda"}.get(choice.accelerator, choice.accelerator))
+    scores, confusion = score(
+        trained.net.to(device),
+        data.test_dataloader(),
+        normalize=data.normalize,
+        num_classes=data.num_classes,
+        device=device,
+        bf16=choice.precision.startswith("bf16"),
+    )
+    classes = per_class(confusion, data.class_names)
+    runs.write_json(directory / "evaluation.json", {"run": str(run), "images": data.sizes["test"], "test": scores})
+    write_csv(directory / "per_class.csv", classes)
+    confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
+
+    reported = trained.summary["scores"]
+    for name, value in scores.items():
+        print(f"test {name:<5}{value:8.3f}   in training {reported[f'test_{name}']:8.3f}")
+    print("\nworst classes")
+    for row in classes[:5]:
+        print(f"  {row['class']:<16}{row['top1']:6.1f} %   most often taken for {row['taken_for'] or 'nothing else'}")
+    print(f"\nevery class: {directory / 'per_class.csv'}\nconfusion:   {directory / 'confusion.png'}")
+    return scores["top1"]
+
+
+if __name__ == "__main__":
+    main()

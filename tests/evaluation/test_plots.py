@@ -1,0 +1,157 @@
+"""Pictures: whole PNGs of the promised size from any rows and counts, and the right pairs beside a matrix."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve, most_confused, spread, worst_classes
+
+
+def epochs(count: int, *names: str) -> list[dict[str, float]]:
+    rows = []
+    for epoch in range(count):
+        row = {"epoch": epoch, "step": 10 * (epoch + 1), "lr": 4e-4 / (epoch + 1)}
+        for shift, name in enumerate(names):
+            row[f"{name}_top1"] = 90 - 80 / (epoch + 1) - shift
+            row[f"{name}_loss"] = 1 + 3 / (epoch + 1) + shift / 10
+        rows.append(row)
+    return rows
+
+
+def picture(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"), dtype=np.int16)
+
+
+def has(pixels: np.ndarray, color: str) -> bool:
+    """Whether a picture has pixels of this colour."""
+    wanted = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+    return bool((abs(pixels - wanted).max(axis=2) <= 2).any())
+
+
+TRAIN, VAL, TEST = "#4c78a8", "#e4572e", "#8e5ea2"
+
+
+@pytest.mark.parametrize(("count", "names"), [(1, ("train", "val", "published_test")), (200, ("train", "val"))])
+def test_a_learning_curve_has_what_the_rows_have(tmp_path: Path, count: int, names: tuple[str, ...]) -> None:
+    path = tmp_path / "curve.png"
+    learning_curve(epochs(count, *names), path, title="a $run_1")
+    pixels = picture(path)
+    assert pixels.shape == (520, 1200, 3)
+    for half in (pixels[:, :600], pixels[:, 600:]):
+        assert [has(half, color) for color in (TRAIN, VAL, TEST)] == [True, True, "published_test" in names]
+
+
+def test_a_learning_curve_of_incomplete_rows(tmp_path: Path) -> None:
+    rows = epochs(4, "train", "val")
+    del rows[1]["val_top1"], rows[3]["val_loss"], rows[2]["lr"]
+    rows[2]["train_loss"] = math.nan
+    rows[0] = {"epoch": 0}
+    learning_curve(rows, tmp_path / "curve.png")
+    pixels = picture(tmp_path / "curve.png")
+    assert has(pixels, TRAIN)
+    assert has(pixels, VAL)
+
+
+@pytest.mark.parametrize("rows", [[], [{"epoch": 0, "lr": 0.1}], [{"epoch": 0, "train_loss": math.inf}]])
+def test_a_learning_curve_without_a_value_is_an_empty_picture(tmp_path: Path, rows: list[dict[str, float]]) -> None:
+    learning_curve(rows, tmp_path / "curve.png")
+    pixels = picture(tmp_path / "curve.png")
+    assert pixels.shape == (520, 1200, 3)
+    assert not has(pixels, TRAIN)
+
+
+def test_a_reference_is_drawn_as_far_as_the_rows_go(tmp_path: Path) -> None:
+    rows = epochs(3, "train")
+    alone, as_far, farther = (tmp_path / f"{name}.png" for name in ("alone", "as_far", "farther"))
+    learning_curve(rows, alone)
+    learning_curve(rows, as_far, reference=epochs(3, "train", "val"))
+    learning_curve(rows, farther, reference=epochs(50, "train", "val"))
+    assert not np.array_equal(picture(alone), picture(as_far))
+    assert np.array_equal(picture(as_far), picture(farther))
+
+
+def test_labels_are_moved_apart_and_no_farther_than_needed() -> None:
+    assert spread([], 0.1) == []
+    assert spread([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
+    assert spread([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
+    assert spread([0.5, 0.5, 0.58], 0.1) == pytest.approx([0.4266667, 0.5266667, 0.6266667])
+    places = spread([0.0, 0.01, 0.02, 0.2, 0.21, 0.9], 0.06)
+    assert min(np.diff(places)) >= 0.06 - 1e-12
+    assert places[-1] == 0.9
+
+
+def confused(classes: int) -> np.ndarray:
+    random = np.random.default_rng(0)
+    counts = random.integers(0, 3, (classes, classes))
+    counts[np.diag_indices(classes)] = random.integers(50, 90, classes)
+    return counts
+
+
+@pytest.mark.parametrize(("classes", "size"), [(20, (900, 1500)), (100, (1650, 2400))])
+def test_a_confusion_matrix_of_few_and_of_many_classes(tmp_path: Path, classes: int, size: tuple[int, int]) -> None:
+    names = [f"class_number_{i}" for i in range(classes)]
+    confusion_matrix(confused(classes), names, tmp_path / "confusion.png", title="run_192: 100 % $")
+    pixels = picture(tmp_path / "confusion.png")
+    assert pixels.shape == (*size, 3)
+    assert pixels.std() > 20
+
+
+def test_the_place_of_a_confusion_is_true_class_down_and_predicted_across(tmp_path: Path) -> None:
+    counts = np.zeros((4, 4), dtype=np.int64)
+    counts[0, 3] = 5
+    confusion_matrix(counts, list("abcd"), tmp_path / "confusion.png")
+    dark = np.argwhere(abs(picture(tmp_path / "confusion.png") - [0x0B, 0x25, 0x45]).max(axis=2) <= 2)
+    rows, columns = dark[dark[:, 1] < 800].T  # left of the scale
+    assert columns.min() > 142 + 3 * 160
+    assert rows.max() < 100 + 170
+
+
+def test_counts_may_be_a_tensor_and_a_class_may_have_no_images(tmp_path: Path) -> None:
+    confusion_matrix(torch.tensor([[5, 0], [0, 0]]), ["a$b$", "a name that is far too long"], tmp_path / "some.png")
+    confusion_matrix(torch.zeros(2, 2, dtype=torch.int64), ["a", "b"], tmp_path / "none.png")
+    assert has(picture(tmp_path / "some.png"), "#eeeeee")
+    assert has(picture(tmp_path / "none.png"), "#eeeeee")
+
+
+def test_names_that_do_not_match_the_counts_are_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, 2\), but there are 3 class names"):
+        confusion_matrix(np.eye(2), ["a", "b", "c"], tmp_path / "confusion.png")
+    assert not (tmp_path / "confusion.png").exists()
+
+
+KNOWN = np.array(
+    [
+        [90, 10, 0, 0],  # 10 % taken for 1
+        [3, 6, 1, 0],  # 30 % for 0, 10 % for 2
+        [0, 0, 0, 0],
+        [0, 200, 0, 800],  # 20 % for 1
+    ]
+)
+
+
+def test_the_most_confused_pairs_are_by_share_of_the_true_class() -> None:
+    # Of the two with 10 % the one of more images comes first.
+    assert most_confused(KNOWN, 10) == [(1, 0), (3, 1), (0, 1), (1, 2)]
+    assert most_confused(KNOWN, 2) == [(1, 0), (3, 1)]
+    assert most_confused(np.diag([3, 4]), 5) == []
+
+
+def test_the_worst_classes_leave_out_a_class_without_images() -> None:
+    assert worst_classes(KNOWN, 10) == [1, 3, 0]
+    assert worst_classes(KNOWN, 1) == [1]
+
+
+def test_no_state_of_pyplot_is_touched(tmp_path: Path) -> None:
+    import matplotlib.pyplot as plt
+
+    settings = dict(plt.rcParams)
+    learning_curve(epochs(2, "train"), tmp_path / "curve.png")
+    confusion_matrix(confused(3), list("abc"), tmp_path / "confusion.png")
+    assert plt.get_fignums() == []
+    assert dict(plt.rcParams) == settings

@@ -1,0 +1,197 @@
+"""The encoder: two attention paths that agree, which one is taken, heads, stochastic depth."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torchvision.ops import StochasticDepth
+
+from hybrid_vit.models import Attention, Encoder, record_attention, set_attention
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, attention: Attention, x: torch.Tensor) -> str:
+    """Which path a forward takes."""
+    calls: list[str] = []
+    fused = F.scaled_dot_product_attention
+
+    def spy(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append("fused")
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
+    attention(x)
+    return calls[0] if calls else "explicit"
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_fused_equals_explicit_in_values_and_gradients(qkv_bias: bool) -> None:
+    torch.manual_seed(0)
+    attention = Attention(48, 3, qkv_bias=qkv_bias)
+    x = torch.randn(2, 17, 48)
+    upstream = torch.randn(2, 17, 48)
+    results = {}
+    for path in ("fused", "explicit"):
+        set_attention(attention, path)
+        attention.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = attention(leaf)
+        y.backward(upstream)
+        results[path] = [y.detach(), leaf.grad, *(p.grad.clone() for p in attention.parameters())]
+    for fused, explicit in zip(results["fused"], results["explicit"], strict=True):
+        torch.testing.assert_close(fused, explicit, rtol=1e-5, atol=1e-5)
+
+
+def test_explicit_equals_attention_head_by_head() -> None:
+    torch.manual_seed(0)
+    attention = Attention(12, 2)
+    set_attention(attention, "explicit")
+    x = torch.randn(1, 5, 12)
+    q, k, v = (x[0] @ attention.qkv.weight.T + attention.qkv.bias).split(12, dim=1)
+    heads = []
+    for h in range(2):
+        cut = slice(6 * h, 6 * h + 6)
+        scores = (q[:, cut] @ k[:, cut].T / 6**0.5).exp()
+        heads.append(scores / scores.sum(1, keepdim=True) @ v[:, cut])
+    expected = torch.cat(heads, 1) @ attention.proj.weight.T + attention.proj.bias
+    torch.testing.assert_close(attention(x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "dtype", "expected"),
+    [
+        ("auto", torch.float32, "fused"),
+        ("auto", torch.bfloat16, "explicit"),
+        ("fused", torch.bfloat16, "fused"),
+        ("explicit", torch.float32, "explicit"),
+    ],
+)
+def test_the_path_follows_the_choice_and_the_dtype(
+    monkeypatch: pytest.MonkeyPatch, path: Any, dtype: torch.dtype, expected: str
+) -> None:
+    attention = Attention(16, 2).to(dtype)
+    set_attention(attention, path)
+    assert taken(monkeypatch, attention, torch.randn(1, 4, 16, dtype=dtype)) == expected
+
+
+def test_autocast_counts_as_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        assert taken(monkeypatch, Attention(16, 2), torch.randn(1, 4, 16)) == "explicit"
+
+
+def test_an_unknown_path_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"accelerator\.attention 'flash' .* use one of auto, fused, explicit"):
+        set_attention(Attention(16, 2), "flash")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["fused", "explicit"])
+def test_attention_dropout_acts_in_training_on_both_paths(path: Any) -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, 2, attn_drop=0.5)
+    set_attention(attention, path)
+    x = torch.randn(2, 6, 16)
+    assert not torch.equal(attention(x), attention(x))
+    attention.eval()
+    assert torch.equal(attention(x), attention(x))
+
+
+@pytest.mark.parametrize("path", ["auto", "fused", "explicit"])
+def test_recorded_weights_are_distributions_in_the_graph(path: Any) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(embed_dim=24, depth=3, num_heads=2)
+    set_attention(encoder, path)
+    x = torch.randn(4, 7, 24)
+    plain = encoder(x)
+    with record_attention(encoder) as maps:
+        recorded = encoder(x)
+        assert len(maps) == 3
+        for weights in maps:
+            assert weights.shape == (4, 2, 7, 7)
+            assert weights.min() >= 0
+            torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 7))
+        gradients = torch.autograd.grad(recorded.square().sum(), maps)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+        encoder(x)
+        assert len(maps) == 6
+    torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-5)
+    encoder(x)
+    assert len(maps) == 6, "recorded after the block"
+    assert [block.attn.path for block in encoder] == [path] * 3
+
+
+def test_recording_ends_with_an_exception() -> None:
+    encoder = Encoder(embed_dim=24, depth=2, num_heads=2)
+    with pytest.raises(RuntimeError, match="stop"), record_attention(encoder):
+        raise RuntimeError("stop")
+    assert all(block.attn.record is None for block in encoder)
+
+
+def test_a_recording_inside_another_gives_the_outer_one_back() -> None:
+    encoder = Encoder(embed_dim=24, depth=2, num_heads=2)
+    x = torch.randn(1, 3, 24)
+    with record_attention(encoder) as outer:
+        with record_attention(encoder) as inner:
+            encoder(x)
+        encoder(x)
+    assert (len(inner), len(outer)) == (2, 2)
+
+
+@pytest.mark.parametrize(("embed_dim", "num_heads", "expected"), [(192, None, 6), (96, None, 3), (192, 4, 4)])
+def test_heads_are_derived_or_given(embed_dim: int, num_heads: int | None, expected: int) -> None:
+    encoder = Encoder(embed_dim=embed_dim, depth=1, num_heads=num_heads)
+    assert encoder[0].attn.num_heads == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"embed_dim": 200, "num_heads": 6}, r"embed_dim 200 .* num_heads 6; use 198 or 204, or leave num_heads out"),
+        ({"embed_dim": 4, "num_heads": 6}, r"embed_dim 4 .* num_heads 6; use 6 or 12"),
+        ({"embed_dim": 200}, r"embed_dim 200 .* 32; use 192 or 224, or give model\.num_heads"),
+        ({"embed_dim": 8}, r"embed_dim 8 .*; use 32 or 64, or give model\.num_heads"),
+        ({"embed_dim": 192, "num_heads": 0}, r"num_heads 0;"),
+        ({"embed_dim": 0}, r"model\.embed_dim 0 must be positive"),
+        ({"embed_dim": 192, "depth": 0}, r"model\.depth 0 must be at least 1"),
+    ],
+)
+def test_what_does_not_fit_is_a_sentence_with_the_remedy(arguments: dict, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Encoder(**{"depth": 1, **arguments})
+
+
+def test_drop_path_rises_linearly_to_its_rate() -> None:
+    encoder = Encoder(embed_dim=32, depth=6, drop_path_rate=0.1)
+    assert [block.drop_path.p for block in encoder] == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1])
+    assert Encoder(embed_dim=32, depth=1, drop_path_rate=0.1)[0].drop_path.p == 0
+
+
+def test_whole_samples_are_dropped_branch_by_branch_and_scaled() -> None:
+    torch.manual_seed(0)
+    block = Encoder(embed_dim=32, depth=2, drop_path_rate=0.4)[1]
+    assert isinstance(block.drop_path, StochasticDepth)
+    x = torch.randn(1, 5, 32).expand(4000, -1, -1)
+    with torch.no_grad():
+        one = x[:1]
+        attn = block.attn(block.norm1(one))
+        outcomes = {}
+        for keep_attn in (0, 1):
+            after = one + keep_attn * attn / 0.6
+            for keep_mlp in (0, 1):
+                outcomes[keep_attn, keep_mlp] = after + keep_mlp * block.mlp(block.norm2(after)) / 0.6
+        y = block(x)
+    found = 0
+    for (keep_attn, keep_mlp), outcome in outcomes.items():
+        count = int(torch.isclose(y, outcome, atol=1e-4).all(dim=(1, 2)).sum())
+        probability = (0.6 if keep_attn else 0.4) * (0.6 if keep_mlp else 0.4)
+        assert abs(count - 4000 * probability) < 4.5 * (4000 * probability * (1 - probability)) ** 0.5
+        found += count
+    assert found == 4000
+
+
+def test_no_sample_is_dropped_in_eval() -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(embed_dim=32, depth=3, drop_path_rate=0.9, proj_drop_rate=0.5).eval()
+    still = Encoder(embed_dim=32, depth=3).eval()
+    still.load_state_dict(encoder.state_dict())
+    x = torch.randn(2, 4, 32)
+    assert torch.equal(encoder(x), still(x))

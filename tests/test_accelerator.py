@@ -1,0 +1,84 @@
+"""What is chosen on which machine, what overrides it, and the sentence for a machine that is not there."""
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from hybrid_vit import accelerator
+from hybrid_vit.accelerator import Choice, choose, cpu_name
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, *, amx: bool = False, cuda: bool = False, mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(accelerator, "cpu_name", lambda: "Test CPU")
+
+
+def parts(choice: Choice) -> tuple[str, str, str, bool]:
+    return choice.accelerator, choice.precision, choice.attention, choice.compile
+
+
+@pytest.mark.parametrize(
+    ("there", "expected", "reason"),
+    [
+        ({}, ("cpu", "32-true", "fused", False), "Test CPU: no bf16 matrix units"),
+        ({"amx": True}, ("cpu", "bf16-mixed", "explicit", True), "Test CPU: bf16 matrix units"),
+        ({"cuda": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test: bf16"),
+        ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test"),
+        ({"mps": True}, ("mps", "32-true", "auto", False), "Apple GPU: fp32"),
+    ],
+)
+def test_auto_takes_what_is_fast_there(
+    monkeypatch: pytest.MonkeyPatch, there: dict[str, bool], expected: tuple, reason: str
+) -> None:
+    machine(monkeypatch, **there)
+    choice = choose()
+    assert parts(choice) == expected
+    assert choice.reason.startswith(reason)
+    assert "\n" not in choice.reason
+
+
+def test_an_accelerator_is_taken_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, cuda=True, mps=True, amx=True)
+    assert [choose(kind).accelerator for kind in ("cpu", "gpu", "mps", "auto")] == ["cpu", "gpu", "mps", "gpu"]
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_each_part_is_overridden_alone_and_the_reason_says_so(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
+    machine(monkeypatch, amx=amx)
+    kind, precision, attention, compiled = parts(choose("cpu"))
+    assert parts(choose("cpu", precision="16-mixed")) == (kind, "16-mixed", attention, compiled)
+    assert parts(choose("cpu", attention="auto")) == (kind, precision, "auto", compiled)
+    assert parts(choose("cpu", compile=not compiled)) == (kind, precision, attention, not compiled)
+    reason = choose("cpu", precision="32-true", compile=False).reason
+    assert reason.endswith("; as asked: precision=32-true, compile=False")
+    assert "as asked" not in choose("cpu").reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "there", "sentence"),
+    [
+        ("gpu", {}, r"accelerator=gpu is not on this machine; here there is: cpu \(accelerator=auto chooses\)"),
+        ("mps", {"cuda": True}, r"accelerator=mps is not on this machine; here there is: gpu, cpu "),
+        ("gpu", {"mps": True}, r"here there is: mps, cpu "),
+        ("tpu", {}, r"accelerator\.kind 'tpu' is unknown; use one of auto, cpu, gpu, mps"),
+    ],
+)
+def test_a_machine_that_is_not_there_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, kind: str, there: dict[str, bool], sentence: str
+) -> None:
+    machine(monkeypatch, **there)
+    with pytest.raises(ValueError, match=sentence):
+        choose(kind)
+
+
+def test_this_machine_has_a_choice_and_a_name() -> None:
+    assert choose("cpu").accelerator == "cpu"
+    assert cpu_name()
+    info = Path("/proc/cpuinfo")
+    if info.exists() and platform.machine() == "x86_64":
+        assert f": {cpu_name()}\n" in info.read_text()

@@ -1,0 +1,228 @@
+"""Whole runs on small data: what they leave behind, and that an interrupted one is the one that never was."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hybrid_vit
+from hybrid_vit.callbacks import Stopped
+from hybrid_vit.config import composed, plain
+from hybrid_vit.task import Classification
+from hybrid_vit.training import train
+
+TINY = [
+    *("data=digits", "augment=document", "logger=none", "accelerator=cpu", "epochs=3", "batch_size=256"),
+    *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=1"),
+]
+TIMES = ("seconds", "images_per_second")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small tensors are not worth two threads; and equal to the bit needs an equal number of them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run(directory: Path, *overrides: str, resume: bool = False) -> float:
+    directory.mkdir(exist_ok=True)
+    return train(plain(composed([*TINY, *overrides])), directory, resume=resume)
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    """metrics.csv without what the clock decides."""
+    with (directory / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def summary(directory: Path) -> dict:
+    return json.loads((directory / "summary.json").read_text())
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    assert rows(a) == rows(b)
+    assert summary(a)["scores"] == summary(b)["scores"]
+    assert (summary(a)["state"], summary(b)["state"]) == ("done", "done")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted."""
+    torch.set_num_threads(1)
+    directory = tmp_path_factory.mktemp("whole")
+    run(directory)
+    return directory
+
+
+def test_run_directory(whole: Path) -> None:
+    there = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
+    assert there == {
+        *("metrics.csv", "model.json", "model.safetensors", "summary.json", "per_class.csv"),
+        *("augmented.png", "confusion.png", "learning_curve.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt"),
+    }
+    content = summary(whole)
+    assert content["steps"] == 3 * 5  # 1258 images in batches of 256
+    assert content["images"] == {"train": 1258, "val": 180, "test": 359}
+    assert content["parameters"] == sum(value.numel() for value in hybrid_vit.load(whole).parameters())
+    assert content["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert [row["epoch"] for row in rows(whole)] == ["0", "1", "2"]
+    assert float(rows(whole)[-1]["lr"]) == 0
+    assert content["scores"]["val_top1"] == pytest.approx(float(rows(whole)[-1]["val_top1"]), abs=1e-4)
+
+
+def test_learns(tmp_path: Path) -> None:
+    run(tmp_path, "epochs=8", "batch_size=64", "augment=none", "optim.lr=3e-3", "ema.decay=0.9")
+    assert summary(tmp_path)["scores"]["test_top1"] > 80
+
+
+def interrupted_by(number: signal.Signals) -> Callable[[Classification], None]:
+    def interrupt(task: Classification) -> None:
+        if task.global_step == 7:  # the third step of the second epoch
+            signal.raise_signal(number)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_and_resume_continues(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    step, interrupt = Classification.training_step, interrupted_by(number)
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        interrupt(task)
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(Stopped, match=number.name):
+        run(tmp_path)
+    monkeypatch.undo()
+    torch.set_num_threads(1)
+    assert summary(tmp_path)["state"] == "stopped"
+    assert [row["epoch"] for row in rows(tmp_path)] == ["0"]
+    torch.manual_seed(time.time_ns() % 1000)  # nothing may depend on what the process drew before
+    run(tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
+
+
+def test_max_time_and_max_epochs_stop_and_resume_continues(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match="max_epochs"):
+        run(tmp_path, "trainer.max_epochs=1")
+    with pytest.raises(Stopped, match="max_time"):
+        run(tmp_path, "trainer.max_time=0.001s", resume=True)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    run(tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
+
+
+def test_sigkill_in_mid_epoch_and_resume_continues(tmp_path: Path) -> None:
+    """A process that is killed has no last word: what counts is the last checkpoint by time."""
+    long = [*TINY, "epochs=8", "checkpoint_minutes=1e-9"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "hybrid_vit.train"]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, *long, f"hydra.run.dir={killed}"], env=env, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (killed / "metrics.csv").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert summary(killed)["state"] == "running"
+    state = torch.load(killed / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 0 < state["global_step"] < 40
+    subprocess.run([*command, f"resume={killed}"], env=env, cwd=tmp_path, check=True, capture_output=True)
+    run(tmp_path / "whole", "epochs=8", "checkpoint_minutes=1e-9")
+    assert_same_run(tmp_path / "whole", killed)
+
+
+def test_steps_repeat_a_budget_exactly(tmp_path: Path) -> None:
+    run(tmp_path / "budget", "budget=12s", "optim.warmup_epochs=1")
+    content = summary(tmp_path / "budget")
+    assert content["steps"] > 15
+    assert 2 < content["seconds"] < 12
+    run(tmp_path / "steps", f"steps={content['steps']}", "optim.warmup_epochs=1")
+    assert_same_run(tmp_path / "budget", tmp_path / "steps")
+
+
+def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"budget is too short.*try budget="):
+        run(tmp_path, "budget=1s")
+
+
+def test_steps_end_in_mid_epoch(tmp_path: Path) -> None:
+    run(tmp_path, "steps=8")
+    assert summary(tmp_path)["scores"].keys() >= {"val_top1", "test_top1"}
+    assert [row["step"] for row in rows(tmp_path)] == ["5", "8"]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Classification.training_step
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        return step(task, batch, batch_idx) * (float("nan") if task.global_step >= 6 else 1)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(ValueError, match=r"the loss became nan.*last good checkpoint is .*last\.ckpt; try a smaller"):
+        run(tmp_path)
+    assert summary(tmp_path)["state"] == "failed"
+    weights = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_a_checkpoint_of_another_model_is_one_sentence(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, "trainer.max_epochs=1")
+    with pytest.raises(ValueError, match=r"last\.ckpt holds the weights of another model"):
+        run(tmp_path, "model.depth=2", resume=True)
+
+
+def test_published_protocol_looks_at_the_test_set_under_a_name_that_says_so(tmp_path: Path) -> None:
+    run(tmp_path, "data.val_size=0", "data.monitor_test=true", "score=raw", "epochs=2")
+    content = summary(tmp_path)
+    assert content["images"] == {"train": 1438, "test": 359}
+    assert "test set looked at every epoch" in content["protocol"]
+    assert float(rows(tmp_path)[-1]["published_test_top1"]) == pytest.approx(content["scores"]["test_top1"], abs=1e-4)
+    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()  # nothing is selected on the test set
+
+
+def test_the_scored_weights_are_the_averaged_ones(whole: Path) -> None:
+    checkpoint = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    saved = load_file(whole / "model.safetensors")
+    assert all(torch.equal(value, checkpoint[f"ema.net.{key}"]) for key, value in saved.items())
+    assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in saved.items())
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_streams_a_folder_of_pictures(picture_root: Path, tmp_path: Path, mix: bool) -> None:
+    augment = "augment=cct" if mix else "augment=document"
+    run(tmp_path, "data=folder", f"data.root={picture_root}", augment, "batch_size=8", "data.val_size=9", "epochs=2")
+    trained = hybrid_vit.load(tmp_path)
+    assert trained.class_names == ["cat", "dog", "eel"]
+    assert len(rows(tmp_path)) == 2
+
+
+@pytest.mark.gpu
+def test_trains_on_a_gpu(tmp_path: Path) -> None:
+    run(tmp_path, "accelerator=gpu", "accelerator.compile=false", "epochs=8", "augment=none", "optim.lr=3e-3")
+    assert summary(tmp_path)["scores"]["test_top1"] > 60
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs an Apple GPU")
+def test_trains_on_an_apple_gpu(tmp_path: Path) -> None:
+    run(tmp_path, "accelerator=mps")
+    assert summary(tmp_path)["state"] == "done"
