@@ -1,8 +1,8 @@
 """A laboratory for small hybrid CNN-transformers on small images.
 
-    import hybrid_vit
-    model = hybrid_vit.build_model("hybrid_192", num_classes=10)   # a fresh network
-    trained = hybrid_vit.load("outputs/runs/...")                  # a trained one, with its preprocessing and classes
+import hybrid_vit
+model = hybrid_vit.build_model("hybrid_192", num_classes=10)   # a fresh network
+trained = hybrid_vit.load("outputs/runs/...")                  # a trained one, with its preprocessing and classes
 """
 
 from __future__ import annotations

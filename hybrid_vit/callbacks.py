@@ -168,9 +168,7 @@ class EpochTable(Checkpoint):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {
-            key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")
-        }
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,

@@ -3,11 +3,19 @@
 import sys
 from pathlib import Path
 
-from hybrid_vit.config import Spec, door
+from hybrid_vit.command import door
+from hybrid_vit.config import Spec
 
 
 def main() -> None:
-    door("evaluate", evaluate, sys.argv[1:])
+    door("evaluate", evaluate, sys.argv[1:], also=findable)
+
+
+def findable(spec: Spec, directory: Path) -> None:
+    """The run is there; known before a directory is made."""
+    from hybrid_vit import runs
+
+    runs.find(spec["run"])
 
 
 def evaluate(spec: Spec, directory: Path) -> float:

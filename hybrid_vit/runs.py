@@ -1,15 +1,16 @@
 """A run directory: what lies in it, and how a trained model comes out of it again.
 
-    .hydra/              the configuration, as given and as composed
-    metrics.csv          a row an epoch
-    train.log
-    checkpoints/         last.ckpt, best.ckpt
-    model.json           how to build the model, its classes and its preprocessing
-    model.safetensors    the weights that were scored
-    summary.json         scores, size, speed, machine, versions, commit, seed; state: running, stopped, failed or done
+.hydra/              the configuration, as given and as composed
+metrics.csv          a row an epoch
+train.log
+checkpoints/         last.ckpt, best.ckpt
+model.json           how to build the model, its classes and its preprocessing
+model.safetensors    the weights that were scored
+summary.json         scores, size, speed, machine, versions, commit, seed; state: running, stopped, failed or done
 """
 
 import importlib
+import inspect
 import json
 import os
 import platform
@@ -38,7 +39,8 @@ def build(spec: Any) -> Any:
     """Build what a specification describes: a dictionary with `_target_` becomes a call, inside out.
 
     Raises:
-        ValueError: a target outside hybrid_vit (a specification may come from a stranger's file).
+        ValueError: a target outside hybrid_vit (a specification may come from a stranger's file), or arguments that
+            it does not take.
     """
     if isinstance(spec, list):
         return [build(item) for item in spec]
@@ -50,7 +52,12 @@ def build(spec: Any) -> Any:
     module, _, name = spec["_target_"].rpartition(".")
     if module.partition(".")[0] != "hybrid_vit":
         raise ValueError(f"_target_ {spec['_target_']!r} is not part of hybrid_vit; only its own parts are built")
-    return getattr(importlib.import_module(module), name)(**arguments)
+    part = getattr(importlib.import_module(module), name)
+    try:
+        inspect.signature(part).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}; it takes {', '.join(inspect.signature(part).parameters)}") from None
+    return part(**arguments)
 
 
 class Trained(nn.Module):

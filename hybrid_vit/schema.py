@@ -50,7 +50,7 @@ class Hybrid:
 @dataclass
 class Data:
     source: str = MISSING
-    root: str | None = "data"
+    root: str | None = MISSING
     num_classes: int | None = None
     image_size: int = 32
     mean: list[float] | None = None
@@ -144,20 +144,20 @@ class Evaluate:
     accelerator: Accelerator = MISSING
 
 
-SCHEMAS = [
-    (None, "train_schema", Train),
-    (None, "evaluate_schema", Evaluate),
-    ("model", "hybrid_schema", Hybrid),
-    ("stem", "conv_schema", ConvStem),
-    ("stem", "patch_schema", PatchStem),
-    ("data", "data_schema", Data),
-    ("optim", "optim_schema", Optim),
-    ("accelerator", "accelerator_schema", Accelerator),
-    ("logger", "logger_schema", Logger),
-]
+SCHEMAS = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "hybrid": Hybrid,
+    "conv": ConvStem,
+    "patch": PatchStem,
+    "data": Data,
+    "optim": Optim,
+    "accelerator": Accelerator,
+    "logger": Logger,
+}
 
 
 def register() -> None:
-    """Make the schemas known to Hydra."""
-    for group, name, node in SCHEMAS:
-        ConfigStore.instance().store(group=group, name=name, node=node)
+    """Make the schemas known to Hydra, in a group of their own: `/schema/NAME@_here_` in a list of defaults."""
+    for name, node in SCHEMAS.items():
+        ConfigStore.instance().store(group="schema", name=name, node=node)

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.config import Check, Job, Spec, arguments, check_values, clear, door, get, parsed, quoted, saved
+from hybrid_vit.command import Check, Job, arguments, check_values, clear, door
+from hybrid_vit.config import Spec, get, parsed, quoted, saved
 
 # How and where a run computes may differ when it continues; what it computes may not.
 CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "checkpoint_minutes")

@@ -37,7 +37,6 @@ from hybrid_vit.task import Classification
 log = logging.getLogger(__name__)
 
 
-
 def train(spec: dict[str, Any], directory: Path, *, resume: bool = False) -> float:
     """Train, score and summarise the run that `spec` describes.
 
@@ -262,9 +261,7 @@ def finish(
     }
 
 
-def make_logger(
-    spec: dict[str, Any], directory: Path, summary: dict[str, Any], run_id: str | None
-) -> Wandb | None:
+def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], run_id: str | None) -> Wandb | None:
     """The logger that `logger=` names; with `run_id` it continues that run."""
     settings = dict(spec["logger"])
     name = settings.pop("name")

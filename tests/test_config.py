@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from hybrid_vit.config import CHOICES, check, composed, jobs, plain, saved
+from hybrid_vit.command import CHOICES, check, jobs
+from hybrid_vit.config import composed, plain, saved
 from hybrid_vit.durations import seconds
 
 NAMED = "name=${hydra:runtime.choices.model}"  # a value that only Hydra knows

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from hybrid_vit import train as door
 from hybrid_vit.callbacks import Stopped
-from hybrid_vit.config import clear, composed, options, plain
+from hybrid_vit.command import clear
+from hybrid_vit.config import composed, options, plain
 
 HOUSE = Path(door.__file__).resolve().parent.parent
 

@@ -110,6 +110,7 @@ def test_the_seed_determines_the_mask() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # tracing asks tensors for things that they warn about
 def test_compiled() -> None:
     drop = Dropout(0.5)
     compiled = torch.compile(lambda x: drop(x * 2) + 1)

@@ -1,0 +1,210 @@
+"""A command: check its whole command line, then let Hydra make the directory and run the work.
+
+A mistake leaves as one sentence on stderr and an exit code: 2 for the command line, with nothing written; 1 for what
+failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 shows every traceback.
+"""
+
+import argparse
+import functools
+import itertools
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from hybrid_vit import schema
+from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, resolving
+from hybrid_vit.durations import seconds
+
+Job = Callable[[Spec, Path], Any]
+Check = Callable[[Spec, Path], None]
+
+POSITIVE = (
+    *("epochs", "steps", "batch_size", "checkpoint_minutes", "optim.lr", "data.image_size", "data.eval_batch_size"),
+    *("trainer.max_epochs", "trainer.devices", "trainer.num_nodes"),
+)
+NOT_NEGATIVE = ("seed", "data.num_workers", "data.val_size", "optim.weight_decay", "optim.warmup_epochs")
+TIMES = ("budget", "trainer.max_time")
+CHOICES = {
+    "score": ("ema", "raw"),
+    "accelerator.kind": ("auto", "cpu", "gpu", "mps"),
+    "optim.name": ("adamw", "sgd"),
+    "optim.interval": ("step", "epoch"),
+}
+# What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
+MENDABLE = {"ValueError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
+
+
+def check_values(spec: Spec) -> None:
+    """Values that no run can have, as far as that is known without torch.
+
+    Raises:
+        ValueError: naming the key and what it may be.
+    """
+    given = {key: value for key in names(spec) if (value := get(spec, key)) is not None}
+    for key in filter(given.__contains__, POSITIVE):
+        if not 0 < given[key] < math.inf:
+            raise ValueError(f"{key}={given[key]} must be positive")
+    for key in filter(given.__contains__, NOT_NEGATIVE):
+        if not 0 <= given[key] < math.inf:
+            raise ValueError(f"{key}={given[key]} must not be negative")
+    for key in filter(given.__contains__, CHOICES):
+        if given[key] not in CHOICES[key]:
+            raise ValueError(f"{key}={given[key]} is unknown; {key} is one of {', '.join(CHOICES[key])}")
+    for key in filter(given.__contains__, TIMES):
+        try:
+            seconds(given[key])
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None
+
+
+def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Hydra's options, parsed; the settings; the options as they were written.
+
+    Raises:
+        ValueError: an option that Hydra does not have.
+    """
+    args, rest = get_args_parser().parse_known_args(argv)
+    for text in rest:  # argparse leaves settings behind a second option
+        if text.startswith("-"):
+            raise ValueError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")
+    settings = args.overrides + rest
+    return args, settings, [text for text in argv if text not in settings]
+
+
+def check(argv: list[str], name: str = "train", also: Check | None = None) -> None:
+    """Everything about a command line that can be known before it runs, in a multirun for each of its jobs.
+
+    Args:
+        argv: the arguments after the command.
+        name: the configuration file in `conf/`.
+        also: checks a plain configuration and the directory it would run in.
+
+    Raises:
+        ValueError: a sentence that names the key or the file, and the remedy.
+    """
+    args, settings, _ = arguments(argv)
+    elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
+    if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
+        return
+    sweeps = [text for text in settings if parsed(text).is_sweep_override()]
+    cfg = composed([text for text in settings if text not in sweeps], name)
+    multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+    if sweeps and not multirun:
+        key, _, value = sweeps[0].partition("=")
+        raise ValueError(
+            f"{sweeps[0]} has several values; add -m to run each of them, "
+            f"or write {key}=[{value}] for a list and \"{key}='{value}'\" for one text"
+        )
+    if args.cfg:
+        return
+    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()] if multirun else []
+    for number, job in enumerate(jobs(params + settings)):
+        cfg = composed(job, name)
+        spec = plain(cfg)
+        check_values(spec)
+        with resolving(cfg):
+            cfg.hydra.job.num = number
+            directory = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir) if multirun else Path(cfg.hydra.run.dir)
+        check_place(directory)
+        if also:
+            also(spec, directory)
+
+
+def jobs(settings: list[str]) -> Iterator[list[str]]:
+    """The settings of each job of a multirun, in the order of Hydra's sweeper."""
+    lists: dict[str, list[str]] = {}
+    for override in map(parsed, settings):
+        key = override.get_key_element()
+        if override.is_interval_sweep():
+            raise ValueError(f"{override.input_line} has no end; write {key}=A,B,C or {key}=range(FROM,TO,STEP)")
+        values: Iterable[str] = override.sweep_string_iterator() if override.is_sweep_override() else []
+        lists[key] = [f"{key}={value}" for value in values] or [str(override.input_line)]
+    return map(list, itertools.product(*lists.values()))
+
+
+def check_place(directory: Path) -> None:
+    """A directory that cannot be made is an error."""
+    place = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        what = "is read-only" if place.is_dir() else "is a file"
+        raise ValueError(f"{directory} cannot be written: {place} {what}; choose another place with hydra.run.dir=PATH")
+
+
+def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> None:
+    """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
+
+    A job of a multirun that fails does not keep the others from running.
+
+    Args:
+        name: the configuration file in `conf/`.
+        job: does the work; ValueError and OSError are for the user, other errors are ours.
+        argv: the arguments after the command.
+        also: a check of the plain configuration and the directory, before the directory is made.
+
+    Raises:
+        SystemExit: what failed has been said on stderr.
+    """
+    with clear(code=2):
+        check(argv, name, also)
+    _, settings, flags = arguments(argv)
+    schema.register()
+    sys.argv = [sys.argv[0], *flags, *map(literal, settings)]
+    failed: list[int] = []
+
+    @functools.wraps(job)  # Hydra names the log file after the module of the job
+    def task(cfg: DictConfig) -> Any:
+        here = HydraConfig.get()
+        try:
+            with clear():
+                return job(plain(cfg), Path(here.runtime.output_dir))
+        except SystemExit as stop:
+            if stop.code != 1 or here.mode is not RunMode.MULTIRUN:
+                raise
+            failed.append(here.job.num)
+            return math.nan
+
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+    if failed:
+        print(f"failed: job {', '.join(map(str, failed))}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+@contextmanager
+def clear(code: int = 1) -> Iterator[None]:
+    """What a user can mend leaves this block as a sentence on stderr and an exit code; the log has its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+    except Exception as error:
+        failure = (type(error), error, error.__traceback__)
+        record = logging.getLogger(__name__).makeRecord(__name__, logging.ERROR, __file__, 0, "failed", (), failure)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__}
+        if not mendable or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(sentence(error), file=sys.stderr)
+        raise SystemExit(code) from None
+
+
+def sentence(error: Exception) -> str:
+    """An error as a user wants to read it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if "Memory" in type(error).__name__:
+        return f"out of memory; try a smaller batch_size or model ({lines(error)})"
+    return str(error) or repr(error)
