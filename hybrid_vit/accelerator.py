@@ -14,6 +14,8 @@ import torch
 from hybrid_vit.models.encoder import AttentionPath
 
 KINDS = ("auto", "cpu", "gpu", "mps")
+# Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
+PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -46,9 +48,13 @@ def choose(
     if not there[kind]:
         here = ", ".join(name for name in ("gpu", "mps", "cpu") if there[name])
         raise ValueError(f"accelerator={kind} is not on this machine; here there is: {here} (accelerator=auto chooses)")
+    if precision is not None and precision not in PRECISIONS:
+        raise ValueError(f"accelerator.precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
     best: tuple[str, AttentionPath, bool, str]
-    if kind == "gpu":
+    if kind == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False):
         best = ("bf16-mixed", "auto", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
+    elif kind == "gpu":
+        best = ("32-true", "auto", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32, compiled")
     elif kind == "mps":
         best = ("32-true", "auto", False, "Apple GPU: fp32 is the safe precision there")
     elif torch.cpu._is_amx_tile_supported():

@@ -28,7 +28,7 @@ class EMA(nn.Module):
     def __init__(self, net: nn.Module, *, decay: float = 0.9999, warmup: bool = True) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"ema.decay {decay} must lie in [0, 1); set ema.decay=0 to score the raw weights")
+            raise ValueError(f"ema.decay {decay} must lie in [0, 1); for none at all use ema.decay=0 score=raw")
         self.net = deepcopy(net).eval().requires_grad_(False)
         self.decay, self.warmup = decay, warmup
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))

@@ -42,13 +42,15 @@ class Classification(LightningModule):
         schedule: Schedule,
         steps_per_epoch: int,
         ema: EMA | None = None,
-        score: str = "ema",
+        score: str = "raw",
         label_smoothing: float = 0.0,
         clip_norm: float | None = 1.0,
         eval_names: Sequence[str] = ("val",),
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if score not in ("ema", "raw") or (score == "ema" and ema is None):
+            raise ValueError(f"score={score} cannot be had: it is raw, or ema with an ema.decay above 0")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
         if clip_norm is not None and clip_norm <= 0:
@@ -63,7 +65,7 @@ class Classification(LightningModule):
     @property
     def scored(self) -> nn.Module:
         """The network whose scores are reported."""
-        return self.ema.net if self.ema is not None and self.score == "ema" else self.net
+        return self.net if self.score == "raw" or self.ema is None else self.ema.net
 
     def configure_optimizers(self):
         optimizer = self.make_optimizer(self.net)

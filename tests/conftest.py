@@ -5,8 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_cifar
+import torch
 from PIL import Image
 from torchvision.datasets import CIFAR100
+
+torch.set_num_threads(1)  # the tensors of tests are small, and equal to the bit needs an equal number of threads
 
 
 @pytest.fixture(scope="session")

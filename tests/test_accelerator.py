@@ -10,9 +10,12 @@ from hybrid_vit import accelerator
 from hybrid_vit.accelerator import Choice, choose, cpu_name
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, *, amx: bool = False, cuda: bool = False, mps: bool = False) -> None:
+def machine(
+    monkeypatch: pytest.MonkeyPatch, *, amx: bool = False, cuda: bool = False, bf16: bool = True, mps: bool = False
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
     monkeypatch.setattr(accelerator, "cpu_name", lambda: "Test CPU")
@@ -29,6 +32,7 @@ def parts(choice: Choice) -> tuple[str, str, str, bool]:
         ({"amx": True}, ("cpu", "bf16-mixed", "explicit", True), "Test CPU: bf16 matrix units"),
         ({"cuda": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test: bf16"),
         ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test"),
+        ({"cuda": True, "bf16": False}, ("gpu", "32-true", "auto", True), "NVIDIA Test: no bf16"),
         ({"mps": True}, ("mps", "32-true", "auto", False), "Apple GPU: fp32"),
     ],
 )
@@ -51,7 +55,7 @@ def test_an_accelerator_is_taken_by_its_name(monkeypatch: pytest.MonkeyPatch) ->
 def test_each_part_is_overridden_alone_and_the_reason_says_so(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
     machine(monkeypatch, amx=amx)
     kind, precision, attention, compiled = parts(choose("cpu"))
-    assert parts(choose("cpu", precision="16-mixed")) == (kind, "16-mixed", attention, compiled)
+    assert parts(choose("cpu", precision="64-true")) == (kind, "64-true", attention, compiled)
     assert parts(choose("cpu", attention="auto")) == (kind, precision, "auto", compiled)
     assert parts(choose("cpu", compile=not compiled)) == (kind, precision, attention, not compiled)
     reason = choose("cpu", precision="32-true", compile=False).reason
@@ -82,3 +86,8 @@ def test_this_machine_has_a_choice_and_a_name() -> None:
     info = Path("/proc/cpuinfo")
     if info.exists() and platform.machine() == "x86_64":
         assert f": {cpu_name()}\n" in info.read_text()
+
+
+def test_a_precision_that_would_clip_scaled_gradients_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"accelerator\.precision '16-mixed' is unknown; use one of 32-true"):
+        choose("cpu", precision="16-mixed")

@@ -282,3 +282,15 @@ def test_soft_targets_count_by_their_largest_class() -> None:
 def test_what_cannot_be_is_a_sentence(arguments: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         classification(network(), **arguments)
+
+
+@pytest.mark.parametrize("score", ["EMA", "ema"])
+def test_a_score_that_cannot_be_had_is_an_error(score: str) -> None:
+    with pytest.raises(ValueError, match=f"score={score} cannot be had"):
+        Classification(
+            net=nn.Linear(1, 1),
+            optimizer=lambda net: sgd(net, lr=1.0),
+            schedule=Schedule(lr=1.0, epochs=1),
+            steps_per_epoch=1,
+            score=score,
+        )

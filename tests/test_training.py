@@ -27,15 +27,6 @@ TINY = [
 TIMES = ("seconds", "images_per_second")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small tensors are not worth two threads; and equal to the bit needs an equal number of them."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def run(directory: Path, *overrides: str, resume: bool = False) -> float:
     directory.mkdir(exist_ok=True)
     return train(plain(composed([*TINY, *overrides])), directory, resume=resume)
@@ -61,7 +52,6 @@ def assert_same_run(a: Path, b: Path) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that nobody interrupted."""
-    torch.set_num_threads(1)
     directory = tmp_path_factory.mktemp("whole")
     run(directory)
     return directory
@@ -110,7 +100,6 @@ def test_a_signal_stops_and_resume_continues(
     with pytest.raises(Stopped, match=number.name):
         run(tmp_path)
     monkeypatch.undo()
-    torch.set_num_threads(1)
     assert summary(tmp_path)["state"] == "stopped"
     assert [row["epoch"] for row in rows(tmp_path)] == ["0"]
     torch.manual_seed(time.time_ns() % 1000)  # nothing may depend on what the process drew before

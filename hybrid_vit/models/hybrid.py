@@ -173,6 +173,17 @@ def hybrid_vit(
     for name, choice, choices in (("pool", pool, [*pools]), ("pos_embed", pos_embed, ["learned", "sincos", "none"])):
         if choice not in choices:
             raise ValueError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
+    rates = {
+        "pos_drop_rate": pos_drop_rate,
+        "proj_drop_rate": proj_drop_rate,
+        "attn_drop_rate": attn_drop_rate,
+        "drop_path_rate": drop_path_rate,
+    }
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise ValueError(f"model.{name} {rate} must lie in [0, 1)")
+    if mlp_ratio <= 0:
+        raise ValueError(f"model.mlp_ratio {mlp_ratio} must be positive, e.g. model.mlp_ratio=4")
     return HybridViT(
         stem=stem,
         encoder=Encoder(

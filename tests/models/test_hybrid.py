@@ -232,3 +232,11 @@ def test_the_seed_determines_the_weights() -> None:
         states.append(hybrid_vit(stem=ConvStem(embed_dim=32), num_classes=3, embed_dim=32, depth=1).state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not torch.equal(states[0]["head.weight"], states[2]["head.weight"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("drop_path_rate", 1.0), ("pos_drop_rate", -0.1), ("proj_drop_rate", 2.0), ("mlp_ratio", 0.0)]
+)
+def test_rates_that_cannot_be_name_their_key(key: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"model\.{key} {value} must"):
+        hybrid_vit(stem=ConvStem(embed_dim=32), num_classes=10, embed_dim=32, depth=1, **{key: value})
