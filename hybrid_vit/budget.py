@@ -47,6 +47,7 @@ def measure(task: Classification, data: DataModule, choice: Choice, seconds: flo
     trainer = pl.Trainer(
         accelerator=choice.accelerator,
         precision=choice.precision,  # type: ignore[arg-type]
+        max_epochs=-1,  # the watch stops it
         callbacks=[watch],
         limit_val_batches=0,
         log_every_n_steps=1,
