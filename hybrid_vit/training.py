@@ -5,6 +5,7 @@ Order of events: look at the machine, load the data, build the model, fix the nu
 
 import logging
 import math
+import statistics
 import time
 import warnings
 from copy import deepcopy
@@ -253,10 +254,9 @@ def finish(
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
-    speeds = sorted(row["images_per_second"] for row in table.rows)
     return {
         "scores": scores,
-        "images_per_second": speeds[len(speeds) // 2],
+        "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
         "peak_memory_mib": peak_memory_mib(device),
     }
 
@@ -288,6 +288,8 @@ def protocol(data: DataModule, scored: str) -> str:
 
 def show(summary: dict[str, Any], directory: Path) -> None:
     """The result as a table, and what to do next."""
+    if directory.is_relative_to(Path.cwd()):
+        directory = directory.relative_to(Path.cwd())
     scores = summary["scores"]
     rows = [
         *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
