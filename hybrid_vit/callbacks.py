@@ -195,6 +195,8 @@ class EpochTable(Checkpoint):
 class Bar(ProgressBar):
     """One progress bar for the whole training of `steps`, with the time that is left; only on a terminal."""
 
+    shown = ("val_top1", "published_test_top1")
+
     def __init__(self, steps: int) -> None:
         super().__init__()
         self.steps = steps
@@ -217,8 +219,8 @@ class Bar(ProgressBar):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar is not None:
-            shown = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k.endswith("top1")}
-            self._bar.set_postfix(epoch=trainer.current_epoch + 1, **shown)
+            scores = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k in self.shown}
+            self._bar.set_postfix(epoch=trainer.current_epoch + 1, **scores)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._bar is not None:
