@@ -151,20 +151,22 @@ class EpochTable(Checkpoint):
     Lightning calls those after the task has logged its scores, and all other callbacks before.)
     """
 
-    def __init__(self, path: Path, images_per_epoch: int) -> None:
-        self.path, self.images_per_epoch = path, images_per_epoch
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.rows: list[dict[str, float]] = []
         self._seconds = 0.0  # of this epoch, spent before it was interrupted
         self._train_seconds = 0.0
+        self._images = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began, self._seconds = time.monotonic(), 0.0
+        self._began, self._seconds, self._images = time.monotonic(), 0.0, 0
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         self._train_seconds = self._elapsed()
+        self._images += len(batch[0]) * trainer.world_size
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -175,7 +177,8 @@ class EpochTable(Checkpoint):
             **metrics,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self._elapsed(), 3),
-            "images_per_second": round(self.images_per_epoch / self._train_seconds, 1),
+            "images": self._images,
+            "images_per_second": round(self._images / self._train_seconds, 1),
         }
         self.rows.append(row)
         write_csv(self.path, self.rows)
@@ -186,10 +189,11 @@ class EpochTable(Checkpoint):
         return self._seconds + time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self._elapsed()}
+        return {"rows": self.rows, "seconds": self._elapsed(), "images": self._images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
+        self._images = state_dict["images"]
 
 
 class Bar(ProgressBar):

@@ -98,7 +98,7 @@ def train(spec: dict[str, Any], directory: Path, *, resume: bool = False) -> flo
     if logger:
         summary["wandb"] = logger.version
     write_json(directory / "summary.json", summary)
-    table = EpochTable(directory / "metrics.csv", data.sizes["train"])
+    table = EpochTable(directory / "metrics.csv")
     try:
         picture_batch(data, directory / "augmented.png")
         if logger:

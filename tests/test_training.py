@@ -154,7 +154,7 @@ def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
 def test_steps_end_in_mid_epoch(tmp_path: Path) -> None:
     run(tmp_path, "steps=8")
     assert summary(tmp_path)["scores"].keys() >= {"val_top1", "test_top1"}
-    assert [row["step"] for row in rows(tmp_path)] == ["5", "8"]
+    assert [(row["step"], row["images"]) for row in rows(tmp_path)] == [("5", "1258"), ("8", "768")]
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
