@@ -1,9 +1,10 @@
 """Augmentation on the device that trains: uint8 images and labels enter, float images and targets leave.
 
-draw.py      the random numbers of a batch, one row per sample
-ops.py       batched image operations with one parameter per image, equal to torchvision's
-policies.py  what is drawn: crops, flips, jitter, AutoAugment, RandAugment, TrivialAugment, erasing
-mixing.py    Mixup and CutMix
+draw.py        the random numbers of a batch, one row per sample
+ops.py         batched image operations with one parameter per image, equal to torchvision's
+transforms.py  crop, flip, colour jitter, erasing
+policies.py    AutoAugment, RandAugment, TrivialAugment
+mixing.py      Mixup and CutMix
 """
 
 from collections.abc import Callable, Sequence
@@ -13,16 +14,8 @@ from torch import Tensor
 
 from .draw import Draw, derive_seed
 from .mixing import CutMix, Mix, Mixup
-from .policies import (
-    AutoAugment,
-    ColorJitter,
-    RandAugment,
-    RandomCrop,
-    RandomErasing,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    TrivialAugment,
-)
+from .policies import AutoAugment, RandAugment, TrivialAugment
+from .transforms import ColorJitter, RandomCrop, RandomErasing, RandomHorizontalFlip, RandomResizedCrop
 
 __all__ = [
     "Augment",

@@ -120,7 +120,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Tensor, Tensor]]:
         record.append((choice, parameter))
         return images
 
-    monkeypatch.setattr(policies, "_apply_by_choice", apply)
+    monkeypatch.setattr(policies, "apply_by_choice", apply)
     return record
 
 
@@ -208,7 +208,7 @@ def test_each_sample_meets_the_op_that_it_drew() -> None:
         lambda i, p: i // 2,
     ]
     choice[choice == 3] = 4
-    actual = policies._apply_by_choice(images, choice, parameter, applies)
+    actual = policies.apply_by_choice(images, choice, parameter, applies)
     expected = [applies[c](images[k : k + 1], parameter[k : k + 1]) for k, c in enumerate(choice.tolist())]
     assert torch.equal(actual, torch.cat(expected))
 
