@@ -32,7 +32,7 @@ class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
-    that is not finite stops training with a ValueError before any checkpoint could hold it.
+    or weights that are not finite stop training with a ValueError before a checkpoint could hold them.
 
     Args:
         directory: where the checkpoints go.
@@ -113,6 +113,8 @@ class Keeper(Checkpoint):
 
     def save(self, trainer: Trainer, name: str) -> None:
         """Write a checkpoint, whole or not at all."""
+        weights = trainer.lightning_module.parameters()
+        self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
         final = self.directory / name
         partial = final.with_suffix(".partial")
         trainer.save_checkpoint(partial)
@@ -124,11 +126,11 @@ class Keeper(Checkpoint):
         if self.reason is not None:
             raise Stopped(self.reason)
 
-    def _check_finite(self, trainer: Trainer, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
+    def _check_finite(self, trainer: Trainer, value: torch.Tensor, what: str = "loss") -> None:
+        if not torch.isfinite(value):
             kept = self.directory / LAST
             raise ValueError(
-                f"the loss became {float(loss)} in epoch {trainer.current_epoch}, step {trainer.global_step}; "
+                f"the {what} became {float(value)} in epoch {trainer.current_epoch}, step {trainer.global_step}; "
                 + (f"the last good checkpoint is {kept}; " if kept.exists() else "")
                 + "try a smaller optim.lr, a longer optim.warmup_epochs, or accelerator.precision=32"
             )

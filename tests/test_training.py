@@ -173,6 +173,24 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     assert all(torch.isfinite(value).all() for value in weights.values())
 
 
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of the step that spoils the weights is still finite."""
+    step = Classification.training_step
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        loss = step(task, batch, batch_idx)
+        if task.global_step == 9:  # the last of the second epoch
+            loss = loss + (sum(p.sum() for p in task.net.parameters()) * 0).sqrt()  # 0, with a gradient of nan
+        return loss
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(ValueError, match=r"the (loss|weights) became nan.*last good checkpoint is .*last\.ckpt"):
+        run(tmp_path)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 5
+    assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
+
+
 def test_a_checkpoint_of_another_model_is_one_sentence(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run(tmp_path, "trainer.max_epochs=1")
