@@ -1,4 +1,4 @@
-"""The machine: what was asked for and what is there -> device, precision, attention path and compilation, together.
+"""The machine: what was asked for and what is there -> device, precision, attention, compilation, shards, together.
 
 The choice follows measurements, and its reason is one line of the log. On a CPU bf16 pays only with matrix units
 (AMX); without them a bf16 matrix product is emulated, many times slower than in fp32.
@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from hybrid_vit.models.encoder import AttentionPath
+from hybrid_vit.models import AttentionPath, set_attention, set_shards
 
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
@@ -20,13 +21,21 @@ PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16")
 
 @dataclass(frozen=True)
 class Choice:
-    """Lightning's accelerator and precision, the attention path, whether to compile, and why."""
+    """Lightning's accelerator and precision, the attention path, whether to compile, parts of a batch, and why."""
 
     accelerator: str
     precision: str
     attention: AttentionPath
     compile: bool
+    shards: int
     reason: str
+
+    def tune(self, net: nn.Module) -> None:
+        """Set `net` up for this machine, in place; it computes the same."""
+        set_attention(net, self.attention)
+        set_shards(net, self.shards)
+        if self.accelerator == "cpu":
+            net.to(memory_format=torch.channels_last)  # convolutions then neither repack nor transpose
 
 
 def choose(
@@ -34,6 +43,7 @@ def choose(
     precision: str | None = None,
     attention: AttentionPath | None = None,
     compile: bool | None = None,
+    shards: int | None = None,
 ) -> Choice:
     """What is fast here, each part overridden by what is given.
 
@@ -61,14 +71,21 @@ def choose(
         best = ("bf16-mixed", "explicit", True, f"{cpu_name()}: bf16 matrix units, explicit attention, compiled")
     else:
         best = ("32-true", "fused", False, f"{cpu_name()}: no bf16 matrix units, so fp32, fused attention, eager")
-    given = {"precision": precision, "attention": attention, "compile": compile}
+    given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+    compile = best[2] if compile is None else compile
+    if shards is None:
+        threads = torch.get_num_threads()
+        shards = (
+            2 * threads if kind == "cpu" and not compile and threads > 1 else 1
+        )  # two, so that a slow core does less
     return Choice(
-        kind,
-        precision or best[0],
-        attention or best[1],
-        best[2] if compile is None else compile,
-        best[3] + (f"; as asked: {asked}" if asked else ""),
+        accelerator=kind,
+        precision=precision or best[0],
+        attention=attention or best[1],
+        compile=compile,
+        shards=shards,
+        reason=best[3] + (f"; as asked: {asked}" if asked else ""),
     )
 
 

@@ -29,13 +29,12 @@ def evaluate(spec: Spec, directory: Path) -> float:
     from hybrid_vit.data.module import DataModule
     from hybrid_vit.evaluation import per_class, score
     from hybrid_vit.evaluation.plots import confusion_matrix
-    from hybrid_vit.models import set_attention
 
     keep_memory()
     run = runs.find(spec["run"])
     trained, description = runs.load(run), runs.read_json(run / "model.json")
     choice = choose(**spec["accelerator"])
-    set_attention(trained, choice.attention)
+    choice.tune(trained)
     own = description["data"] | {key: value for key, value in spec["data"].items() if value is not None}
     data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
     data.prepare_data()

@@ -81,6 +81,7 @@ class Accelerator:
     precision: str | None = None
     attention: str | None = None
     compile: bool | None = None
+    shards: int | None = None
 
 
 @dataclass

@@ -62,7 +62,7 @@ def train(spec: dict[str, Any], directory: Path, *, resume: bool = False) -> flo
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "macs": count_macs(net, data.image_size),
     }
-    set_attention(net, choice.attention)
+    choice.tune(net)
     before = read_json(directory / "summary.json") if resume else {}
     steps = before["steps"] if resume else fix_steps(spec, choice, net, data, began)
     task = make_task(spec, net, data, steps)

@@ -1,12 +1,13 @@
 """What is chosen on which machine, what overrides it, and the sentence for a machine that is not there."""
 
 import platform
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 
-from hybrid_vit import accelerator
+from hybrid_vit import accelerator, build_model
 from hybrid_vit.accelerator import Choice, choose, cpu_name
 
 
@@ -86,6 +87,28 @@ def test_this_machine_has_a_choice_and_a_name() -> None:
     info = Path("/proc/cpuinfo")
     if info.exists() and platform.machine() == "x86_64":
         assert f": {cpu_name()}\n" in info.read_text()
+
+
+@pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 4), (8, 16)])
+def test_the_cores_share_a_batch_where_nothing_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, cores: int, expected: int
+) -> None:
+    machine(monkeypatch, cuda=True)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    assert choose("cpu").shards == expected
+    assert choose("cpu", shards=3).shards == 3
+    assert [choose("cpu", compile=True).shards, choose("gpu").shards] == [1, 1]
+
+
+def test_tuned_it_computes_the_same() -> None:
+    torch.manual_seed(0)
+    net = build_model("hybrid_tiny").eval()
+    tuned = deepcopy(net)
+    choose("cpu", shards=2).tune(tuned)
+    assert (tuned.shards, tuned.blocks[0].attn.path) == (2, choose("cpu").attention)
+    assert tuned.patch_embed[1][0].weight.is_contiguous(memory_format=torch.channels_last)
+    x = torch.randn(16, 3, 32, 32)
+    torch.testing.assert_close(tuned(x), net(x), rtol=1e-5, atol=1e-5)
 
 
 def test_a_precision_that_would_clip_scaled_gradients_is_refused() -> None:

@@ -1,12 +1,13 @@
 """Models: the hybrid and its parts. A part joins by one class, one YAML in `conf/` and one row in its test."""
 
-from hybrid_vit.models.encoder import MLP, Attention, Block, Encoder
-from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention
+from hybrid_vit.models.encoder import MLP, Attention, AttentionPath, Block, Encoder
+from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards
 from hybrid_vit.models.stem import ConvStem, PatchStem
 
 __all__ = [
     "MLP",
     "Attention",
+    "AttentionPath",
     "Block",
     "ConvStem",
     "Encoder",
@@ -15,4 +16,5 @@ __all__ = [
     "hybrid_vit",
     "record_attention",
     "set_attention",
+    "set_shards",
 ]

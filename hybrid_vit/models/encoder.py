@@ -1,6 +1,6 @@
 """The transformer encoder: (B, N, D) tokens -> (B, N, D) tokens through pre-norm blocks, in timm's vocabulary.
 
-Dosovitskiy et al. 2021 (arXiv 2010.11929); stochastic depth as Huang et al. 2016 (arXiv 1603.09382).
+Dosovitskiy et al. 2021 (arXiv 2010.11929).
 """
 
 from collections.abc import Callable
@@ -9,9 +9,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
-from hybrid_vit.models.dropout import Dropout
+from hybrid_vit.models.dropout import Dropout, DropPath
 
 HEAD_DIM = 32
 NORM_EPS = 1e-6  # timm's; its checkpoints give their own logits only with it
@@ -23,8 +22,8 @@ class Attention(nn.Module):
 
     `path` chooses between two exact implementations: "fused" (`scaled_dot_product_attention`) and "explicit" (the
     matrix products written out, softmax in fp32). "auto" takes the explicit one for bf16 on a CPU, where the fused
-    backward is slower, and for attention dropout on MPS, where the fused one does not exist; the fused one elsewhere.
-    While `record` is set, the weights (B, heads, N, N) are handed to it, and the path is the explicit one.
+    backward is slower, and the fused one elsewhere. While `record` is set, the weights (B, heads, N, N) are handed to
+    it, and the path is the explicit one; so it is for attention dropout outside CUDA, which has no fused form there.
     """
 
     def __init__(
@@ -53,10 +52,10 @@ class Attention(nn.Module):
         return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
 
     def _explicit(self, q: Tensor) -> bool:
-        if self.record is not None or self.path != "auto":
-            return self.record is not None or self.path == "explicit"
-        bf16_on_cpu = q.device.type == "cpu" and q.dtype == torch.bfloat16
-        return bf16_on_cpu or (q.device.type == "mps" and self.training and self.attn_drop.p > 0)
+        dropping = self.training and self.attn_drop.p > 0 and q.device.type != "cuda"
+        if self.record is not None or dropping or self.path != "auto":
+            return self.record is not None or dropping or self.path == "explicit"
+        return q.device.type == "cpu" and q.dtype == torch.bfloat16
 
 
 class MLP(nn.Module):
@@ -83,7 +82,7 @@ class Block(nn.Module):
         self.attn = attn
         self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
         self.mlp = mlp
-        self.drop_path = StochasticDepth(drop_path, mode="row")
+        self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.drop_path(self.attn(self.norm1(x)))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hybrid_vit.models.dropout import Dropout
 from hybrid_vit.models.encoder import NORM_EPS, Attention, AttentionPath, Encoder
+from hybrid_vit.models.shards import sharded
 from hybrid_vit.models.stem import ConvStem, PatchStem
 
 PosEmbed = Literal["learned", "sincos", "none"]
@@ -85,6 +86,7 @@ class HybridViT(nn.Module):
         self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
         self.pool = pool
         self.head = head
+        self.shards = 1
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -102,7 +104,11 @@ class HybridViT(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first."""
-        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        return self.encode(self.patch_embed(x))
+
+    def encode(self, grid: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, N, D) normalised tokens."""
+        x = grid.flatten(2).transpose(1, 2)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         if self.pos_embed is not None:
@@ -114,7 +120,16 @@ class HybridViT(nn.Module):
         return self.head(self.pool(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.forward_head(self.forward_features(x))
+        if self.shards == 1 or recording(self):
+            return self.forward_head(self.forward_features(x))
+        # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
+        after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
+        return sharded(lambda grid: self.forward_head(self.encode(grid)), self.patch_embed(x), after_stem, self.shards)
+
+
+def recording(model: nn.Module) -> bool:
+    """Whether some layer of `model` hands out its attention weights now."""
+    return any(isinstance(module, Attention) and module.record is not None for module in model.modules())
 
 
 @contextmanager
@@ -142,6 +157,15 @@ def set_attention(model: nn.Module, path: AttentionPath) -> None:
     for module in model.modules():
         if isinstance(module, Attention):
             module.path = path
+
+
+def set_shards(model: nn.Module, shards: int) -> None:
+    """Make every `HybridViT` in `model` read its tokens in up to `shards` parts of the batch, side by side on a CPU."""
+    if shards < 1:
+        raise ValueError(f"accelerator.shards {shards} must be at least 1, which is the whole batch at once")
+    for module in model.modules():
+        if isinstance(module, HybridViT):
+            module.shards = shards
 
 
 def hybrid_vit(

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torchvision.ops import StochasticDepth
 
 from hybrid_vit.models import Attention, Encoder, record_attention, set_attention
 
@@ -168,7 +167,6 @@ def test_drop_path_rises_linearly_to_its_rate() -> None:
 def test_whole_samples_are_dropped_branch_by_branch_and_scaled() -> None:
     torch.manual_seed(0)
     block = Encoder(embed_dim=32, depth=2, drop_path_rate=0.4)[1]
-    assert isinstance(block.drop_path, StochasticDepth)
     x = torch.randn(1, 5, 32).expand(4000, -1, -1)
     with torch.no_grad():
         one = x[:1]
