@@ -31,12 +31,13 @@ Check = Callable[[Spec, Path], None]
 
 POSITIVE = (
     *("epochs", "steps", "batch_size", "checkpoint_minutes", "optim.lr", "data.image_size", "data.eval_batch_size"),
-    *("trainer.max_epochs", "trainer.devices", "trainer.num_nodes"),
+    *("trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "accelerator.shards", "rounds"),
 )
 NOT_NEGATIVE = ("seed", "data.num_workers", "data.val_size", "optim.weight_decay", "optim.warmup_epochs")
 TIMES = ("budget", "trainer.max_time")
 CHOICES = {
     "score": ("ema", "raw"),
+    "suite": ("step", "input", "loop", "growth", "startup", "all"),
     "accelerator.kind": ("auto", "cpu", "gpu", "mps"),
     "optim.name": ("adamw", "sgd"),
     "optim.interval": ("step", "epoch"),

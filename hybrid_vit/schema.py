@@ -145,9 +145,18 @@ class Evaluate:
     accelerator: Accelerator = MISSING
 
 
+@dataclass
+class Bench:
+    suite: str = "all"
+    rounds: int = 5
+    batch_size: int = 128
+    accelerator: Accelerator = MISSING
+
+
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
+    "bench": Bench,
     "hybrid": Hybrid,
     "conv": ConvStem,
     "patch": PatchStem,

@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 import warnings
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -38,8 +39,10 @@ from hybrid_vit.task import Classification
 log = logging.getLogger(__name__)
 
 
-def train(spec: dict[str, Any], directory: Path, *, resume: bool = False) -> float:
-    """Train, score and summarise the run that `spec` describes.
+def train(
+    spec: dict[str, Any], directory: Path, *, resume: bool = False, callbacks: Sequence[pl.Callback] = ()
+) -> float:
+    """Train, score and summarise the run that `spec` describes, with further `callbacks` if there are any.
 
     Returns:
         What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
@@ -103,7 +106,7 @@ def train(spec: dict[str, Any], directory: Path, *, resume: bool = False) -> flo
         picture_batch(data, directory / "augmented.png")
         if logger:
             logger.log_picture("augmented", directory / "augmented.png")
-        trainer = fit(spec, choice, task, data, steps, directory, table, logger, resume=resume)
+        trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, resume=resume)
         results = finish(trainer, choice, task, data, table, directory)
         summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         if logger:
@@ -190,6 +193,7 @@ def fit(
     directory: Path,
     table: EpochTable,
     logger: Wandb | None,
+    callbacks: Sequence[pl.Callback],
     *,
     resume: bool,
 ) -> pl.Trainer:
@@ -211,7 +215,7 @@ def fit(
         accelerator=choice.accelerator,
         precision=choice.precision,  # type: ignore[arg-type]
         max_epochs=max_epochs or math.ceil(steps / data.steps_per_epoch),
-        callbacks=[table, keeper, Bar(steps)],
+        callbacks=[table, keeper, Bar(steps), *callbacks],
         default_root_dir=directory,
         limit_val_batches=1.0 if data.val_names else 0,
         use_distributed_sampler=False,

@@ -11,7 +11,7 @@ import hybrid_vit
 
 PACKAGE = Path(hybrid_vit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-DOORS = {"train", "evaluate"}
+DOORS = {"train", "evaluate", "bench"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -47,6 +47,13 @@ def room(name: str) -> str:
         ("ema.py", set()),
         ("data", {"data", "augment", "lightning", "PIL", "sklearn", "numpy"}),
         ("evaluation", {"evaluation", "torchmetrics", "matplotlib", "numpy"}),
+        (
+            "benchmarks",
+            {
+                *("benchmarks", "accelerator", "augment", "data", "evaluation", "models", "optim", "runs", "training"),
+                *("build_model", "lightning", "numpy", "scipy", "timm", "vit_pytorch"),
+            },
+        ),
         ("task.py", {"augment", "ema", "evaluation", "optim", "lightning"}),
         ("callbacks.py", {"lightning", "tqdm"}),
     ],

@@ -1,0 +1,96 @@
+"""Door: measure speed on this machine, side by side with others. `python -m hybrid_vit.bench suite=step`."""
+
+import logging
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hybrid_vit.command import door
+from hybrid_vit.config import Spec, composed, plain
+
+SUITES = ("startup", "input", "loop", "growth", "step")
+
+
+def main() -> None:
+    door("bench", bench, sys.argv[1:])
+
+
+def bench(spec: Spec, directory: Path) -> None:
+    """Run the suites, print their tables, write bench.json and a picture of each into `directory`."""
+    from hybrid_vit.benchmarks.pictures import draw
+    from hybrid_vit.runs import write_json
+
+    about = environment(spec)
+    print(", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)))
+    tables = []
+    for suite in SUITES if spec["suite"] == "all" else (spec["suite"],):
+        table = measure(suite, spec)
+        print(f"\n{table.text()}", flush=True)
+        draw(table, directory / f"{suite}.png")
+        tables.append(table.plain())
+        write_json(directory / "bench.json", {"environment": about, "tables": tables})
+    print(f"\nnumbers: {directory / 'bench.json'}")
+
+
+def measure(suite: str, spec: Spec) -> Any:
+    """The table of one suite."""
+    from hybrid_vit.benchmarks import growth, input, loop, startup, step
+
+    common = {"rounds": spec["rounds"]}
+    machine = {"accelerator": spec["accelerator"]}
+    batch = {"batch_size": spec["batch_size"]}
+    match suite:
+        case "step":
+            return step.run(**common, **machine, **batch)
+        case "growth":
+            return growth.run(**common, **machine)
+        case "input":
+            return input.run(**common, **batch, recipes={name: recipe(name) for name in ("document", "run_192")})
+        case "loop":
+            return loop.run(**common, specs=trainings(spec))
+        case "startup":
+            return startup.run(**common)
+    raise AssertionError(suite)
+
+
+def recipe(name: str) -> Spec:
+    """The augmentation of `conf/augment/NAME.yaml`."""
+    return plain(composed([f"augment={name}"]))["augment"]
+
+
+def trainings(spec: Spec) -> dict[str, tuple[Spec, int]]:
+    """What the loop suite trains, for ever and on embedded data, and the steps in a turn."""
+    endless = ["data=digits", "data.val_size=0", "steps=1000000", "logger.mode=offline"]
+    settings = {
+        "hybrid_192": (["model=hybrid_192", f"batch_size={spec['batch_size']}"], 2),
+        "quickstart": (["experiment=quickstart"], 44),
+    }
+    return {
+        name: (plain(composed([*more, *endless])) | {"accelerator": spec["accelerator"]}, steps)
+        for name, (more, steps) in settings.items()
+    }
+
+
+def environment(spec: Spec) -> dict[str, Any]:
+    """What the figures depend on."""
+    import torch
+
+    from hybrid_vit.accelerator import choose, cpu_name
+    from hybrid_vit.runs import provenance
+
+    logging.getLogger("hybrid_vit").setLevel(logging.WARNING)
+    choice = choose(**spec["accelerator"])
+    device = torch.cuda.get_device_name() if choice.accelerator == "gpu" else cpu_name()
+    return {
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "choice": choice.reason,
+        "rounds": spec["rounds"],
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(),
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Suite loop: `hybrid_vit.train` with averaging, scores and logging, against a bare loop of the same step and data."""
+
+import io
+import tempfile
+from contextlib import redirect_stderr
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+
+from hybrid_vit.accelerator import choose, keep_memory
+from hybrid_vit.benchmarks.table import Row, Table
+from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
+from hybrid_vit.benchmarks.work import Step, device_of
+from hybrid_vit.runs import build
+from hybrid_vit.training import make_data, make_task, train
+
+
+def run(*, rounds: int, specs: dict[str, tuple[dict[str, Any], int]]) -> Table:
+    """A row for each of `specs`: name -> (a plain training configuration, steps in a turn)."""
+    rows: list[Row] = []
+    for name, (spec, steps) in specs.items():
+        arguments = {"spec": spec, "steps": steps}
+        seconds = compare([Case("bare", bare, arguments), Case("train", trained, arguments)], rounds=rounds)
+        spans = {case: Span.of([1e3 * value for value in values]) for case, values in seconds.items()}
+        rows.append(
+            {
+                "training": name,
+                "bare loop, ms a step": spans["bare"],
+                "hybrid_vit.train, ms a step": spans["train"],
+                "speed kept": ratio(seconds, "bare", "train"),
+            }
+        )
+    return Table("loop", "the whole training loop against a bare one", rows, ratio="speed kept")
+
+
+def bare(turn: Turn, spec: dict[str, Any], steps: int) -> None:
+    """Case: the same batches and the same step, and nothing else."""
+    keep_memory()
+    choice = choose(**spec["accelerator"])
+    device = device_of(choice)
+    data = make_data(spec)
+    torch.manual_seed(spec["seed"])
+    net = build(spec["model"]).to(device)
+    choice.tune(net)
+    task = make_task(spec, net, data, 1_000_000)
+    optimizer = task.make_optimizer(net)
+    if choice.compile:
+        net.compile(dynamic=False)
+    step = Step(net, optimizer, bf16=choice.precision.startswith("bf16"))
+    loader, done = data.train_dataloader(), 0
+    for epoch in count():
+        loader.sampler.set_epoch(epoch)
+        for batch in loader:
+            if done % steps == 0:
+                turn(steps)
+            step(*data.on_after_batch_transfer(batch, 0))
+            done += 1
+
+
+class Pace(Callback):
+    """Takes a turn every `steps` training steps."""
+
+    def __init__(self, turn: Turn, steps: int) -> None:
+        self.turn, self.steps = turn, steps
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+        if trainer.global_step % self.steps == 0:
+            self.turn(self.steps)
+
+
+def trained(turn: Turn, spec: dict[str, Any], steps: int) -> None:
+    """Case: the training itself, in a directory that is thrown away."""
+    with tempfile.TemporaryDirectory() as directory, redirect_stderr(io.StringIO()):
+        train(spec, Path(directory), callbacks=[Pace(turn, steps)])

@@ -1,0 +1,67 @@
+"""Pictures of benchmarks: a table -> a PNG of bars (how many times faster) or of curves (how time grows)."""
+
+from pathlib import Path
+
+from hybrid_vit.benchmarks.table import Table, figures
+
+INK, FAINT, BLUE = "#333333", "#8a8a8a", "#4c78a8"
+
+
+def draw(table: Table, path: Path) -> bool:
+    """Draw what there is to draw; whether there was anything."""
+    if table.suite == "growth":
+        growth(table, path)
+    elif table.ratio:
+        bars(table, path)
+    return table.suite == "growth" or table.ratio is not None
+
+
+def bars(table: Table, path: Path) -> None:
+    """The ratio of each row, with its range over the rounds; the line at 1 is equal speed."""
+    from matplotlib.figure import Figure
+
+    column = str(table.ratio)
+    rows = [row for row in table.rows if row[column] is not None]
+    names = [", ".join(value for value in row.values() if isinstance(value, str)) for row in rows]
+    spans = [row[column] for row in rows]
+    figure = Figure(figsize=(11, 1.3 + 0.42 * len(rows)), dpi=100, facecolor="white", layout="constrained")
+    ax = figure.subplots()
+    places = range(len(rows))
+    ax.barh(places, [span.median for span in spans], color=BLUE, height=0.62)
+    for place, span in zip(places, spans, strict=True):
+        ax.plot([span.low, span.high], [place, place], color=INK, linewidth=1.5, solid_capstyle="butt")
+        ax.text(span.high, place, f"  {figures(span.median)}x", va="center", color=INK, fontsize=9)
+    ax.axvline(1, color=FAINT, linewidth=1, linestyle="--")
+    ax.set_yticks(places, names, fontsize=9, color=INK)
+    ax.invert_yaxis()
+    ax.set_xlim(0, 1.12 * max(span.high for span in spans))
+    ax.set_title(f"{table.title}: {column} (times)", loc="left", fontsize=11, color=INK)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.tick_params(left=False, colors=INK)
+    figure.savefig(path, format="png")
+
+
+def growth(table: Table, path: Path) -> None:
+    """Milliseconds over each axis, both logarithmic, with the fitted law behind the points."""
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from hybrid_vit.benchmarks.growth import fit
+
+    axes = list(dict.fromkeys(row["axis"] for row in table.rows))
+    figure = Figure(figsize=(12, 3.6), dpi=100, facecolor="white", layout="constrained")
+    for ax, name in zip(figure.subplots(1, len(axes), sharey=True), axes, strict=True):
+        rows = [row for row in table.rows if row["axis"] == name]
+        x, t = [row["x"] for row in rows], [row["ms a step"].median for row in rows]
+        a, b, c = fit(x, t)
+        fine = np.geomspace(min(x), max(x), 100)
+        ax.plot(fine, a + b * fine + c * fine**2, color=FAINT, linewidth=1)
+        ax.vlines(x, [row["ms a step"].low for row in rows], [row["ms a step"].high for row in rows], color=INK)
+        ax.plot(x, t, "o", color=BLUE, markersize=5)
+        ax.set(xscale="log", yscale="log")
+        ax.set_title(name, loc="left", fontsize=11, color=INK)
+        ax.grid(True, which="major", color="#e4e4e4")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(colors=INK)
+    figure.supylabel("ms a training step", fontsize=10, color=INK)
+    figure.savefig(path, format="png")

@@ -1,0 +1,112 @@
+"""Suite step: our training step against others' of the same size, and against what matrix products alone would take."""
+
+from typing import Any
+
+import torch
+from torch.optim import AdamW
+
+from hybrid_vit import build_model
+from hybrid_vit.accelerator import choose
+from hybrid_vit.benchmarks.peers import LABELS, peer
+from hybrid_vit.benchmarks.table import Row, Table
+from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
+from hybrid_vit.benchmarks.work import Step, device_of, noise, our_step, peer_step, repeat, set_up
+from hybrid_vit.evaluation import count_macs
+from hybrid_vit.models import set_attention
+from hybrid_vit.optim import adamw
+
+MODELS = ("hybrid_192", "hybrid_384")
+SHAPES = ((2048, 2048, 2048), (32896, 192, 768), (32896, 768, 192), (8320, 384, 1536))  # a cube, and the models' own
+
+
+def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
+    """A row for each model and way of training it; "faster" is how many times as long as ours it takes."""
+    rows: list[Row] = []
+    notes: list[str] = []
+    dtype = "bfloat16" if choose(**accelerator).precision.startswith("bf16") else "float32"
+    for name in MODELS:
+        common = {"model": name, "accelerator": accelerator, "batch_size": batch_size}
+        products = [
+            Case(f"{m}x{k}x{n}", product, {"shape": (m, k, n), "dtype": dtype, "accelerator": accelerator})
+            for m, k, n in SHAPES
+        ]
+        others = [Case(label, peer_step, {"name": key, **common}) for key, label in LABELS.items()]
+        seconds = compare([Case("ours", our_step, common), *others, *products], rounds=rounds)
+        rates = {
+            case.name: 2 * torch.tensor(SHAPES[i]).prod().item() / Span.of(seconds[case.name]).median
+            for i, case in enumerate(products)
+        }
+        limit = max(rates.values())
+        flops = 6 * macs(name) * batch_size  # two a multiply-add, once forwards and twice backwards
+        for case in ("ours", *LABELS.values()):
+            if case not in seconds:
+                continue
+            span = Span.of(seconds[case])
+            rows.append(
+                {
+                    "model": name,
+                    "training step": case,
+                    "ms": Span(*(1e3 * value for value in (span.median, span.low, span.high))),
+                    "images/s": batch_size / span.median,
+                    "ours is faster": None if case == "ours" else ratio(seconds, case, "ours"),
+                    "GFLOP/s": flops / span.median / 1e9,
+                    "of the limit": 100 * flops / span.median / limit if dtype == "float32" or case == "ours" else None,
+                }
+            )
+        logits, weights = difference(name, accelerator)
+        notes.append(
+            f"{name}: best matrix product in {dtype} in this run {limit / 1e9:.0f} GFLOP/s; against the plain model, "
+            f"without dropout: logits differ by {logits:.1e}, weights after a step by {weights:.1e} (relative, L2)"
+        )
+    return Table("step", f"training step, batch {batch_size}", rows, notes, ratio="ours is faster")
+
+
+def product(turn: Turn, shape: tuple[int, int, int], dtype: str, accelerator: dict[str, Any]) -> None:
+    """Case: one matrix product."""
+    device = device_of(choose(**accelerator))
+    (m, k, n), kind = shape, getattr(torch, dtype)
+    a, b = torch.randn(m, k, device=device, dtype=kind), torch.randn(n, k, device=device, dtype=kind)
+    out = torch.empty(m, n, device=device, dtype=kind)
+
+    def work() -> None:
+        torch.mm(a, b.T, out=out)
+        out[0, 0].item()
+
+    repeat(turn, work)
+
+
+def macs(name: str) -> int:
+    """Multiply-accumulates of one image."""
+    net = build_model(name)
+    set_attention(net, "explicit")
+    return count_macs(net, 32)
+
+
+def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> tuple[float, float]:
+    """Relative L2 difference of ours from the plain model: of the logits, and of the weights after one step."""
+    still = {f"{part}_rate": 0.0 for part in ("pos_drop", "proj_drop", "drop_path")}
+    torch.manual_seed(0)
+    net = build_model(name, **still)
+    plain = peer("document", name, rate=0.0)
+    plain.load_state_dict(net.state_dict())
+    choice = set_up(net, accelerator)
+    plain.to(device_of(choice))
+    if choice.compile:
+        net.compile(dynamic=False)
+    bf16 = choice.precision.startswith("bf16")
+    images, labels = noise(batch_size, device_of(choice))
+    with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        ours = net.eval()(images).float()
+    with torch.no_grad():
+        theirs = plain.eval()(images)
+    Step(net, adamw(net, lr=4e-4, decay_all=True), bf16=bf16)(images, labels)
+    Step(plain, AdamW(plain.parameters(), lr=4e-4, weight_decay=0.05))(images, labels)
+    after = [
+        torch.cat([model.state_dict()[key].flatten().float() for key in plain.state_dict()]) for model in (net, plain)
+    ]
+    return relative(ours, theirs), relative(*after)
+
+
+def relative(a: torch.Tensor, b: torch.Tensor) -> float:
+    """|a - b| / |b|."""
+    return float((a - b).norm() / b.norm())

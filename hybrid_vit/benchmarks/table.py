@@ -1,0 +1,61 @@
+"""The result of a suite: rows of numbers and spans -> text for people, JSON for programs."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from hybrid_vit.benchmarks.timing import Span
+
+Row = dict[str, Any]  # column -> text, number, Span or None
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a suite measured.
+
+    Args:
+        suite: its name.
+        title: what was measured, in words.
+        rows: all with the same columns.
+        notes: sentences below the table.
+        ratio: the column that its picture shows as bars, if any.
+    """
+
+    suite: str
+    title: str
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+    ratio: str | None = None
+
+    def text(self) -> str:
+        """Aligned columns: the median, and in brackets the smallest and the largest."""
+        columns = list(self.rows[0])
+        cells = [columns, *([shown(row[column]) for column in columns] for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+        words = [isinstance(self.rows[0][column], str) for column in columns]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if word else cell.rjust(width)
+                for cell, width, word in zip(line, widths, words, strict=True)
+            )
+            for line in cells
+        ]
+        return "\n".join([self.title, *(f"  {line.rstrip()}" for line in lines), *(f"  {note}" for note in self.notes)])
+
+    def plain(self) -> dict[str, Any]:
+        """As dictionaries, lists and numbers."""
+        return asdict(self)
+
+
+def shown(value: Any) -> str:
+    """A cell: three figures, a span as median (low-high)."""
+    if isinstance(value, Span):
+        return f"{figures(value.median)} ({figures(value.low)}-{figures(value.high)})"
+    if value is None:
+        return "-"
+    return figures(value) if isinstance(value, float) else str(value)
+
+
+def figures(value: float) -> str:
+    """Three significant figures, no exponent."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3
+    return f"{value:,.{digits}f}"

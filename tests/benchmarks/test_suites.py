@@ -1,0 +1,154 @@
+"""The suites: peers that compute the same, tables and pictures of known numbers, and small ones run through."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from hybrid_vit import build_model
+from hybrid_vit.bench import bench, recipe, trainings
+from hybrid_vit.benchmarks import growth, input, startup
+from hybrid_vit.benchmarks.peers import SIZES, peer, pil_transforms
+from hybrid_vit.benchmarks.pictures import draw
+from hybrid_vit.benchmarks.step import difference
+from hybrid_vit.benchmarks.table import Table, shown
+from hybrid_vit.benchmarks.timing import Span
+
+
+@pytest.mark.parametrize("model", SIZES)
+@pytest.mark.parametrize("name", ["document", "fused", "timm", "vit_pytorch"])
+def test_peers_are_of_the_same_size(model: str, name: str) -> None:
+    ours = sum(p.numel() for p in build_model(model).blocks.parameters())
+    net = peer(name, model)
+    blocks = net.transformer.layers if name == "vit_pytorch" else net.blocks
+    # vit-pytorch has no qkv bias
+    assert sum(p.numel() for p in blocks.parameters()) == pytest.approx(ours, rel=0.01)
+    assert net.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
+
+
+@pytest.mark.parametrize("model", SIZES)
+def test_our_step_is_the_plain_step(model: str) -> None:
+    accelerator = {"kind": "cpu", "precision": "32-true", "compile": False, "attention": "fused", "shards": 2}
+    logits, weights = difference(model, accelerator, batch_size=16)
+    assert 0 < logits < 1e-5
+    assert 0 < weights < 1e-5
+
+
+@pytest.mark.parametrize("name", ["document", "run_192"])
+def test_the_recipe_on_pil_images_is_the_one_of_the_file(name: str) -> None:
+    ours = recipe(name)
+    theirs = {type(transform).__name__: transform for transform in pil_transforms(name).transforms}
+    assert ("RandomResizedCrop" in theirs) == ("scale" in ours["crop"])
+    assert ("ColorJitter" in theirs) == (ours["jitter"] is not None)
+    assert theirs["RandomErasing"].p == ours["erase"]["p"]
+    if name == "document":
+        assert list(theirs["RandomResizedCrop"].scale) == ours["crop"]["scale"]
+        assert theirs["ColorJitter"].hue == (-0.1, 0.1)
+    else:
+        assert theirs["RandomCrop"].padding == ours["crop"]["padding"]
+        assert (theirs["RandAugment"].num_ops, theirs["RandAugment"].magnitude) == (2, ours["policy"]["magnitude"])
+    assert pil_transforms(name)(Image.new("RGB", (32, 32))).shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize("parts", [(5.0, 0.3, 0.0), (0.0, 2.0, 0.01), (1.0, 0.0, 0.5), (3.0, 0.1, 0.001)])
+def test_a_law_is_found_again(parts: tuple[float, float, float]) -> None:
+    x = [1, 4, 16, 64, 256, 1024]
+    times = [parts[0] + parts[1] * size + parts[2] * size**2 for size in x]
+    assert growth.fit(x, times) == pytest.approx(parts, rel=1e-3, abs=1e-6)
+
+
+def test_a_law_is_said_with_its_exponent_and_knees() -> None:
+    x = [1, 10, 100, 1000]
+    text = growth.law(x, [5 + 0.5 * size + 0.01 * size**2 for size in x])
+    assert "work overtakes the fixed cost at 10;" in text
+    assert "quadratic growth overtakes linear growth at 50" in text
+    assert "exponent 1.95 at 1000" in text
+    assert "no knee" in growth.law(x, [2.0 * size for size in x])
+
+
+def test_cells_have_three_figures() -> None:
+    assert [shown(value) for value in (1234.5, 12.345, 1.2345, 0.12345, 7, None, "word")] == [
+        *("1,234", "12.3", "1.23", "0.123", "7", "-", "word")
+    ]
+    assert shown(Span(1.5, 1.0, 20.0)) == "1.50 (1.00-20.0)"
+
+
+def test_tables_align_and_are_drawn(tmp_path: Path) -> None:
+    rows = [
+        {"model": "a", "ms": Span(1.0, 0.9, 1.1), "faster": None},
+        {"model": "longer", "ms": Span(10.0, 9.0, 11.0), "faster": Span(10.0, 9.0, 12.0)},
+    ]
+    table = Table("step", "a title", rows, ["a note"], ratio="faster")
+    title, head, first, second, note = table.text().splitlines()
+    assert (title, note) == ("a title", "  a note")
+    assert head.index("faster") + len("faster") == len(head)
+    assert first.endswith(" -")
+    assert len(second) == len(head) or second.endswith("(9.00-12.0)")
+    assert draw(table, tmp_path / "step.png")
+    points = [
+        {"axis": axis, "x": x, "ms a step": Span(x, x / 2, 2 * x)} for axis in ("tokens", "batch") for x in (1, 8)
+    ]
+    assert draw(Table("growth", "g", points), tmp_path / "growth.png")
+    assert not draw(Table("startup", "s", rows), tmp_path / "startup.png")
+    for name in ("step", "growth"):
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.width > 1000
+    assert not (tmp_path / "startup.png").exists()
+
+
+def test_a_suite_runs_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = {"suite": "input", "rounds": 1, "batch_size": 8, "accelerator": {"kind": "cpu"}}
+    bench(spec, tmp_path)
+    printed = capsys.readouterr().out
+    assert "torchvision on PIL images" in printed
+    assert "numbers: " in printed
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert found["environment"]["device"]
+    (table,) = found["tables"]
+    assert [row["recipe"] for row in table["rows"]] == ["document", "document", "run_192", "run_192"]
+    for row in table["rows"]:
+        assert 0 < row["images/s"]["low"] <= row["images/s"]["median"] <= row["images/s"]["high"]
+    assert (tmp_path / "input.png").exists()
+
+
+@pytest.mark.slow
+def test_the_other_suites_run_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid_vit.bench.SUITES", ("startup", "loop", "step"))
+    bench({"suite": "all", "rounds": 1, "batch_size": 16, "accelerator": {"kind": "cpu"}}, tmp_path)
+    tables = {table["suite"]: table for table in json.loads((tmp_path / "bench.json").read_text())["tables"]}
+    assert list(tables) == ["startup", "loop", "step"]
+    assert [row["imports torch"] for row in tables["startup"]["rows"]] == ["no"] * 4
+    assert all(0 < row["of the limit"] < 110 for row in tables["step"]["rows"])
+
+
+@pytest.mark.slow
+def test_growth_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(growth, "AXES", {"grid": (4, 8), "batch": (1, 2)})
+    bench({"suite": "growth", "rounds": 1, "batch_size": 16, "accelerator": {"kind": "cpu"}}, tmp_path)
+    (table,) = json.loads((tmp_path / "bench.json").read_text())["tables"]
+    assert [row["x"] for row in table["rows"]] == [16, 64, 1, 2]
+
+
+def test_importing_torch_is_noticed() -> None:
+    assert not startup.imports_torch(("-c", "import json"))
+    assert startup.imports_torch(("-c", "import torch"))
+
+
+def test_trainings_of_the_loop_never_end_by_themselves() -> None:
+    spec = {"batch_size": 64, "accelerator": {"kind": "cpu"}}
+    found = trainings(spec)
+    assert list(found) == ["hybrid_192", "quickstart"]
+    for training, steps in found.values():
+        assert training["steps"] >= 1_000_000
+        assert (training["data"]["source"], training["data"]["val_size"]) == ("digits", 0)
+        assert training["accelerator"] == spec["accelerator"]
+        assert steps > 0
+    assert found["hybrid_192"][0]["batch_size"] == 64
+    assert math.isclose(found["quickstart"][0]["ema"]["decay"], 0.99)
+
+
+def test_inputs_are_the_same_for_both() -> None:
+    assert torch.equal(input.pictures(4)[0], input.pictures(4)[0])
