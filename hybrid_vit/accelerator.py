@@ -75,17 +75,18 @@ def choose(
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     compile = best[2] if compile is None else compile
     if shards is None:
-        threads = torch.get_num_threads()
-        shards = (
-            2 * threads if kind == "cpu" and not compile and threads > 1 else 1
-        )  # two, so that a slow core does less
+        cores = torch.get_num_threads()
+        # Two for each core, so that a core which is held up can do fewer.
+        shards = 2 * cores if kind == "cpu" and not compile and cores > 1 else 1
     return Choice(
         accelerator=kind,
         precision=precision or best[0],
         attention=attention or best[1],
         compile=compile,
         shards=shards,
-        reason=best[3] + (f"; as asked: {asked}" if asked else ""),
+        reason=best[3]
+        + (f", each batch in {shards} shards" if shards > 1 else "")
+        + (f"; as asked: {asked}" if asked else ""),
     )
 
 

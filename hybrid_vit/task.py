@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_vit.augment.draw import derive_seed
+from hybrid_vit.distributed import share
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import Scores
 from hybrid_vit.optim import Schedule
@@ -82,12 +83,12 @@ class Classification(LightningModule):
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        logits = self.net(images)
+        logits = self.net(images.to(self.dtype))
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         self.train_scores.update(logits.detach(), targets, loss.detach())
         if batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train_loss_step", loss.detach(), prog_bar=True)
-        return loss
+        return loss * share(len(images), loss.device)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Lightning's own clipping refuses a fused optimizer under bf16-mixed, where nothing is scaled anyway.
@@ -104,7 +105,7 @@ class Classification(LightningModule):
 
     def validation_step(self, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         images, labels = batch
-        cast(Scores, self.eval_scores[dataloader_idx]).update(self.scored(images), labels)
+        cast(Scores, self.eval_scores[dataloader_idx]).update(self.scored(images.to(self.dtype)), labels)
 
     def on_validation_epoch_end(self) -> None:
         for name, scores in zip(self.eval_names, self.eval_scores, strict=True):

@@ -17,6 +17,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torchvision.utils import save_image
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -26,6 +27,7 @@ from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
 from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped, write_csv
 from hybrid_vit.data.module import DataModule
+from hybrid_vit.distributed import synchronised
 from hybrid_vit.durations import seconds
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import count_macs, per_class, score
@@ -60,6 +62,9 @@ def train(
     spec["model"]["num_classes"] = data.num_classes
     torch.manual_seed(spec["seed"])
     net = build(spec["model"])
+    several = processes(spec) > 1
+    if several:
+        synchronised(net)
     set_attention(net, "explicit")
     size = {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -70,6 +75,10 @@ def train(
     steps = before["steps"] if resume else fix_steps(spec, choice, net, data, began)
     task = make_task(spec, net, data, steps)
     compile_nets(task, choice)
+    table = EpochTable(directory / "metrics.csv")
+    if several and rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
+        fit(spec, choice, task, data, steps, directory, table, None, callbacks, resume=resume)
+        return math.nan
 
     summary = {
         "name": spec["name"],
@@ -101,7 +110,6 @@ def train(
     if logger:
         summary["wandb"] = logger.version
     write_json(directory / "summary.json", summary)
-    table = EpochTable(directory / "metrics.csv")
     try:
         picture_batch(data, directory / "augmented.png")
         if logger:
@@ -173,6 +181,8 @@ def fix_steps(spec: dict[str, Any], choice: Choice, net: nn.Module, data: DataMo
     steps = spec["steps"] or spec["epochs"] * data.steps_per_epoch
     if spec["budget"] is None:
         return steps
+    if processes(spec) > 1:
+        raise ValueError("budget is measured in one process; with several give epochs or steps instead")
     task = make_task(spec, deepcopy(net), data, steps)
     compile_nets(task, choice)
     cost = measure(task, data, choice, 0.02 * seconds(spec["budget"]))
@@ -265,6 +275,11 @@ def finish(
     }
 
 
+def processes(spec: dict[str, Any]) -> int:
+    """How many processes train together."""
+    return spec["trainer"]["devices"] * spec["trainer"]["num_nodes"]
+
+
 def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], run_id: str | None) -> Wandb | None:
     """The logger that `logger=` names; with `run_id` it continues that run."""
     settings = dict(spec["logger"])
@@ -320,5 +335,6 @@ def quieten() -> None:
         "Found .* module.* in eval mode",  # the average is never in training mode
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
         "The '.*_dataloader' does not have many workers",
+        "It is recommended to use .*sync_dist",  # torchmetrics has summed over the processes already
     ):
         warnings.filterwarnings("ignore", message)

@@ -51,10 +51,11 @@ def room(name: str) -> str:
             "benchmarks",
             {
                 *("benchmarks", "accelerator", "augment", "data", "evaluation", "models", "optim", "runs", "training"),
-                *("build_model", "lightning", "numpy", "scipy", "timm", "vit_pytorch"),
+                *("build_model", "lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"),
             },
         ),
-        ("task.py", {"augment", "ema", "evaluation", "optim", "lightning"}),
+        ("distributed.py", set()),
+        ("task.py", {"augment", "distributed", "ema", "evaluation", "optim", "lightning"}),
         ("callbacks.py", {"lightning", "tqdm"}),
     ],
 )

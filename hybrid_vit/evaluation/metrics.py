@@ -10,13 +10,16 @@ class Scores(Metric):
     """Mean cross entropy, top-1 and top-5 accuracy in per cent, in one pass and without waiting for the device.
 
     Soft targets (B, C) of Mixup and CutMix count by their largest class. With five classes or fewer top-5 is 100.
+
+    Args:
+        alone: count what this process has seen, and ask no other.
     """
 
     full_state_update = False
     totals: Tensor
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, alone: bool = False) -> None:
+        super().__init__(sync_on_compute=not alone)
         self.add_state("totals", default=torch.zeros(4), dist_reduce_fx="sum", persistent=True)
 
     def update(self, logits: Tensor, targets: Tensor, loss: Tensor | None = None) -> None:

@@ -24,15 +24,17 @@ def score(
     device: torch.device,
     bf16: bool = False,
 ) -> tuple[dict[str, float], Tensor]:
-    """Score `net` in eval mode on batches of (B, 3, H, W) uint8 images, (B,) labels and anything else.
+    """Score `net` in eval mode on batches of (B, 3, H, W) uint8 images, (B,) labels and anything else, in this process.
 
     Returns:
         {"loss": nats, "top1": per cent, "top5": per cent} and the counts (num_classes, num_classes), true class first.
     """
-    scores, confusion = Scores().to(device), MulticlassConfusionMatrix(num_classes, validate_args=False).to(device)
+    scores = Scores(alone=True).to(device)
+    confusion = MulticlassConfusionMatrix(num_classes, validate_args=False, sync_on_compute=False).to(device)
     net.eval()
+    dtype = next(net.parameters()).dtype
     for images, labels, _ in batches:
-        images, labels = normalize(images.to(device)), labels.to(device)
+        images, labels = normalize(images.to(device)).to(dtype), labels.to(device)
         with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
             logits = net(images).float()
         scores.update(logits, labels)

@@ -110,7 +110,7 @@ class HybridViT(nn.Module):
         """(B, D, h, w) -> (B, N, D) normalised tokens."""
         x = grid.flatten(2).transpose(1, 2)
         if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
         return self.norm(self.blocks(self.pos_drop(x)))
