@@ -51,7 +51,7 @@ def room(name: str) -> str:
             "benchmarks",
             {
                 *("benchmarks", "accelerator", "augment", "data", "evaluation", "models", "optim", "runs", "training"),
-                *("build_model", "lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"),
+                *("hybrid_vit", "build_model", "lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"),
             },
         ),
         ("distributed.py", set()),
