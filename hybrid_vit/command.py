@@ -158,7 +158,10 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
     """
     with clear(code=2):
         check(argv, name, also)
-    _, settings, flags = arguments(argv)
+    args, settings, flags = arguments(argv)
+    if args.help:  # Hydra's own way to the same text takes a second
+        print(help_page(name))
+        return
     schema.register()
     sys.argv = [sys.argv[0], *flags, *map(literal, settings)]
     failed: list[int] = []
@@ -179,6 +182,13 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
     if failed:
         print(f"failed: job {', '.join(map(str, failed))}", file=sys.stderr)
         raise SystemExit(1)
+
+
+def help_page(name: str) -> str:
+    """What `conf/NAME.yaml` says under hydra.help."""
+    cfg = composed([], name)
+    with resolving(cfg):
+        return cfg.hydra.help.template.rstrip()
 
 
 @contextmanager
