@@ -30,6 +30,21 @@ class Choice:
     shards: int
     reason: str
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device("cuda" if self.accelerator == "gpu" else self.accelerator)
+
+    @property
+    def device_name(self) -> str:
+        """The model name of that."""
+        return torch.cuda.get_device_name() if self.accelerator == "gpu" else cpu_name()
+
+    @property
+    def bf16(self) -> bool:
+        """Whether it computes in bf16."""
+        return self.precision.startswith("bf16")
+
     def tune(self, net: nn.Module) -> None:
         """Set `net` up for this machine, in place; it computes the same."""
         set_attention(net, self.attention)

@@ -1,15 +1,15 @@
 """Door: measure speed on this machine, side by side with others. `python -m hybrid_vit.bench suite=step`."""
 
-import logging
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import door
+from hybrid_vit.command import CHOICES, door
 from hybrid_vit.config import Spec, composed, plain
 
-SUITES = ("startup", "input", "loop", "growth", "step")
+SUITES = [suite for suite in CHOICES["suite"] if suite != "all"]
 
 
 def main() -> None:
@@ -28,7 +28,7 @@ def bench(spec: Spec, directory: Path) -> None:
         table = measure(suite, spec)
         print(f"\n{table.text()}", flush=True)
         draw(table, directory / f"{suite}.png")
-        tables.append(table.plain())
+        tables.append(asdict(table))
         write_json(directory / "bench.json", {"environment": about, "tables": tables})
     print(f"\nnumbers: {directory / 'bench.json'}")
 
@@ -76,14 +76,12 @@ def environment(spec: Spec) -> dict[str, Any]:
     """What the figures depend on."""
     import torch
 
-    from hybrid_vit.accelerator import choose, cpu_name
+    from hybrid_vit.accelerator import choose
     from hybrid_vit.runs import provenance
 
-    logging.getLogger("hybrid_vit").setLevel(logging.WARNING)
     choice = choose(**spec["accelerator"])
-    device = torch.cuda.get_device_name() if choice.accelerator == "gpu" else cpu_name()
     return {
-        "device": device,
+        "device": choice.device_name,
         "threads": torch.get_num_threads(),
         "choice": choice.reason,
         "rounds": spec["rounds"],

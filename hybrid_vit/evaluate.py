@@ -20,9 +20,7 @@ def findable(spec: Spec, directory: Path) -> None:
 
 def evaluate(spec: Spec, directory: Path) -> float:
     """Score, write evaluation.json, per_class.csv and confusion.png into `directory`, print; returns top-1."""
-    import torch  # here: --help and a wrong key need not wait for it
-
-    from hybrid_vit import runs
+    from hybrid_vit import runs  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.accelerator import choose, keep_memory
     from hybrid_vit.augment import Augment
     from hybrid_vit.callbacks import write_csv
@@ -41,14 +39,13 @@ def evaluate(spec: Spec, directory: Path) -> float:
     data.setup()
     if data.class_names != trained.class_names:
         raise ValueError(f"data.root={own['root']} has other classes than {run} was trained on; give that run's data")
-    device = torch.device({"gpu": "cuda"}.get(choice.accelerator, choice.accelerator))
     scores, confusion = score(
-        trained.net.to(device),
+        trained.net.to(choice.device),
         data.test_dataloader(),
         normalize=data.normalize,
         num_classes=data.num_classes,
-        device=device,
-        bf16=choice.precision.startswith("bf16"),
+        device=choice.device,
+        bf16=choice.bf16,
     )
     classes = per_class(confusion, data.class_names)
     runs.write_json(directory / "evaluation.json", {"run": str(run), "images": data.sizes["test"], "test": scores})

@@ -22,7 +22,7 @@ from torch import nn
 from torchvision.utils import save_image
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from hybrid_vit.accelerator import Choice, choose, cpu_name, keep_memory
+from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
 from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped, write_csv
@@ -90,7 +90,7 @@ def train(
         **size,
         "images": data.sizes,
         "protocol": protocol(data, spec["score"]),
-        "device": torch.cuda.get_device_name() if choice.accelerator == "gpu" else cpu_name(),
+        "device": choice.device_name,
         "accelerator": asdict(choice),
         "threads": torch.get_num_threads(),
         **provenance(),
@@ -252,15 +252,14 @@ def finish(
 ) -> dict[str, Any]:
     """Score the last weights, once, on the test set; write weights and pictures."""
     device = trainer.strategy.root_device
-    net, bf16 = task.scored.to(device), choice.precision.startswith("bf16")
-
+    net = task.scored.to(device)
     values, confusion = score(
         net,
         data.test_dataloader(),
         normalize=data.normalize,
         num_classes=data.num_classes,
         device=device,
-        bf16=bf16,
+        bf16=choice.bf16,
     )
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
     scores |= {f"test_{key}": value for key, value in values.items()}

@@ -1,9 +1,9 @@
 """Benchmarks: suites of cases that take turns, each in a process of its own -> tables of medians, spreads and ratios.
 
 timing.py   processes that take turns
-table.py    what a suite measured, as text and as plain values
+table.py    what a suite measured, as text
 pictures.py the same, drawn
 work.py     the training step, and what the suites share
 peers.py    what others run
-step.py input.py loop.py growth.py startup.py infer.py   a suite each
+step.py input.py loop.py growth.py startup.py   a suite each
 """

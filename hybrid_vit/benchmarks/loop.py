@@ -13,7 +13,7 @@ from lightning.pytorch import Callback
 from hybrid_vit.accelerator import choose, keep_memory
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
-from hybrid_vit.benchmarks.work import Step, device_of
+from hybrid_vit.benchmarks.work import Step
 from hybrid_vit.runs import build
 from hybrid_vit.training import make_data, make_task, train
 
@@ -24,7 +24,7 @@ def run(*, rounds: int, specs: dict[str, tuple[dict[str, Any], int]]) -> Table:
     for name, (spec, steps) in specs.items():
         arguments = {"spec": spec, "steps": steps}
         seconds = compare([Case("bare", bare, arguments), Case("train", trained, arguments)], rounds=rounds)
-        spans = {case: Span.of([1e3 * value for value in values]) for case, values in seconds.items()}
+        spans = {case: Span.of([1e3 * took for took in values]) for case, values in seconds.items()}
         rows.append(
             {
                 "training": name,
@@ -40,16 +40,14 @@ def bare(turn: Turn, spec: dict[str, Any], steps: int) -> None:
     """Case: the same batches and the same step, and nothing else."""
     keep_memory()
     choice = choose(**spec["accelerator"])
-    device = device_of(choice)
     data = make_data(spec)
     torch.manual_seed(spec["seed"])
-    net = build(spec["model"]).to(device)
+    net = build(spec["model"]).to(choice.device)
     choice.tune(net)
-    task = make_task(spec, net, data, 1_000_000)
-    optimizer = task.make_optimizer(net)
+    optimizer = make_task(spec, net, data, spec["steps"]).make_optimizer(net)
     if choice.compile:
         net.compile(dynamic=False)
-    step = Step(net, optimizer, bf16=choice.precision.startswith("bf16"))
+    step = Step(net, optimizer, bf16=choice.bf16)
     loader, done = data.train_dataloader(), 0
     for epoch in count():
         loader.sampler.set_epoch(epoch)

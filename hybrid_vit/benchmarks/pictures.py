@@ -3,17 +3,17 @@
 from pathlib import Path
 
 from hybrid_vit.benchmarks.table import Table, figures
+from hybrid_vit.evaluation.plots import FAINT, GRID, INK
 
-INK, FAINT, BLUE = "#333333", "#8a8a8a", "#4c78a8"
+BLUE = "#4c78a8"
 
 
 def draw(table: Table, path: Path) -> bool:
     """Draw what there is to draw; whether there was anything."""
-    if table.suite == "growth":
-        growth(table, path)
-    elif table.ratio:
-        bars(table, path)
-    return table.suite == "growth" or table.ratio is not None
+    drawer = growth if table.suite == "growth" else bars if table.ratio else None
+    if drawer:
+        drawer(table, path)
+    return drawer is not None
 
 
 def bars(table: Table, path: Path) -> None:
@@ -60,7 +60,7 @@ def growth(table: Table, path: Path) -> None:
         ax.plot(x, t, "o", color=BLUE, markersize=5)
         ax.set(xscale="log", yscale="log")
         ax.set_title(name, loc="left", fontsize=11, color=INK)
-        ax.grid(True, which="major", color="#e4e4e4")
+        ax.grid(True, which="major", color=GRID)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=INK)
     figure.supylabel("ms a training step", fontsize=10, color=INK)

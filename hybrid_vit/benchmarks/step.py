@@ -10,7 +10,7 @@ from hybrid_vit.accelerator import choose
 from hybrid_vit.benchmarks.peers import LABELS, peer
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
-from hybrid_vit.benchmarks.work import Step, device_of, noise, our_step, peer_step, repeat, set_up
+from hybrid_vit.benchmarks.work import Step, noise, our_step, peer_step, repeat, set_up
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.models import set_attention
 
@@ -22,7 +22,7 @@ def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
     """A row for each model and way of training it; "faster" is how many times as long as ours it takes."""
     rows: list[Row] = []
     notes: list[str] = []
-    dtype = "bfloat16" if choose(**accelerator).precision.startswith("bf16") else "float32"
+    dtype = "bfloat16" if choose(**accelerator).bf16 else "float32"
     for name in MODELS:
         common = {"model": name, "accelerator": accelerator, "batch_size": batch_size}
         products = [
@@ -45,7 +45,7 @@ def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
                 {
                     "model": name,
                     "training step": case,
-                    "ms": Span(*(1e3 * value for value in (span.median, span.low, span.high))),
+                    "ms": Span.of([1e3 * took for took in seconds[case]]),
                     "images/s": batch_size / span.median,
                     "ours is faster": None if case == "ours" else ratio(seconds, case, "ours"),
                     "GFLOP/s": flops / span.median / 1e9,
@@ -62,7 +62,7 @@ def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
 
 def product(turn: Turn, shape: tuple[int, int, int], dtype: str, accelerator: dict[str, Any]) -> None:
     """Case: one matrix product."""
-    device = device_of(choose(**accelerator))
+    device = choose(**accelerator).device
     (m, k, n), kind = shape, getattr(torch, dtype)
     a, b = torch.randn(m, k, device=device, dtype=kind), torch.randn(n, k, device=device, dtype=kind)
     out = torch.empty(m, n, device=device, dtype=kind)
@@ -93,11 +93,11 @@ def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> 
     plain = peer("document", name, rate=0.0)
     plain.load_state_dict(net.state_dict())
     choice = set_up(net, accelerator)
-    plain.to(device_of(choice))
+    plain.to(choice.device)
     if choice.compile:
         net.compile(dynamic=False)
-    bf16 = choice.precision.startswith("bf16")
-    images, labels = noise(batch_size, device_of(choice))
+    bf16 = choice.bf16
+    images, labels = noise(batch_size, choice.device)
     with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
         ours = net.eval()(images).float()
     with torch.no_grad():

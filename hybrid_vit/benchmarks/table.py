@@ -1,6 +1,6 @@
-"""The result of a suite: rows of numbers and spans -> text for people, JSON for programs."""
+"""The result of a suite: rows of numbers and spans -> text."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_vit.benchmarks.timing import Span
@@ -40,10 +40,6 @@ class Table:
             for line in cells
         ]
         return "\n".join([self.title, *(f"  {line.rstrip()}" for line in lines), *(f"  {note}" for note in self.notes)])
-
-    def plain(self) -> dict[str, Any]:
-        """As dictionaries, lists and numbers."""
-        return asdict(self)
 
 
 def shown(value: Any) -> str:

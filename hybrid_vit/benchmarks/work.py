@@ -46,7 +46,7 @@ def set_up(net: nn.Module, accelerator: dict[str, Any]) -> Choice:
     """Set `net` up for this machine as `hybrid_vit.train` does, not compiled yet; what was chosen."""
     keep_memory()
     choice = choose(**accelerator)
-    choice.tune(net.to(device_of(choice)))
+    choice.tune(net.to(choice.device))
     return choice
 
 
@@ -60,14 +60,14 @@ def train_steps(turn: Turn, net: nn.Module, accelerator: dict[str, Any], batch_s
     choice = set_up(net, accelerator)
     if choice.compile:
         net.compile(dynamic=False)
-    step = Step(net, adamw(net, lr=4e-4), bf16=choice.precision.startswith("bf16"))
-    batch = noise(batch_size, device_of(choice), side)
+    step = Step(net, adamw(net, lr=4e-4), bf16=choice.bf16)
+    batch = noise(batch_size, choice.device, side)
     repeat(turn, lambda: step(*batch))
 
 
 def peer_step(turn: Turn, name: str, model: str, accelerator: dict[str, Any], batch_size: int) -> None:
     """Case: the training step of a peer of the same size, eager and in fp32, on the same device."""
-    device = device_of(choose(**accelerator))
+    device = choose(**accelerator).device
     net = peer(name, model).to(device)
     step, batch = Step(net, AdamW(net.parameters(), lr=4e-4)), noise(batch_size, device)
     repeat(turn, lambda: step(*batch))
@@ -90,8 +90,3 @@ def noise(batch_size: int, device: torch.device, side: int = 32) -> tuple[Tensor
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(batch_size, 3, side, side, generator=generator)
     return images.to(device), torch.randint(100, (batch_size,), generator=generator).to(device)
-
-
-def device_of(choice: Choice) -> torch.device:
-    """Where `choice` computes."""
-    return torch.device({"gpu": "cuda"}.get(choice.accelerator, choice.accelerator))
