@@ -17,6 +17,7 @@ from hybrid_vit.models import AttentionPath, set_attention, set_shards
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16")
+MIXED = ("bf16-mixed", "bf16")
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,21 @@ def choose(
         best = ("32-true", "fused", False, f"{cpu_name()}: no bf16 matrix units, so fp32, fused attention, eager")
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
+    precision = precision or best[0]
     compile = best[2] if compile is None else compile
+    shardable = kind == "cpu" and not compile and precision not in MIXED
     if shards is None:
         cores = torch.get_num_threads()
         # Two for each core, so that a core which is held up can do fewer.
-        shards = 2 * cores if kind == "cpu" and not compile and cores > 1 else 1
+        shards = 2 * cores if shardable and cores > 1 else 1
+    if shards > 1 and not shardable:
+        raise ValueError(
+            f"accelerator.shards={shards} is for a CPU that computes eagerly in one precision; leave it out, "
+            "or set accelerator=cpu accelerator.compile=false accelerator.precision=32-true"
+        )
     return Choice(
         accelerator=kind,
-        precision=precision or best[0],
+        precision=precision,
         attention=attention or best[1],
         compile=compile,
         shards=shards,

@@ -97,7 +97,15 @@ def test_the_cores_share_a_batch_where_nothing_is_compiled(
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     assert choose("cpu").shards == expected
     assert choose("cpu", shards=3).shards == 3
-    assert [choose("cpu", compile=True).shards, choose("gpu").shards] == [1, 1]
+    others = (choose("cpu", compile=True), choose("cpu", precision="bf16-mixed"), choose("gpu"))
+    assert [choice.shards for choice in others] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("given", [{"compile": True}, {"precision": "bf16-mixed"}, {"kind": "gpu"}])
+def test_shards_that_would_not_be_made_are_a_sentence(monkeypatch: pytest.MonkeyPatch, given: dict) -> None:
+    machine(monkeypatch, cuda=True)
+    with pytest.raises(ValueError, match=r"accelerator\.shards=4 is for a CPU that computes eagerly"):
+        choose(**{"kind": "cpu", **given}, shards=4)
 
 
 def test_tuned_it_computes_the_same() -> None:

@@ -30,11 +30,11 @@ def test_peers_are_of_the_same_size(model: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("model", SIZES)
-def test_our_step_is_the_plain_step(model: str) -> None:
+def test_our_gradient_is_the_plain_one(model: str) -> None:
     accelerator = {"kind": "cpu", "precision": "32-true", "compile": False, "attention": "fused", "shards": 2}
-    logits, weights = difference(model, accelerator, batch_size=16)
+    logits, gradient = difference(model, accelerator, batch_size=16)
     assert 0 < logits < 1e-5
-    assert 0 < weights < 1e-5
+    assert 0 < gradient < 1e-10
 
 
 @pytest.mark.parametrize("name", ["document", "run_192"])
