@@ -1,7 +1,7 @@
 """The machine: what was asked for and what is there -> device, precision, attention, compilation, shards, together.
 
-The choice follows measurements, and its reason is one line of the log. On a CPU bf16 pays only with matrix units
-(AMX); without them a bf16 matrix product is emulated, many times slower than in fp32.
+The choice follows measurements, and its reason is one line of the log. On a CPU bf16 pays only with instructions for it
+(Intel's AMX, AVX-512's dot products); without them a bf16 matrix product is emulated, many times slower than in fp32.
 """
 
 import ctypes
@@ -17,7 +17,6 @@ from hybrid_vit.models import AttentionPath, set_attention, set_shards
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
 PRECISIONS = ("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16")
-MIXED = ("bf16-mixed", "bf16")
 
 
 @dataclass(frozen=True)
@@ -85,21 +84,23 @@ def choose(
         best = ("32-true", "auto", False, "Apple GPU: fp32 is the safe precision there")
     elif torch.cpu._is_amx_tile_supported():
         best = ("bf16-mixed", "explicit", True, f"{cpu_name()}: bf16 matrix units, explicit attention, compiled")
+    elif torch.cpu._is_avx512_bf16_supported():
+        best = ("bf16-mixed", "explicit", False, f"{cpu_name()}: bf16 dot products, explicit attention, eager")
     else:
-        best = ("32-true", "fused", False, f"{cpu_name()}: no bf16 matrix units, so fp32, fused attention, eager")
+        best = ("32-true", "fused", False, f"{cpu_name()}: no bf16 units, so fp32, fused attention, eager")
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     precision = precision or best[0]
     compile = best[2] if compile is None else compile
-    shardable = kind == "cpu" and not compile and precision not in MIXED
+    shardable = kind == "cpu" and not compile
     if shards is None:
         cores = torch.get_num_threads()
         # Two for each core, so that a core which is held up can do fewer.
         shards = 2 * cores if shardable and cores > 1 else 1
     if shards > 1 and not shardable:
         raise ValueError(
-            f"accelerator.shards={shards} is for a CPU that computes eagerly in one precision; leave it out, "
-            "or set accelerator=cpu accelerator.compile=false accelerator.precision=32-true"
+            f"accelerator.shards={shards} is for a CPU that computes eagerly; leave it out, "
+            "or set accelerator=cpu accelerator.compile=false"
         )
     return Choice(
         accelerator=kind,

@@ -12,9 +12,16 @@ from hybrid_vit.accelerator import Choice, choose, cpu_name
 
 
 def machine(
-    monkeypatch: pytest.MonkeyPatch, *, amx: bool = False, cuda: bool = False, bf16: bool = True, mps: bool = False
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    amx: bool = False,
+    dot: bool = False,
+    cuda: bool = False,
+    bf16: bool = True,
+    mps: bool = False,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: dot)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
@@ -29,8 +36,9 @@ def parts(choice: Choice) -> tuple[str, str, str, bool]:
 @pytest.mark.parametrize(
     ("there", "expected", "reason"),
     [
-        ({}, ("cpu", "32-true", "fused", False), "Test CPU: no bf16 matrix units"),
-        ({"amx": True}, ("cpu", "bf16-mixed", "explicit", True), "Test CPU: bf16 matrix units"),
+        ({}, ("cpu", "32-true", "fused", False), "Test CPU: no bf16 units"),
+        ({"dot": True}, ("cpu", "bf16-mixed", "explicit", False), "Test CPU: bf16 dot products"),
+        ({"amx": True, "dot": True}, ("cpu", "bf16-mixed", "explicit", True), "Test CPU: bf16 matrix units"),
         ({"cuda": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test: bf16"),
         ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test"),
         ({"cuda": True, "bf16": False}, ("gpu", "32-true", "auto", True), "NVIDIA Test: no bf16"),
@@ -52,9 +60,11 @@ def test_an_accelerator_is_taken_by_its_name(monkeypatch: pytest.MonkeyPatch) ->
     assert [choose(kind).accelerator for kind in ("cpu", "gpu", "mps", "auto")] == ["cpu", "gpu", "mps", "gpu"]
 
 
-@pytest.mark.parametrize("amx", [False, True])
-def test_each_part_is_overridden_alone_and_the_reason_says_so(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
-    machine(monkeypatch, amx=amx)
+@pytest.mark.parametrize("there", [{}, {"dot": True}, {"amx": True}])
+def test_each_part_is_overridden_alone_and_the_reason_says_so(
+    monkeypatch: pytest.MonkeyPatch, there: dict[str, bool]
+) -> None:
+    machine(monkeypatch, **there)
     kind, precision, attention, compiled = parts(choose("cpu"))
     assert parts(choose("cpu", precision="64-true")) == (kind, "64-true", attention, compiled)
     assert parts(choose("cpu", attention="auto")) == (kind, precision, "auto", compiled)
@@ -97,11 +107,11 @@ def test_the_cores_share_a_batch_where_nothing_is_compiled(
     monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
     assert choose("cpu").shards == expected
     assert choose("cpu", shards=3).shards == 3
-    others = (choose("cpu", compile=True), choose("cpu", precision="bf16-mixed"), choose("gpu"))
-    assert [choice.shards for choice in others] == [1, 1, 1]
+    assert choose("cpu", precision="bf16-mixed").shards == expected
+    assert [choice.shards for choice in (choose("cpu", compile=True), choose("gpu"))] == [1, 1]
 
 
-@pytest.mark.parametrize("given", [{"compile": True}, {"precision": "bf16-mixed"}, {"kind": "gpu"}])
+@pytest.mark.parametrize("given", [{"compile": True}, {"kind": "gpu"}])
 def test_shards_that_would_not_be_made_are_a_sentence(monkeypatch: pytest.MonkeyPatch, given: dict) -> None:
     machine(monkeypatch, cuda=True)
     with pytest.raises(ValueError, match=r"accelerator\.shards=4 is for a CPU that computes eagerly"):

@@ -21,7 +21,7 @@ class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) -> (B, N, D).
 
     `path` chooses between two exact implementations: "fused" (`scaled_dot_product_attention`) and "explicit" (the
-    matrix products written out, softmax in fp32). "auto" takes the explicit one for bf16 on a CPU, where the fused
+    matrix products written out). "auto" takes the explicit one for bf16 on a CPU, where the fused
     backward is slower, and the fused one elsewhere. While `record` is set, the weights (B, heads, N, N) are handed to
     it, and the path is the explicit one; so it is for attention dropout outside CUDA, which has no fused form there.
     """
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         if self._explicit(q):
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            weights = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype)
+            weights = scores.softmax(dim=-1).to(v.dtype)  # inside in fp32, whatever the type
             if self.record is not None:
                 self.record(weights)
             x = self.attn_drop(weights) @ v

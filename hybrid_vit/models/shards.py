@@ -27,8 +27,9 @@ def sharded(function: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterabl
         parameters: the tensors besides `x` that may want a gradient.
     """
     shards = min(shards, len(x) // SMALLEST)
-    if shards < 2 or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+    if shards < 2 or x.device.type != "cpu":
         return function(x)
+    function = _as_here(function)
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     seeds = torch.randint(2**63 - 1, (shards,)).tolist()
     if torch.is_grad_enabled():
@@ -64,6 +65,17 @@ class _Sharded(torch.autograd.Function):
 def _forward(function: Callable[[Tensor], Tensor], mode: Any, part: Tensor, seed: int) -> Tensor:
     with mode, drawing_from(torch.Generator().manual_seed(seed)):
         return function(part)
+
+
+def _as_here(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """`function` under this thread's autocast, in any thread."""
+    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+
+    def same(x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype, enabled=enabled, cache_enabled=False):
+            return function(x)
+
+    return same
 
 
 def _side_by_side(function: Callable[..., Any], *arguments: Sequence[Any]) -> list[Any]:

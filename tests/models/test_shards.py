@@ -87,11 +87,14 @@ def test_small_batches_and_recorded_ones_stay_whole() -> None:
     assert [len(weights) for weights in maps] == [32, 32]
 
 
-def test_bf16_stays_bf16() -> None:
+def test_autocast_holds_in_every_shard() -> None:
     net, x = model(), torch.randn(32, 3, 16, 16)
-    set_shards(net, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        assert net(x).dtype == torch.bfloat16
+        whole, parts = step(net, x, 1), step(net, x, 4)
+    assert parts[0].dtype == torch.bfloat16
+    for one, other in zip(whole, parts, strict=True):
+        assert (other.float() - one.float()).norm() <= 0.02 * one.float().norm()
+    assert not torch.equal(parts[0].float(), step(net, x, 4)[0])
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
