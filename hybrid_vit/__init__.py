@@ -35,17 +35,22 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
     return build(plain(composed([f"model={name}", *_settings("model", overrides)]))["model"])
 
 
-def load(run: str | Path) -> Trained:
+def load(run: str | Path, *, fast: bool = False) -> Trained:
     """The trained model of a run directory, or of a run in outputs/published by its name, in eval mode.
 
     It has `preprocess(pictures)`, `class_names` and `summary`; calling it gives logits.
+
+    Args:
+        run: its path or name.
+        fast: for inference only, on this machine's device and in the precision that is fast there: where that is bf16,
+            logits are good to two or three digits.
 
     Raises:
         ValueError: no such run, a run without weights yet, or weights of another model.
     """
     from hybrid_vit import runs
 
-    return runs.load(run)
+    return runs.load(run, fast=fast)
 
 
 def _settings(prefix: str, values: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hybrid_vit.models import AttentionPath, set_attention, set_shards
+from hybrid_vit.models import AttentionPath, folded, set_attention, set_shards
 
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
@@ -52,6 +52,17 @@ class Choice:
         if self.accelerator == "cpu":
             net.to(memory_format=torch.channels_last)  # convolutions then neither repack nor transpose
 
+    def serve(self, net: nn.Module) -> nn.Module:
+        """A copy of `net` for inference only: BatchNorm folded, weights in the precision that is fast here, compiled.
+
+        Images must come in that precision. In fp32 logits differ by rounding only, in bf16 by its three digits.
+        """
+        net = folded(net).to(self.device, torch.bfloat16 if self.bf16 else None)
+        self.tune(net)
+        if self.compile:
+            net.compile(dynamic=False)
+        return net
+
 
 def choose(
     kind: str = "auto",
@@ -75,23 +86,23 @@ def choose(
         raise ValueError(f"accelerator={kind} is not on this machine; here there is: {here} (accelerator=auto chooses)")
     if precision is not None and precision not in PRECISIONS:
         raise ValueError(f"accelerator.precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
-    best: tuple[str, AttentionPath, bool, str]
+    best: tuple[str, bool, str]
     if kind == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False):
-        best = ("bf16-mixed", "auto", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
+        best = ("bf16-mixed", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
     elif kind == "gpu":
-        best = ("32-true", "auto", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32, compiled")
+        best = ("32-true", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32, compiled")
     elif kind == "mps":
-        best = ("32-true", "auto", False, "Apple GPU: fp32 is the safe precision there")
+        best = ("32-true", False, "Apple GPU: fp32 is the safe precision there")
     elif torch.cpu._is_amx_tile_supported():
-        best = ("bf16-mixed", "explicit", True, f"{cpu_name()}: bf16 matrix units, explicit attention, compiled")
+        best = ("bf16-mixed", True, f"{cpu_name()}: bf16 matrix units, explicit attention, compiled")
     elif torch.cpu._is_avx512_bf16_supported():
-        best = ("bf16-mixed", "explicit", False, f"{cpu_name()}: bf16 dot products, explicit attention, eager")
+        best = ("bf16-mixed", False, f"{cpu_name()}: bf16 dot products, explicit attention, eager")
     else:
-        best = ("32-true", "fused", False, f"{cpu_name()}: no bf16 units, so fp32, fused attention, eager")
+        best = ("32-true", False, f"{cpu_name()}: no bf16 units, so fp32, fused attention, eager")
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     precision = precision or best[0]
-    compile = best[2] if compile is None else compile
+    compile = best[1] if compile is None else compile
     shardable = kind == "cpu" and not compile
     if shards is None:
         cores = torch.get_num_threads()
@@ -105,10 +116,10 @@ def choose(
     return Choice(
         accelerator=kind,
         precision=precision,
-        attention=attention or best[1],
+        attention=attention or "auto",
         compile=compile,
         shards=shards,
-        reason=best[3]
+        reason=best[2]
         + (f", each batch in {shards} shards" if shards > 1 else "")
         + (f"; as asked: {asked}" if asked else ""),
     )

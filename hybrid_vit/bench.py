@@ -35,7 +35,7 @@ def bench(spec: Spec, directory: Path) -> None:
 
 def measure(suite: str, spec: Spec) -> Any:
     """The table of one suite."""
-    from hybrid_vit.benchmarks import growth, input, loop, startup, step
+    from hybrid_vit.benchmarks import growth, infer, input, loop, startup, step
 
     common = {"rounds": spec["rounds"]}
     machine = {"accelerator": spec["accelerator"]}
@@ -45,6 +45,8 @@ def measure(suite: str, spec: Spec) -> Any:
             return step.run(**common, **machine, **batch)
         case "growth":
             return growth.run(**common, **machine)
+        case "infer":
+            return infer.run(**common, **machine)
         case "input":
             return input.run(**common, **batch, recipes={name: recipe(name) for name in ("document", "run_192")})
         case "loop":

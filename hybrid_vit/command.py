@@ -37,7 +37,7 @@ NOT_NEGATIVE = ("seed", "data.num_workers", "data.val_size", "optim.weight_decay
 TIMES = ("budget", "trainer.max_time")
 CHOICES = {
     "score": ("ema", "raw"),
-    "suite": ("startup", "input", "loop", "growth", "step", "all"),
+    "suite": ("startup", "input", "loop", "growth", "infer", "step", "all"),
     "accelerator.kind": ("auto", "cpu", "gpu", "mps"),
     "optim.name": ("adamw", "sgd"),
     "optim.interval": ("step", "epoch"),

@@ -28,6 +28,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
+from hybrid_vit.accelerator import choose
 from hybrid_vit.augment import Normalize
 
 HERE = Path(__file__).resolve().parent
@@ -63,6 +64,8 @@ def build(spec: Any) -> Any:
 class Trained(nn.Module):
     """A trained network in eval mode, with what belongs to it: (B, 3, H, W) normalised images -> (B, classes) logits.
 
+    Images may be on any device, logits are fp32 on the network's.
+
     Attributes:
         net: the network itself.
         class_names: name of each logit.
@@ -80,7 +83,7 @@ class Trained(nn.Module):
         self.summary = summary
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.net(images)
+        return self.net(images.to(next(self.net.parameters()))).float()
 
     def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Pictures of any size -> (B, 3, H, W) float32: shorter side resized, centre cropped, normalised."""
@@ -89,8 +92,12 @@ class Trained(nn.Module):
         return self.normalize(torch.stack(images))
 
 
-def load(run: str | Path) -> Trained:
+def load(run: str | Path, *, fast: bool = False) -> Trained:
     """The trained model of a run directory, or of a run in outputs/published by its name.
+
+    Args:
+        run: its path or name.
+        fast: for inference only, on this machine's device and in the precision that is fast there.
 
     Raises:
         ValueError: no such run, a run without weights yet, or weights of another model.
@@ -101,7 +108,7 @@ def load(run: str | Path) -> Trained:
         raise ValueError(f"{directory} has no model.safetensors: its training has not ended; train resume={directory}")
     net = build(description["model"])
     restore(net, load_file(weights), weights)
-    return Trained(net, description, read_json(directory / "summary.json"))
+    return Trained(choose().serve(net) if fast else net, description, read_json(directory / "summary.json"))
 
 
 def restore(net: nn.Module, weights: dict[str, Tensor], source: Path) -> None:

@@ -40,6 +40,14 @@ def test_load_gives_the_same_logits_preprocessing_and_names(run: Path) -> None:
     assert trained.class_names == ["a", "b", "c"]
 
 
+def test_loaded_for_speed_it_answers_the_same(run: Path) -> None:
+    trained, fast = hybrid_vit.load(run), hybrid_vit.load(run, fast=True)
+    images = torch.randn(64, 3, 32, 32)
+    logits = fast(images)
+    assert logits.dtype == torch.float32
+    assert (logits.cpu() - trained(images)).norm() <= 0.02 * trained(images).norm()
+
+
 def test_published_runs_load_by_name(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "PUBLISHED", run.parent)
     assert hybrid_vit.load(run.name).class_names == ["a", "b", "c"]

@@ -73,12 +73,12 @@ def peer_step(turn: Turn, name: str, model: str, accelerator: dict[str, Any], ba
     repeat(turn, lambda: step(*batch))
 
 
-def repeat(turn: Turn, work: Callable[[], object]) -> None:
-    """Warm up, then work as often in a turn as fills the shortest one, for ever."""
+def repeat(turn: Turn, work: Callable[[], object], times: int | None = None) -> None:
+    """Warm up, then work `times` in a turn, or as often as fills the shortest one, for ever."""
     work()
     began = time.perf_counter()
     work()
-    times = math.ceil(SHORTEST / (time.perf_counter() - began))
+    times = times or math.ceil(SHORTEST / (time.perf_counter() - began))
     while True:
         turn(times)
         for _ in range(times):

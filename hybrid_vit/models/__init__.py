@@ -1,6 +1,7 @@
 """Models: the hybrid and its parts. A part joins by one class, one YAML in `conf/` and one row in its test."""
 
 from hybrid_vit.models.encoder import MLP, Attention, AttentionPath, Block, Encoder
+from hybrid_vit.models.folding import folded
 from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards
 from hybrid_vit.models.stem import ConvStem, PatchStem
 
@@ -13,6 +14,7 @@ __all__ = [
     "Encoder",
     "HybridViT",
     "PatchStem",
+    "folded",
     "hybrid_vit",
     "record_attention",
     "set_attention",

@@ -10,7 +10,7 @@ from PIL import Image
 
 from hybrid_vit import build_model
 from hybrid_vit.bench import bench, recipe, trainings
-from hybrid_vit.benchmarks import growth, input, startup
+from hybrid_vit.benchmarks import growth, infer, input, startup
 from hybrid_vit.benchmarks.peers import SIZES, peer, pil_transforms
 from hybrid_vit.benchmarks.pictures import draw
 from hybrid_vit.benchmarks.step import difference
@@ -122,6 +122,17 @@ def test_the_other_suites_run_through(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(tables) == ["startup", "loop", "step"]
     assert [row["imports torch"] for row in tables["startup"]["rows"]] == ["no"] * 4
     assert all(0 < row["of the limit"] < 110 for row in tables["step"]["rows"])
+
+
+@pytest.mark.slow
+def test_infer_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer, "BATCHES", (1, 4))
+    monkeypatch.setattr(infer, "CALLS", 3)
+    bench({"suite": "infer", "rounds": 1, "batch_size": 16, "accelerator": {"kind": "cpu"}}, tmp_path)
+    (table,) = json.loads((tmp_path / "bench.json").read_text())["tables"]
+    assert {row["batch"] for row in table["rows"]} == {"1", "4"}
+    assert all((row["p50, ms"] is None) == (row["batch"] == "4") for row in table["rows"])
+    assert all(row["p50, ms"] <= row["p99, ms"] for row in table["rows"] if row["batch"] == "1")
 
 
 @pytest.mark.slow

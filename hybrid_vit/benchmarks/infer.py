@@ -1,0 +1,74 @@
+"""Suite infer: images a second and the latency of single calls, ours against others' of the same size, in eval mode."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from hybrid_vit import build_model
+from hybrid_vit.accelerator import choose, keep_memory
+from hybrid_vit.benchmarks.peers import LABELS, peer
+from hybrid_vit.benchmarks.table import Row, Table
+from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
+from hybrid_vit.benchmarks.work import noise, repeat
+
+MODEL = "hybrid_192"
+BATCHES = (1, 256)
+CALLS = 200  # of which the latency's percentiles are taken
+
+
+def run(*, rounds: int, accelerator: dict[str, Any]) -> Table:
+    """A row for each batch size and network; latency is that of one image, the networks called in turn."""
+    rows: list[Row] = []
+    choice = choose(**accelerator)
+    for batch in BATCHES:
+        common = {"accelerator": accelerator, "batch_size": batch}
+        cases = [
+            Case("ours", ours, common),
+            *(Case(name, theirs, {"key": key, **common}) for key, name in LABELS.items()),
+        ]
+        if choice.bf16:
+            precise = {"accelerator": {**accelerator, "precision": "32-true"}, "batch_size": batch}
+            cases.insert(1, Case("ours in fp32", ours, precise))
+        seconds = compare(cases, rounds=rounds)
+        single = [Case(case.name, case.run, {**case.arguments, "calls": 1}) for case in cases]
+        calls = compare(single, rounds=CALLS) if batch == 1 else {}
+        for case in seconds:
+            p50, p99 = np.percentile(calls[case], (50, 99)) * 1e3 if batch == 1 else (None, None)
+            rows.append(
+                {
+                    "batch": str(batch),
+                    "network": case,
+                    "images/s": Span.of([batch / took for took in seconds[case]]),
+                    "ours is faster": None if case == "ours" else ratio(seconds, case, "ours"),
+                    "p50, ms": p50,
+                    "p99, ms": p99,
+                }
+            )
+    note = f"ours computes in {'bf16' if choice.bf16 else 'fp32'}; latency: {CALLS} single calls of each, in turn"
+    return Table("infer", f"inference, {MODEL} and networks of its size", rows, [note], ratio="ours is faster")
+
+
+def ours(turn: Turn, accelerator: dict[str, Any], batch_size: int, calls: int | None = None) -> None:
+    """Case: ours, as `hybrid_vit.load(run, fast=True)` makes it."""
+    keep_memory()
+    choice = choose(**accelerator)
+    infer(turn, choice.serve(build_model(MODEL)), accelerator, batch_size, calls)
+
+
+def theirs(turn: Turn, key: str, accelerator: dict[str, Any], batch_size: int, calls: int | None = None) -> None:
+    """Case: a peer, eager and in fp32."""
+    infer(turn, peer(key, MODEL).eval().to(choose(**accelerator).device), accelerator, batch_size, calls)
+
+
+def infer(turn: Turn, net: nn.Module, accelerator: dict[str, Any], batch_size: int, calls: int | None) -> None:
+    """Call `net` for ever, `calls` times a turn; each call ends with its logits on the CPU."""
+    images, _ = noise(batch_size, choose(**accelerator).device)
+    dtype = next(net.parameters()).dtype
+
+    def work() -> None:
+        with torch.inference_mode():
+            net(images.to(dtype)).float().cpu()
+
+    repeat(turn, work, calls)
