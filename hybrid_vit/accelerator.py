@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hybrid_vit.models import AttentionPath, folded, set_attention, set_shards
+from hybrid_vit.models import AttentionPath, folded, packed, set_attention, set_shards, set_trimmed
 
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
@@ -49,11 +49,12 @@ class Choice:
         """Set `net` up for this machine, in place; it computes the same."""
         set_attention(net, self.attention)
         set_shards(net, self.shards)
+        set_trimmed(net)
         if self.accelerator == "cpu":
             net.to(memory_format=torch.channels_last)  # convolutions then neither repack nor transpose
 
     def serve(self, net: nn.Module) -> nn.Module:
-        """A copy of `net` for inference only: BatchNorm folded, weights in the precision that is fast here, compiled.
+        """A copy of `net` for inference only: BatchNorm folded, weights in the precision and layout that are fast here.
 
         Images must come in that precision. In fp32 logits differ by rounding only, in bf16 by its three digits.
         """
@@ -61,6 +62,8 @@ class Choice:
         self.tune(net)
         if self.compile:
             net.compile(dynamic=False)
+        elif self.accelerator == "cpu" and torch.backends.mkldnn.is_available():
+            packed(net)
         return net
 
 

@@ -2,7 +2,8 @@
 
 from hybrid_vit.models.encoder import MLP, Attention, AttentionPath, Block, Encoder
 from hybrid_vit.models.folding import folded
-from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards
+from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards, set_trimmed
+from hybrid_vit.models.packed import packed
 from hybrid_vit.models.stem import ConvStem, PatchStem
 
 __all__ = [
@@ -16,7 +17,9 @@ __all__ = [
     "PatchStem",
     "folded",
     "hybrid_vit",
+    "packed",
     "record_attention",
     "set_attention",
     "set_shards",
+    "set_trimmed",
 ]

@@ -24,6 +24,7 @@ class Attention(nn.Module):
     matrix products written out). "auto" takes the explicit one for bf16 on a CPU, where the fused
     backward is slower, and the fused one elsewhere. While `record` is set, the weights (B, heads, N, N) are handed to
     it, and the path is the explicit one; so it is for attention dropout outside CUDA, which has no fused form there.
+    With `first` only that many first tokens attend, to all: (B, N, D) -> (B, first, D).
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Attention(nn.Module):
         self.path: AttentionPath = "auto"
         self.record: Callable[[Tensor], None] | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
+        q = q[:, :, :first]
         if self._explicit(q):
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
             weights = scores.softmax(dim=-1).to(v.dtype)  # inside in fp32, whatever the type
@@ -49,7 +51,7 @@ class Attention(nn.Module):
             x = self.attn_drop(weights) @ v
         else:
             x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0)
-        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
+        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, -1, D)))
 
     def _explicit(self, q: Tensor) -> bool:
         dropping = self.training and self.attn_drop.p > 0 and q.device.type != "cuda"
@@ -74,7 +76,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block, (B, N, D) -> (B, N, D); each residual branch is dropped per sample."""
+    """Pre-norm transformer block, (B, N, D) -> (B, N, D); each residual branch is dropped per sample.
+
+    With `first` only that many first tokens come out: (B, first, D), the same as without, at a part of the cost.
+    """
 
     def __init__(self, dim: int, *, attn: Attention, mlp: MLP, drop_path: float = 0.0) -> None:
         super().__init__()
@@ -84,13 +89,15 @@ class Block(nn.Module):
         self.mlp = mlp
         self.drop_path = DropPath(drop_path)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        x = x[:, :first] + self.drop_path(self.attn(self.norm1(x), first))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 class Encoder(nn.Sequential):
     """`depth` blocks, (B, N, embed_dim) -> (B, N, embed_dim); drop-path rises linearly from 0 to `drop_path_rate`.
+
+    With `first` the last block gives only that many first tokens.
 
     Raises:
         ValueError: `embed_dim` is not divisible by `num_heads` (or by 32, when heads are derived from it).
@@ -125,6 +132,12 @@ class Encoder(nn.Sequential):
                 for rate in rates
             )
         )
+
+    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+        *blocks, last = self
+        for block in blocks:
+            x = block(x)
+        return last(x, first)
 
 
 def derive_heads(embed_dim: int, num_heads: int | None) -> int:

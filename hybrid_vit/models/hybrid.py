@@ -23,6 +23,7 @@ class ClsPool(nn.Module):
     """(B, 1 + N, D) -> (B, D): the class token, which the model prepends."""
 
     num_prefix_tokens = 1
+    reads = 1
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, 0]
@@ -32,6 +33,7 @@ class MeanPool(nn.Module):
     """(B, N, D) -> (B, D): the mean token."""
 
     num_prefix_tokens = 0
+    reads = None
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=1)
@@ -41,6 +43,7 @@ class SequencePool(nn.Module):
     """(B, N, D) -> (B, D): the mean weighted by a learned attention over tokens. Hassani et al. 2021 (2104.05704)."""
 
     num_prefix_tokens = 0
+    reads = None
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -56,7 +59,8 @@ class HybridViT(nn.Module):
     Args:
         stem: image -> (B, D, grid, grid); has `embed_dim` and `grid`.
         encoder: (B, N, D) -> (B, N, D).
-        pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1) or not (0).
+        pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1) or not (0), its
+            `reads` how many of the first tokens it looks at (None: at all).
         head: (B, D) -> logits.
         pos_embed: "learned" (trunc-normal), "sincos" (fixed, 2-D, Chen et al. 2021, arXiv 2104.02057) or "none".
         pos_drop_rate: dropout after the position embedding.
@@ -87,6 +91,7 @@ class HybridViT(nn.Module):
         self.pool = pool
         self.head = head
         self.shards = 1
+        self.trimmed = False
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -106,25 +111,32 @@ class HybridViT(nn.Module):
         """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first."""
         return self.encode(self.patch_embed(x))
 
-    def encode(self, grid: Tensor) -> Tensor:
-        """(B, D, h, w) -> (B, N, D) normalised tokens."""
+    def encode(self, grid: Tensor, first: int | None = None) -> Tensor:
+        """(B, D, h, w) -> (B, N, D) normalised tokens, or the `first` of them."""
         x = grid.flatten(2).transpose(1, 2)
         if self.cls_token is not None:
             x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
-        return self.norm(self.blocks(self.pos_drop(x)))
+        return self.norm(self.blocks(self.pos_drop(x), first))
 
     def forward_head(self, x: Tensor) -> Tensor:
         """(B, N, D) tokens -> (B, num_classes) logits."""
         return self.head(self.pool(x))
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.shards == 1 or recording(self):
-            return self.forward_head(self.forward_features(x))
+        whole = recording(self)
+        first = self.pool.reads if self.trimmed and not whole else None
+        grid = self.patch_embed(x)
+        if whole or self.shards == 1:
+            return self.read(grid, first)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
-        return sharded(lambda grid: self.forward_head(self.encode(grid)), self.patch_embed(x), after_stem, self.shards)
+        return sharded(lambda grid: self.read(grid, first), grid, after_stem, self.shards)
+
+    def read(self, grid: Tensor, first: int | None = None) -> Tensor:
+        """(B, D, h, w) -> (B, num_classes) logits, of which the pool reads only the `first` tokens (None: all)."""
+        return self.forward_head(self.encode(grid, first))
 
 
 def recording(model: nn.Module) -> bool:
@@ -157,6 +169,16 @@ def set_attention(model: nn.Module, path: AttentionPath) -> None:
     for module in model.modules():
         if isinstance(module, Attention):
             module.path = path
+
+
+def set_trimmed(model: nn.Module, trimmed: bool = True) -> None:
+    """Make every `HybridViT` in `model` compute in its last block only the tokens that its pool reads.
+
+    Logits and gradients stay the same. With a class token the last block costs a third.
+    """
+    for module in model.modules():
+        if isinstance(module, HybridViT):
+            module.trimmed = trimmed
 
 
 def set_shards(model: nn.Module, shards: int) -> None:

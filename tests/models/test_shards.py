@@ -1,4 +1,4 @@
-"""Shards: the results, gradients and random numbers of a batch that was computed in parts."""
+"""Shards: the results, gradients and random numbers of a batch that was computed in parts, and of a trimmed model."""
 
 from copy import deepcopy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid_vit.models import ConvStem, HybridViT, hybrid_vit, record_attention, set_shards
+from hybrid_vit.models import ConvStem, HybridViT, hybrid_vit, record_attention, set_shards, set_trimmed
 from hybrid_vit.models.shards import SMALLEST, sharded
 
 
@@ -34,6 +34,23 @@ def test_logits_gradients_and_statistics_are_those_of_the_whole_batch(choices: d
     net, x = model(**choices), torch.randn(size, 3, 16, 16)
     for whole, parts in zip(step(net, x, 1), step(net, x, shards), strict=True):
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_a_trimmed_model_gives_the_same(pool: str, shards: int) -> None:
+    """Only what the pool reads leaves the last block; logits and all gradients stay."""
+    net, x = model(pool=pool).double(), torch.randn(16, 3, 16, 16, dtype=torch.float64)
+    whole = step(net, x, 1)
+    left: list[int] = []
+    net.blocks[-1].mlp.register_forward_hook(lambda module, args, output: left.append(output.shape[1]))
+    set_trimmed(net)
+    for full, trimmed in zip(whole, step(net, x, shards), strict=True):
+        torch.testing.assert_close(trimmed, full)
+    assert set(left) == {1 if pool == "cls" else 16}
+    with record_attention(net) as maps:
+        net(x)
+    assert maps[-1].shape[2] == maps[0].shape[2]  # whoever looks at attention sees all of it
 
 
 def test_frozen_parameters_get_no_gradient() -> None:
