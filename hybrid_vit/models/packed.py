@@ -4,8 +4,6 @@ oneDNN otherwise lays a bf16 weight out anew in every call, and in fp32 torch wo
 stops at AVX2.
 """
 
-from typing import cast
-
 import torch
 from torch import Tensor, nn
 
@@ -38,5 +36,5 @@ def packed(net: nn.Module) -> nn.Module:
                 if isinstance(layer, nn.Linear):
                     setattr(module, name, PackedLinear(layer, gelu=isinstance(module, MLP) and name == "fc1"))
             if isinstance(module, MLP):
-                module.act = nn.Identity()
+                module.act = nn.Identity()  # type: ignore[assignment]
     return net
