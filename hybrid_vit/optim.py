@@ -66,8 +66,7 @@ class Schedule:
 
     Args:
         epochs: length of the whole schedule.
-        warmup_epochs: factor(t) = warmup_start + t / warmup_epochs, at most 1, until the cosine begins there.
-        warmup_start: factor at t = 0; left out, 0 per step and one warm-up step per epoch.
+        warmup_epochs: factor(t) = t / warmup_epochs until the cosine begins there, (t + 1) / warmup_epochs per epoch.
         min_lr: learning rate at the end, in units of `lr`'s own.
         interval: whether the rate moves with every optimizer step or once an epoch.
 
@@ -78,7 +77,6 @@ class Schedule:
     lr: float
     epochs: float
     warmup_epochs: float = 0.0
-    warmup_start: float | None = None
     min_lr: float = 0.0
     interval: Literal["step", "epoch"] = "step"
 
@@ -99,9 +97,7 @@ class Schedule:
     def factor(self, t: float) -> float:
         """Learning rate at epoch t (a fraction of one counts), as a multiple of `lr`."""
         if t < self.warmup_epochs:
-            per_epoch = self.interval == "epoch" and self.warmup_start is None
-            start = 1 / self.warmup_epochs if per_epoch else self.warmup_start or 0.0
-            return min(1.0, start + t / self.warmup_epochs)
+            return min(1.0, (t + (self.interval == "epoch")) / self.warmup_epochs)
         progress = min(1.0, (t - self.warmup_epochs) / (self.epochs - self.warmup_epochs))
         floor = self.min_lr / self.lr
         return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

@@ -70,7 +70,6 @@ class Optim:
     decay_all: bool = False
     interval: str = "step"
     warmup_epochs: float = 5
-    warmup_start: float | None = None
     min_lr: float = 0.0
     clip_norm: float | None = 1.0
 

@@ -150,7 +150,7 @@ def make_task(spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int
     name, clip_norm = optim.pop("name"), optim.pop("clip_norm")
     if name not in OPTIMIZERS:
         raise ValueError(f"optim.name {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
-    shape = {key: optim.pop(key) for key in ("interval", "warmup_epochs", "warmup_start", "min_lr")}
+    shape = {key: optim.pop(key) for key in ("interval", "warmup_epochs", "min_lr")}
     epochs = steps / data.steps_per_epoch
     Schedule(lr=optim["lr"], epochs=spec["epochs"], **shape)  # checked in the user's own numbers
     shape["warmup_epochs"] *= epochs / spec["epochs"]
