@@ -33,6 +33,7 @@ from hybrid_vit.augment import Normalize
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parent / "outputs" / "published"
+HEADS = ("head", "head_dist", "fc", "classifier")  # what timm and transformers call a classifier
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -109,6 +110,19 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
     net = build(description["model"])
     restore(net, load_file(weights), weights)
     return Trained(choose().serve(net) if fast else net, description, read_json(directory / "summary.json"))
+
+
+def adopt(net: nn.Module, run: str | Path) -> None:
+    """Give `net` the weights of a trained run, but for the classifier, which stays fresh.
+
+    Raises:
+        ValueError: no such run, or another model.
+    """
+    source = find(run) / "model.safetensors"
+    if not source.exists():
+        raise ValueError(f"init_from={run} has no model.safetensors: its training has not ended")
+    fresh = {key: value for key, value in net.state_dict().items() if key.partition(".")[0] in HEADS}
+    restore(net, {key: value for key, value in load_file(source).items() if key not in fresh} | fresh, source)
 
 
 def restore(net: nn.Module, weights: dict[str, Tensor], source: Path) -> None:

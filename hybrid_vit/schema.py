@@ -98,6 +98,14 @@ class Average:
 
 
 @dataclass
+class Distill:
+    teacher: str | None = None
+    kind: str = "hard"
+    alpha: float = 0.5
+    temperature: float = 3.0
+
+
+@dataclass
 class Trainer:
     max_epochs: int | None = None
     max_time: str | None = None
@@ -120,6 +128,8 @@ class Train:
     label_smoothing: float = 0.0
     score: str = "ema"
     ema: Average = field(default_factory=Average)
+    distill: Distill = field(default_factory=Distill)
+    init_from: str | None = None
     checkpoint_minutes: float = 5.0
     resume: str | None = None
     model: Any = MISSING

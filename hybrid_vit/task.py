@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_vit.augment.draw import derive_seed
+from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import share
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import Scores
@@ -30,6 +31,7 @@ class Classification(LightningModule):
         schedule: learning rate over epochs.
         steps_per_epoch: optimizer steps of a whole epoch.
         ema: the averaged copy of `net`, or None.
+        distill: what a teacher adds to the loss, or None.
         score: "ema" or "raw": whose scores are reported.
         clip_norm: largest global norm of the gradient, or None.
         eval_names: what the validation loaders hold, in their order ("val", "published_test").
@@ -43,6 +45,7 @@ class Classification(LightningModule):
         schedule: Schedule,
         steps_per_epoch: int,
         ema: EMA | None = None,
+        distill: Distillation | None = None,
         score: str = "raw",
         label_smoothing: float = 0.0,
         clip_norm: float | None = 1.0,
@@ -56,7 +59,7 @@ class Classification(LightningModule):
             raise ValueError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
         if clip_norm is not None and clip_norm <= 0:
             raise ValueError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
-        self.net, self.ema, self.score = net, ema, score
+        self.net, self.ema, self.distill, self.score = net, ema, distill, score
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
         self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
         self.eval_names = list(eval_names)
@@ -83,8 +86,12 @@ class Classification(LightningModule):
 
     def training_step(self, batch, batch_idx: int) -> Tensor:
         images, targets = batch
-        logits = self.net(images.to(self.dtype))
+        images = images.to(self.dtype)
+        answers = self.net(images)
+        logits = answers[:, 0] if answers.ndim == 3 else answers  # a distillation token answers to the teacher
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if self.distill is not None:
+            loss = self.distill(loss, answers, images)
         self.train_scores.update(logits.detach(), targets, loss.detach())
         if batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log("train_loss_step", loss.detach(), prog_bar=True)

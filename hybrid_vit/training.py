@@ -27,6 +27,7 @@ from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
 from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped, write_csv
 from hybrid_vit.data.module import DataModule
+from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
 from hybrid_vit.durations import seconds
 from hybrid_vit.ema import EMA
@@ -35,7 +36,17 @@ from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.loggers import Wandb
 from hybrid_vit.models import set_attention
 from hybrid_vit.optim import OPTIMIZERS, Schedule
-from hybrid_vit.runs import another_model, build, peak_memory_mib, provenance, read_json, save_weights, write_json
+from hybrid_vit.runs import (
+    adopt,
+    another_model,
+    build,
+    load,
+    peak_memory_mib,
+    provenance,
+    read_json,
+    save_weights,
+    write_json,
+)
 from hybrid_vit.task import Classification
 
 log = logging.getLogger(__name__)
@@ -62,6 +73,9 @@ def train(
     spec["model"]["num_classes"] = data.num_classes
     torch.manual_seed(spec["seed"])
     net = build(spec["model"])
+    if spec["init_from"] and not resume:
+        adopt(net, spec["init_from"])
+        log.info("weights of %s, but for the classifier", spec["init_from"])
     several = processes(spec) > 1
     if several:
         synchronised(net)
@@ -72,8 +86,9 @@ def train(
     }
     choice.tune(net)
     before = read_json(directory / "summary.json") if resume else {}
-    steps = before["steps"] if resume else fix_steps(spec, choice, net, data, began)
-    task = make_task(spec, net, data, steps)
+    distill = make_teacher(spec, choice, data)
+    steps = before["steps"] if resume else fix_steps(spec, choice, net, data, distill, began)
+    task = make_task(spec, net, data, steps, distill)
     compile_nets(task, choice)
     table = EpochTable(directory / "metrics.csv")
     if several and rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
@@ -144,7 +159,26 @@ def make_data(spec: dict[str, Any]) -> DataModule:
     return data
 
 
-def make_task(spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int) -> Classification:
+def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Distillation | None:
+    """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes."""
+    settings = dict(spec["distill"])
+    run = settings.pop("teacher")
+    if run is None:
+        return None
+    trained = load(run)
+    knows = [(part.class_names, part.image_size, part.normalize.mean, part.normalize.std) for part in (trained, data)]
+    if knows[0] != knows[1]:
+        raise ValueError(
+            f"distill.teacher={run} was trained on other classes, image size, mean or std; "
+            "train a teacher on this data first, e.g. with model=resnet18"
+        )
+    choice.tune(trained.net)
+    return Distillation(trained.net, **settings)
+
+
+def make_task(
+    spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int, distill: Distillation | None = None
+) -> Classification:
     """The task for a training of `steps` steps; the warm-up keeps its share of the whole."""
     optim = dict(spec["optim"])
     name, clip_norm = optim.pop("name"), optim.pop("clip_norm")
@@ -160,6 +194,7 @@ def make_task(spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int
         schedule=Schedule(lr=optim["lr"], epochs=epochs, **shape),
         steps_per_epoch=data.steps_per_epoch,
         ema=EMA(net, **spec["ema"]) if spec["ema"]["decay"] else None,
+        distill=distill,
         score=spec["score"],
         label_smoothing=spec["label_smoothing"],
         clip_norm=clip_norm,
@@ -176,14 +211,16 @@ def compile_nets(task: Classification, choice: Choice) -> None:
             task.ema.net.compile(dynamic=False)
 
 
-def fix_steps(spec: dict[str, Any], choice: Choice, net: nn.Module, data: DataModule, began: float) -> int:
+def fix_steps(
+    spec: dict[str, Any], choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, began: float
+) -> int:
     """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them."""
     steps = spec["steps"] or spec["epochs"] * data.steps_per_epoch
     if spec["budget"] is None:
         return steps
     if processes(spec) > 1:
         raise ValueError("budget is measured in one process; with several give epochs or steps instead")
-    task = make_task(spec, deepcopy(net), data, steps)
+    task = make_task(spec, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
     cost = measure(task, data, choice, 0.02 * seconds(spec["budget"]))
     steps = affordable(cost, data, seconds(spec["budget"]) - (time.monotonic() - began))
