@@ -3,7 +3,7 @@
 from hybrid_vit.models.encoder import MLP, Attention, AttentionPath, Block, Encoder
 from hybrid_vit.models.folding import folded
 from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards
-from hybrid_vit.models.stem import ConvStem, PatchStem
+from hybrid_vit.models.stem import ConvStem, MobileStem, PatchStem, ResNetStem, TokenizerStem
 
 __all__ = [
     "MLP",
@@ -13,7 +13,10 @@ __all__ = [
     "ConvStem",
     "Encoder",
     "HybridViT",
+    "MobileStem",
     "PatchStem",
+    "ResNetStem",
+    "TokenizerStem",
     "folded",
     "hybrid_vit",
     "record_attention",

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from hybrid_vit.models.dropout import Dropout
 from hybrid_vit.models.encoder import NORM_EPS, Attention, AttentionPath, Encoder
 from hybrid_vit.models.shards import sharded
-from hybrid_vit.models.stem import ConvStem, PatchStem
+from hybrid_vit.models.stem import Stem
 
 PosEmbed = Literal["learned", "sincos", "none"]
 
@@ -65,7 +65,7 @@ class HybridViT(nn.Module):
     def __init__(
         self,
         *,
-        stem: ConvStem | PatchStem,
+        stem: Stem,
         encoder: Encoder,
         pool: ClsPool | MeanPool | SequencePool,
         head: nn.Module,
@@ -170,7 +170,7 @@ def set_shards(model: nn.Module, shards: int) -> None:
 
 def hybrid_vit(
     *,
-    stem: ConvStem | PatchStem,
+    stem: Stem,
     num_classes: int,
     embed_dim: int = 192,
     depth: int = 6,

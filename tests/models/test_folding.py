@@ -1,14 +1,24 @@
 """Folding BatchNorm away changes nothing but the operations."""
 
+import pytest
 import torch
 from torch import nn
 
-from hybrid_vit.models import ConvStem, folded, hybrid_vit
+from hybrid_vit.models import ConvStem, MobileStem, ResNetStem, folded, hybrid_vit
 
 
-def test_logits_stay_and_no_batchnorm_does() -> None:
+@pytest.mark.parametrize(
+    ("stem", "norms"),
+    [
+        (ConvStem(embed_dim=32, grid=8), 3),
+        (ConvStem(embed_dim=32, grid=8, squeeze_excitation=True), 3),
+        (ResNetStem(embed_dim=32, grid=8, squeeze_excitation=True), 7),
+        (MobileStem(embed_dim=32, grid=8), 7),
+    ],
+    ids=["conv", "conv, squeezed", "resnet", "mobile"],
+)
+def test_logits_stay_and_no_batchnorm_does(stem: nn.Module, norms: int) -> None:
     torch.manual_seed(0)
-    stem = ConvStem(embed_dim=32, grid=8)
     net = hybrid_vit(stem=stem, num_classes=7, embed_dim=32, depth=2, proj_drop_rate=0.5)
     x = torch.randn(8, 3, 32, 32)
     for _ in range(3):
@@ -17,6 +27,6 @@ def test_logits_stay_and_no_batchnorm_does() -> None:
     assert net.training
     assert not fast.training
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules())
-    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) == 3
+    assert sum(isinstance(layer, nn.BatchNorm2d) for layer in net.modules()) == norms
     net.eval()
     torch.testing.assert_close(fast(x), net(x), rtol=1e-4, atol=1e-5)
