@@ -71,6 +71,12 @@ class Hybrid:
     num_heads: int | None = None
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
+    norm: str = "layer"
+    qk_norm: bool = False
+    init_values: float | None = None
+    mlp: str = "linear"
+    rel_pos_bias: bool = False
+    reg_tokens: int = 0
     pos_embed: str = "learned"
     pool: str = "cls"
     pos_drop_rate: float = 0.1

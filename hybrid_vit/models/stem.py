@@ -38,11 +38,12 @@ class ConvStem(nn.Sequential):
         strides: Sequence[int] | None = None,
         squeeze_excitation: bool = False,
     ) -> None:
-        layers = plan(embed_dim, img_size, grid, depth, channels, strides)
-        super().__init__(*(Conv2dNormActivation(c_in, c_out, 3, stride) for c_in, c_out, stride in layers))
-        if squeeze_excitation:
-            for layer in self:
-                layer.append(recalibration(layer.out_channels))
+        layers = []
+        for c_in, c_out, stride in plan(embed_dim, img_size, grid, depth, channels, strides):
+            layers.append(Conv2dNormActivation(c_in, c_out, 3, stride))
+            if squeeze_excitation:
+                layers[-1].append(recalibration(c_out))
+        super().__init__(*layers)
         self.embed_dim, self.grid = embed_dim, grid
 
 

@@ -1,5 +1,8 @@
 """Folding BatchNorm away changes nothing but the operations."""
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -8,18 +11,18 @@ from hybrid_vit.models import ConvStem, MobileStem, ResNetStem, folded, hybrid_v
 
 
 @pytest.mark.parametrize(
-    ("stem", "norms"),
+    ("stem", "mlp", "norms"),
     [
-        (ConvStem(embed_dim=32, grid=8), 3),
-        (ConvStem(embed_dim=32, grid=8, squeeze_excitation=True), 3),
-        (ResNetStem(embed_dim=32, grid=8, squeeze_excitation=True), 7),
-        (MobileStem(embed_dim=32, grid=8), 7),
+        (ConvStem, "linear", 3),
+        (partial(ConvStem, squeeze_excitation=True), "linear", 3),
+        (partial(ResNetStem, squeeze_excitation=True), "linear", 7),
+        (MobileStem, "conv", 7 + 6),
     ],
-    ids=["conv", "conv, squeezed", "resnet", "mobile"],
+    ids=["conv", "conv, squeezed", "resnet", "mobile and conv"],
 )
-def test_logits_stay_and_no_batchnorm_does(stem: nn.Module, norms: int) -> None:
+def test_logits_stay_and_no_batchnorm_does(stem: Any, mlp: Any, norms: int) -> None:
     torch.manual_seed(0)
-    net = hybrid_vit(stem=stem, num_classes=7, embed_dim=32, depth=2, proj_drop_rate=0.5)
+    net = hybrid_vit(stem=stem(embed_dim=32, grid=8), num_classes=7, embed_dim=32, depth=2, mlp=mlp, proj_drop_rate=0.5)
     x = torch.randn(8, 3, 32, 32)
     for _ in range(3):
         net(x + 1)  # statistics that are not those of a fresh layer
