@@ -19,6 +19,7 @@ class ConvStem:
     depth: int = 3
     channels: list[int] | None = None
     strides: list[int] | None = None
+    squeeze_excitation: bool = False
 
 
 @dataclass
@@ -27,6 +28,37 @@ class PatchStem:
     embed_dim: int = MISSING
     img_size: int = MISSING
     grid: int = 16
+    patch_size: int | None = None
+
+
+@dataclass
+class TokenizerStem:
+    _target_: str = "hybrid_vit.models.TokenizerStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = 16
+
+
+@dataclass
+class ResNetStem:
+    _target_: str = "hybrid_vit.models.ResNetStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = 16
+    depth: int = 3
+    channels: list[int] | None = None
+    squeeze_excitation: bool = False
+
+
+@dataclass
+class MobileStem:
+    _target_: str = "hybrid_vit.models.MobileStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = 16
+    depth: int = 3
+    channels: list[int] | None = None
+    expand_ratio: int = 4
 
 
 @dataclass
@@ -39,6 +71,12 @@ class Hybrid:
     num_heads: int | None = None
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
+    norm: str = "layer"
+    qk_norm: bool = False
+    init_values: float | None = None
+    mlp: str = "linear"
+    rel_pos_bias: bool = False
+    reg_tokens: int = 0
     pos_embed: str = "learned"
     pool: str = "cls"
     pos_drop_rate: float = 0.1
@@ -169,6 +207,9 @@ SCHEMAS = {
     "hybrid": Hybrid,
     "conv": ConvStem,
     "patch": PatchStem,
+    "tokenizer": TokenizerStem,
+    "resnet": ResNetStem,
+    "mobile": MobileStem,
     "data": Data,
     "optim": Optim,
     "accelerator": Accelerator,

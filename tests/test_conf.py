@@ -4,6 +4,9 @@ import pytest
 
 from hybrid_vit.augment import Augment
 from hybrid_vit.config import CONF, choices, composed, grouped, options, plain
+from hybrid_vit.evaluation import count_macs
+from hybrid_vit.models import set_attention
+from hybrid_vit.models.dropout import Dropout, DropPath
 from hybrid_vit.runs import build
 
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
@@ -56,10 +59,43 @@ def test_stem_builds(name: str) -> None:
     assert build(spec).patch_embed.embed_dim == 96
 
 
-@pytest.mark.parametrize(("name", "count"), [("hybrid_192", 3_035_812), ("hybrid_384", 14_770_084)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("hybrid_192", 3_035_812), ("hybrid_384", 14_770_084), ("cct_7_3x1", 3_783_269)]
+)
 def test_published_size(name: str, count: int) -> None:
     net = build(plain(composed([f"model={name}"]))["model"])
     assert sum(parameter.numel() for parameter in net.parameters()) == count
+
+
+def test_cct_is_the_papers() -> None:
+    net = build(plain(composed(["model=cct_7_3x1", "model.num_classes=10"]))["model"])
+    shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
+    assert shapes.pop("patch_embed.0.0.weight") == (256, 3, 3, 3)
+    assert shapes.pop("pos_embed") == (1, 256, 256)
+    assert shapes.pop("pool.attention.weight") == (1, 256)
+    assert shapes.pop("head.weight") == (10, 256)
+    for block in range(7):
+        assert shapes.pop(f"blocks.{block}.attn.qkv.weight") == (768, 256)
+        assert shapes.pop(f"blocks.{block}.attn.proj.weight") == (256, 256)
+        assert shapes.pop(f"blocks.{block}.mlp.fc1.weight") == (512, 256)
+        assert shapes.pop(f"blocks.{block}.mlp.fc2.weight") == (256, 512)
+    assert all(len(shape) == 1 for shape in shapes.values())
+    assert not [name for name in shapes if name.endswith("qkv.bias")]
+    assert net.blocks[0].attn.num_heads == 4
+    assert sum(parameter.numel() for parameter in net.parameters()) == 3_760_139
+    rates = {name: layer.p for name, layer in net.named_modules() if isinstance(layer, Dropout | DropPath) and layer.p}
+    attention = {f"blocks.{block}.attn.attn_drop": 0.1 for block in range(7)}
+    assert rates == pytest.approx(attention | {f"blocks.{block}.drop_path": block / 60 for block in range(1, 7)})
+    set_attention(net, "explicit")
+    products = 7 * 2 * 256**3  # queries by keys, weights by values: the paper's 0.947 G leave them out
+    assert count_macs(net, 32) - products == pytest.approx(0.947e9, rel=0.005)
+
+
+def test_the_pure_vit_is_the_hybrid_with_patches() -> None:
+    vit, hybrid = (plain(composed([f"model={name}"]))["model"] for name in ("vit_192", "hybrid_192"))
+    assert vit.pop("stem")["_target_"].endswith("PatchStem")
+    assert hybrid.pop("stem")["grid"] == 16
+    assert vit == hybrid
 
 
 def test_the_document_is_the_default() -> None:

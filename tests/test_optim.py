@@ -12,7 +12,8 @@ from hybrid_vit.optim import OPTIMIZERS, Schedule, adamw, param_groups, sgd
 
 
 def small_model() -> nn.Module:
-    return hybrid_vit(stem=ConvStem(embed_dim=32, depth=2), num_classes=5, embed_dim=32, depth=1, pool="cls")
+    stem, options = ConvStem(embed_dim=32, depth=2), {"reg_tokens": 2, "rel_pos_bias": True, "init_values": 0.1}
+    return hybrid_vit(stem=stem, num_classes=5, embed_dim=32, depth=1, pool="cls", **options)
 
 
 def test_matrices_and_kernels_decay_and_nothing_else() -> None:
@@ -31,6 +32,7 @@ def test_matrices_and_kernels_decay_and_nothing_else() -> None:
     }
     kept = {names[id(p)] for p in keep["params"]}
     assert {"cls_token", "pos_embed", "norm.weight", "head.bias", "patch_embed.0.1.weight"} < kept
+    assert {"reg_token", "blocks.0.ls1.gamma", "blocks.0.attn.rel_pos.relative_position_bias_table"} < kept
     assert len(decay["params"]) + len(keep["params"]) == len(names)
 
 

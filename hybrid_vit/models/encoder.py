@@ -4,6 +4,7 @@ Dosovitskiy et al. 2021 (arXiv 2010.11929).
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -11,10 +12,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid_vit.models.dropout import Dropout, DropPath
+from hybrid_vit.models.mlp import MLP, ConvMLP
+from hybrid_vit.models.positions import RelPosBias
 
 HEAD_DIM = 32
-NORM_EPS = 1e-6  # timm's; its checkpoints give their own logits only with it
 AttentionPath = Literal["auto", "fused", "explicit"]
+Norm = Literal["layer", "rms"]
+
+
+class RMSNorm(nn.RMSNorm):
+    """Zhang and Sennrich 2019 (arXiv 1910.07467), in its weight's precision: autocast does this for LayerNorm only."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.to(self.weight.dtype))
+
+
+# timm's eps; its checkpoints give their own logits only with it
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "layer": partial(nn.LayerNorm, eps=1e-6),
+    "rms": partial(RMSNorm, eps=1e-6),
+}
 
 
 class Attention(nn.Module):
@@ -25,14 +42,29 @@ class Attention(nn.Module):
     backward is slower, and the fused one elsewhere. While `record` is set, the weights (B, heads, N, N) are handed to
     it, and the path is the explicit one; so it is for attention dropout outside CUDA, which has no fused form there.
     With `first` only that many first tokens attend, to all: (B, N, D) -> (B, first, D).
+
+    Args:
+        qk_norm: makes a norm of the head's width, for queries and for keys (Dehghani et al. 2023, arXiv 2302.05442).
+        rel_pos: () -> (1, heads, N, N), added to the scores.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, *, qkv_bias: bool = True, attn_drop: float = 0.0, proj_drop: float = 0.0
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        qkv_bias: bool = True,
+        qk_norm: Callable[[int], nn.Module] | None = None,
+        rel_pos: RelPosBias | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.q_norm = qk_norm(dim // num_heads) if qk_norm else nn.Identity()
+        self.k_norm = qk_norm(dim // num_heads) if qk_norm else nn.Identity()
+        self.rel_pos = rel_pos
         self.attn_drop = Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = Dropout(proj_drop)
@@ -42,62 +74,79 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
-        q = q[:, :, :first]
-        if self._explicit(q):
+        q, k = self.q_norm(q[:, :, :first]), self.k_norm(k)
+        bias = None if self.rel_pos is None else self.rel_pos()[:, :, :first].to(v.dtype)
+        if self._explicit(v):
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+            scores = scores if bias is None else scores + bias
             weights = scores.softmax(dim=-1).to(v.dtype)  # inside in fp32, whatever the type
             if self.record is not None:
                 self.record(weights)
             x = self.attn_drop(weights) @ v
         else:
-            x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.attn_drop.p if self.training else 0.0)
+            dropout = self.attn_drop.p if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
         return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, -1, D)))
 
-    def _explicit(self, q: Tensor) -> bool:
-        dropping = self.training and self.attn_drop.p > 0 and q.device.type != "cuda"
+    def _explicit(self, v: Tensor) -> bool:
+        dropping = self.training and self.attn_drop.p > 0 and v.device.type != "cuda"
         if self.record is not None or dropping or self.path != "auto":
             return self.record is not None or dropping or self.path == "explicit"
-        return q.device.type == "cpu" and q.dtype == torch.bfloat16
+        return v.device.type == "cpu" and v.dtype == torch.bfloat16
 
 
-class MLP(nn.Module):
-    """(B, N, D) -> (B, N, D): two linear layers around a GELU."""
+class LayerScale(nn.Module):
+    """(B, N, D) -> (B, N, D): a learned factor a channel. Touvron et al. 2021 (arXiv 2103.17239)."""
 
-    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
+    def __init__(self, dim: int, init_values: float) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.drop1 = Dropout(drop)
-        self.fc2 = nn.Linear(hidden_dim, dim)
-        self.drop2 = Dropout(drop)
+        self.gamma = nn.Parameter(torch.full((dim,), init_values))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
+        return x * self.gamma
 
 
 class Block(nn.Module):
     """Pre-norm transformer block, (B, N, D) -> (B, N, D); each residual branch is dropped per sample.
 
-    With `first` only that many first tokens come out: (B, first, D), the same as without, at a part of the cost.
+    With `init_values` each branch ends in a layer scale that starts there. With `first` only that many first tokens come
+    out, (B, first, D), the same as without, at a part of the cost.
     """
 
-    def __init__(self, dim: int, *, attn: Attention, mlp: MLP, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        attn: Attention,
+        mlp: MLP | ConvMLP,
+        norm_layer: Callable[[int], nn.Module] = NORMS["layer"],
+        init_values: float | None = None,
+        drop_path: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm1 = norm_layer(dim)
         self.attn = attn
-        self.norm2 = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.ls1 = LayerScale(dim, init_values) if init_values else nn.Identity()
+        self.norm2 = norm_layer(dim)
         self.mlp = mlp
+        self.ls2 = LayerScale(dim, init_values) if init_values else nn.Identity()
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        x = x[:, :first] + self.drop_path(self.attn(self.norm1(x), first))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = x[:, :first] + self.drop_path(self.ls1(self.attn(self.norm1(x), first)))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 class Encoder(nn.Sequential):
     """`depth` blocks, (B, N, embed_dim) -> (B, N, embed_dim); drop-path rises linearly from 0 to `drop_path_rate`.
 
-    With `first` the last block gives only that many first tokens.
+    With `first` the last block may give only that many first tokens, unless its MLP looks at the others too. The other
+    options are those of `Attention`, `ConvMLP` and `Block`.
+
+    Args:
+        mlp: "linear" (`MLP`) or "conv" (`ConvMLP`).
+        rel_pos_bias: whether each layer has a `RelPosBias`.
+        num_prefix_tokens, grid: N is the former + grid x grid; only `ConvMLP` and `RelPosBias` need to know.
 
     Raises:
         ValueError: `embed_dim` is not divisible by `num_heads` (or by 32, when heads are derived from it).
@@ -111,25 +160,48 @@ class Encoder(nn.Sequential):
         num_heads: int | None = None,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
+        norm: Norm = "layer",
+        qk_norm: bool = False,
+        init_values: float | None = None,
+        mlp: Literal["linear", "conv"] = "linear",
+        rel_pos_bias: bool = False,
+        num_prefix_tokens: int = 0,
+        grid: int = 0,
         proj_drop_rate: float = 0.0,
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
         if depth < 1:
             raise ValueError(f"model.depth {depth} must be at least 1 block")
-        heads = derive_heads(embed_dim, num_heads)
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        heads, hidden_dim, norm_layer = derive_heads(embed_dim, num_heads), int(embed_dim * mlp_ratio), NORMS[norm]
+
+        def attention() -> Attention:
+            return Attention(
+                embed_dim,
+                heads,
+                qkv_bias=qkv_bias,
+                qk_norm=norm_layer if qk_norm else None,
+                rel_pos=RelPosBias(grid, heads, num_prefix_tokens=num_prefix_tokens) if rel_pos_bias else None,
+                attn_drop=attn_drop_rate,
+                proj_drop=proj_drop_rate,
+            )
+
+        def perceptron() -> MLP | ConvMLP:
+            if mlp == "linear":
+                return MLP(embed_dim, hidden_dim, drop=proj_drop_rate)
+            return ConvMLP(embed_dim, hidden_dim, grid=grid, num_prefix_tokens=num_prefix_tokens, drop=proj_drop_rate)
+
         super().__init__(
             *(
                 Block(
                     embed_dim,
-                    attn=Attention(
-                        embed_dim, heads, qkv_bias=qkv_bias, attn_drop=attn_drop_rate, proj_drop=proj_drop_rate
-                    ),
-                    mlp=MLP(embed_dim, int(embed_dim * mlp_ratio), drop=proj_drop_rate),
+                    attn=attention(),
+                    mlp=perceptron(),
+                    norm_layer=norm_layer,
+                    init_values=init_values,
                     drop_path=rate,
                 )
-                for rate in rates
+                for rate in torch.linspace(0, drop_path_rate, depth).tolist()
             )
         )
 
@@ -137,7 +209,7 @@ class Encoder(nn.Sequential):
         *blocks, last = self
         for block in blocks:
             x = block(x)
-        return last(x, first)
+        return last(x, first if isinstance(last.mlp, MLP) else None)
 
 
 def derive_heads(embed_dim: int, num_heads: int | None) -> int:

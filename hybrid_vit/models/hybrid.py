@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from hybrid_vit.models.dropout import Dropout
-from hybrid_vit.models.encoder import NORM_EPS, Attention, AttentionPath, Encoder
+from hybrid_vit.models.encoder import NORMS, Attention, AttentionPath, Encoder, Norm
+from hybrid_vit.models.positions import RelPosBias, sincos_2d
 from hybrid_vit.models.shards import sharded
-from hybrid_vit.models.stem import ConvStem, PatchStem
+from hybrid_vit.models.stem import Stem
 
 PosEmbed = Literal["learned", "sincos", "none"]
 
@@ -62,24 +63,29 @@ class HybridViT(nn.Module):
         pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1) or not (0), its
             `reads` how many of the first tokens it looks at (None: at all).
         head: (B, D) -> logits.
-        pos_embed: "learned" (trunc-normal), "sincos" (fixed, 2-D, Chen et al. 2021, arXiv 2104.02057) or "none".
+        pos_embed: "learned" (trunc-normal), "sincos" (fixed, 2-D) or "none".
+        reg_tokens: registers, after the class token and not pooled (Darcet et al. 2024, arXiv 2309.16588).
+        norm: of the tokens after the encoder, "layer" or "rms".
         pos_drop_rate: dropout after the position embedding.
     """
 
     def __init__(
         self,
         *,
-        stem: ConvStem | PatchStem,
+        stem: Stem,
         encoder: Encoder,
         pool: ClsPool | MeanPool | SequencePool,
         head: nn.Module,
         pos_embed: PosEmbed = "learned",
+        reg_tokens: int = 0,
+        norm: Norm = "layer",
         pos_drop_rate: float = 0.0,
     ) -> None:
         super().__init__()
-        dim, num_prefix = stem.embed_dim, pool.num_prefix_tokens
+        dim, num_prefix = stem.embed_dim, pool.num_prefix_tokens + reg_tokens
         self.patch_embed = stem
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if num_prefix else None
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool.num_prefix_tokens else None
+        self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, dim)) if reg_tokens else None
         if pos_embed == "learned":
             self.pos_embed = nn.Parameter(torch.zeros(1, num_prefix + stem.grid**2, dim))
         else:
@@ -87,7 +93,8 @@ class HybridViT(nn.Module):
             self.register_buffer("pos_embed", table)
         self.pos_drop = Dropout(pos_drop_rate)
         self.blocks = encoder
-        self.norm = nn.LayerNorm(dim, eps=NORM_EPS)
+        self.norm = NORMS[norm](dim)
+        self.first_pooled = 0 if pool.num_prefix_tokens else reg_tokens
         self.pool = pool
         self.head = head
         self.shards = 1
@@ -95,40 +102,43 @@ class HybridViT(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """As published: xavier-uniform Linear, kaiming-normal Conv (fan-out), trunc-normal(0.02) CLS and positions."""
+        """As published: xavier-uniform Linear, kaiming-normal Conv (fan-out), trunc-normal(0.02) tokens, positions."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
             elif isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, RelPosBias):
+                nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
             if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for token in (self.cls_token, self.pos_embed):
+        for token in (self.cls_token, self.reg_token, self.pos_embed):
             if isinstance(token, nn.Parameter):
                 nn.init.trunc_normal_(token, std=0.02)
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first."""
+        """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first, then registers."""
         return self.encode(self.patch_embed(x))
 
     def encode(self, grid: Tensor, first: int | None = None) -> Tensor:
         """(B, D, h, w) -> (B, N, D) normalised tokens, or the `first` of them."""
         x = grid.flatten(2).transpose(1, 2)
-        if self.cls_token is not None:
-            x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1)
+        prefix = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        if prefix:  # as in timm, each of them has an entry in pos_embed
+            x = torch.cat([*prefix, x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
         return self.norm(self.blocks(self.pos_drop(x), first))
 
     def forward_head(self, x: Tensor) -> Tensor:
         """(B, N, D) tokens -> (B, num_classes) logits."""
-        return self.head(self.pool(x))
+        return self.head(self.pool(x[:, self.first_pooled :]))
 
     def forward(self, x: Tensor) -> Tensor:
         whole = recording(self)
         first = self.pool.reads if self.trimmed and not whole else None
         grid = self.patch_embed(x)
-        if whole or self.shards == 1:
+        if whole or self.shards == 1 or looks_at_the_batch(self.blocks, self.head):
             return self.read(grid, first)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
@@ -137,6 +147,12 @@ class HybridViT(nn.Module):
     def read(self, grid: Tensor, first: int | None = None) -> Tensor:
         """(B, D, h, w) -> (B, num_classes) logits, of which the pool reads only the `first` tokens (None: all)."""
         return self.forward_head(self.encode(grid, first))
+
+
+def looks_at_the_batch(*nets: nn.Module) -> bool:
+    """Whether what `nets` compute for a sample depends on the others now: a BatchNorm is training in them."""
+    modules = (module for net in nets for module in net.modules())
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in modules)
 
 
 def recording(model: nn.Module) -> bool:
@@ -192,13 +208,19 @@ def set_shards(model: nn.Module, shards: int) -> None:
 
 def hybrid_vit(
     *,
-    stem: ConvStem | PatchStem,
+    stem: Stem,
     num_classes: int,
     embed_dim: int = 192,
     depth: int = 6,
     num_heads: int | None = None,
     mlp_ratio: float = 4.0,
     qkv_bias: bool = True,
+    norm: Norm = "layer",
+    qk_norm: bool = False,
+    init_values: float | None = None,
+    mlp: Literal["linear", "conv"] = "linear",
+    rel_pos_bias: bool = False,
+    reg_tokens: int = 0,
     pos_embed: PosEmbed = "learned",
     pool: Literal["cls", "mean", "sequence"] = "cls",
     pos_drop_rate: float = 0.0,
@@ -216,7 +238,12 @@ def hybrid_vit(
         "mean": MeanPool,
         "sequence": lambda: SequencePool(embed_dim),
     }
-    for name, choice, choices in (("pool", pool, [*pools]), ("pos_embed", pos_embed, ["learned", "sincos", "none"])):
+    for name, choice, choices in (
+        ("pool", pool, [*pools]),
+        ("pos_embed", pos_embed, get_args(PosEmbed)),
+        ("norm", norm, [*NORMS]),
+        ("mlp", mlp, ["linear", "conv"]),
+    ):
         if choice not in choices:
             raise ValueError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
     rates = {
@@ -230,6 +257,13 @@ def hybrid_vit(
             raise ValueError(f"model.{name} {rate} must lie in [0, 1)")
     if mlp_ratio <= 0:
         raise ValueError(f"model.mlp_ratio {mlp_ratio} must be positive, e.g. model.mlp_ratio=4")
+    if init_values is not None and init_values <= 0:
+        raise ValueError(
+            f"model.init_values {init_values} must be positive, e.g. 1e-5; leave it out for no layer scale"
+        )
+    if reg_tokens < 0:
+        raise ValueError(f"model.reg_tokens {reg_tokens} must not be negative, e.g. model.reg_tokens=4")
+    pooled = pools[pool]()
     return HybridViT(
         stem=stem,
         encoder=Encoder(
@@ -238,23 +272,21 @@ def hybrid_vit(
             num_heads=num_heads,
             mlp_ratio=mlp_ratio,
             qkv_bias=qkv_bias,
+            norm=norm,
+            qk_norm=qk_norm,
+            init_values=init_values,
+            mlp=mlp,
+            rel_pos_bias=rel_pos_bias,
+            num_prefix_tokens=pooled.num_prefix_tokens + reg_tokens,
+            grid=stem.grid,
             proj_drop_rate=proj_drop_rate,
             attn_drop_rate=attn_drop_rate,
             drop_path_rate=drop_path_rate,
         ),
-        pool=pools[pool](),
+        pool=pooled,
         head=nn.Linear(embed_dim, num_classes),
         pos_embed=pos_embed,
+        reg_tokens=reg_tokens,
+        norm=norm,
         pos_drop_rate=pos_drop_rate,
     )
-
-
-def sincos_2d(grid: int, dim: int, num_prefix: int = 0) -> Tensor:
-    """(1, num_prefix + grid*grid, dim): sine and cosine of row and column, a quarter each; prefix tokens get zeros."""
-    if dim % 4:
-        raise ValueError(f"pos_embed=sincos needs embed_dim divisible by 4, not {dim}; use {dim // 4 * 4 + 4}")
-    frequency = 10000.0 ** -(torch.arange(dim // 4) / (dim // 4))
-    angle = torch.arange(grid)[:, None] * frequency
-    row, column = angle.repeat_interleave(grid, dim=0), angle.repeat(grid, 1)
-    table = torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=1)
-    return torch.cat([torch.zeros(num_prefix, dim), table])[None]

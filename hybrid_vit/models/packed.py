@@ -7,7 +7,7 @@ stops at AVX2.
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.models.encoder import MLP
+from hybrid_vit.models.mlp import MLP
 
 _ops = torch.ops.mkldnn
 

@@ -1,13 +1,18 @@
 """Stems: (B, 3, H, W) image -> (B, embed_dim, grid, grid) feature map whose cells become the tokens.
 
-`ConvStem` is the early convolution of Xiao et al. 2021 (arXiv 2106.14881); `PatchStem` is the linear patch
-embedding of Dosovitskiy et al. 2021 (arXiv 2010.11929), i.e. no convolutional prior at all.
+`PatchStem` is the linear patch embedding of Dosovitskiy et al. 2021 (arXiv 2010.11929), i.e. no convolutional prior at
+all, unless its patches overlap (CvT, Wu et al. 2021, arXiv 2103.15808). `ConvStem` is the early convolution of Xiao et
+al. 2021 (arXiv 2106.14881), `TokenizerStem` that of CCT. `ResNetStem` and `MobileStem` are built of blocks; those after
+the last stride are a convolution stage at the grid's resolution (CoAtNet, Dai et al. 2021, arXiv 2106.04803).
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import Conv2dNormActivation
+from torchvision.models.mobilenetv2 import InvertedResidual
+from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
 
 class ConvStem(nn.Sequential):
@@ -15,6 +20,7 @@ class ConvStem(nn.Sequential):
 
     What is left out is derived: channels double from 64 up to `embed_dim` (64-128-192), and the stride-2 layers
     follow a first layer at full resolution wherever the depth leaves room for one (1-2-1 for grid 16 of 32 pixels).
+    With `squeeze_excitation` one ends each layer.
 
     Raises:
         ValueError: `grid` cannot be reached from `img_size` with `depth` layers of stride 1 or 2, or the given
@@ -30,51 +36,188 @@ class ConvStem(nn.Sequential):
         depth: int = 3,
         channels: Sequence[int] | None = None,
         strides: Sequence[int] | None = None,
+        squeeze_excitation: bool = False,
     ) -> None:
+        layers = []
+        for c_in, c_out, stride in plan(embed_dim, img_size, grid, depth, channels, strides):
+            layers.append(Conv2dNormActivation(c_in, c_out, 3, stride))
+            if squeeze_excitation:
+                layers[-1].append(recalibration(c_out))
+        super().__init__(*layers)
+        self.embed_dim, self.grid = embed_dim, grid
+
+
+class ResNetStem(nn.Sequential):
+    """A convolution as `ConvStem`'s, then depth - 1 residual blocks: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+
+    Channels and strides are derived as `ConvStem`'s. He et al. 2016 (arXiv 1512.03385).
+
+    Raises:
+        ValueError: as `ConvStem`.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        img_size: int = 32,
+        grid: int = 16,
+        depth: int = 3,
+        channels: Sequence[int] | None = None,
+        squeeze_excitation: bool = False,
+    ) -> None:
+        (c_in, c_out, stride), *blocks = plan(embed_dim, img_size, grid, depth, channels)
+        super().__init__(
+            Conv2dNormActivation(c_in, c_out, 3, stride),
+            *(ResidualBlock(*block, squeeze_excitation=squeeze_excitation) for block in blocks),
+        )
+        self.embed_dim, self.grid = embed_dim, grid
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions with a shortcut around them: (B, c_in, H, W) -> (B, c_out, H / stride, W / stride).
+
+    As torchvision's `BasicBlock`, which has no place for squeeze-and-excitation before its sum.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int, *, squeeze_excitation: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(
+            Conv2dNormActivation(c_in, c_out, 3, stride), Conv2dNormActivation(c_out, c_out, 3, activation_layer=None)
+        )
+        if squeeze_excitation:
+            self.conv.append(recalibration(c_out))
+        same = stride == 1 and c_in == c_out
+        self.shortcut = nn.Identity() if same else Conv2dNormActivation(c_in, c_out, 1, stride, activation_layer=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.shortcut(x) + self.conv(x))
+
+
+class MobileStem(nn.Sequential):
+    """A convolution, then depth - 1 inverted residual blocks: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+
+    Each block widens its channels `expand_ratio` times for a depthwise convolution and ends linearly. Channels and
+    strides are derived as `ConvStem`'s. MobileNetV2, Sandler et al. 2018 (arXiv 1801.04381).
+
+    Raises:
+        ValueError: as `ConvStem`, or an `expand_ratio` below 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        embed_dim: int,
+        img_size: int = 32,
+        grid: int = 16,
+        depth: int = 3,
+        channels: Sequence[int] | None = None,
+        expand_ratio: int = 4,
+    ) -> None:
+        if expand_ratio < 1:
+            raise ValueError(f"stem.expand_ratio {expand_ratio} must be at least 1, e.g. stem.expand_ratio=4")
+        (c_in, c_out, stride), *blocks = plan(embed_dim, img_size, grid, depth, channels)
+        super().__init__(
+            Conv2dNormActivation(c_in, c_out, 3, stride, activation_layer=nn.ReLU6),
+            *(InvertedResidual(*block, expand_ratio) for block in blocks),
+        )
+        self.embed_dim, self.grid = embed_dim, grid
+
+
+class TokenizerStem(nn.Sequential):
+    """As many layers as the grid needs, each Conv 3x3 -> ReLU -> MaxPool: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+
+    Each halves; there are no biases and no norms, and 64 channels before the last layer. Hassani et al. 2021
+    (arXiv 2104.05704).
+
+    Raises:
+        ValueError: `grid` is not `img_size` halved once or more.
+    """
+
+    def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16) -> None:
         check_sizes(embed_dim, img_size, grid)
-        if depth < 1:
-            raise ValueError(f"stem.depth {depth} must be at least 1 layer, e.g. stem.depth=3")
-        channels = list(channels or derive_channels(depth, embed_dim))
-        strides = list(strides or derive_strides(depth, img_size, grid))
-        if len(channels) != depth or channels[-1] != embed_dim or min(channels) < 1:
-            raise ValueError(
-                f"stem.channels {channels} must be {depth} positive numbers (stem.depth) ending in "
-                f"embed_dim {embed_dim}; leave them out to get {derive_channels(depth, embed_dim)}"
+        depth = count_halvings(img_size, grid)
+        if not depth:
+            halves = [img_size >> k for k in range(1, img_size.bit_length()) if not img_size % 2**k]
+            raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved once or more; use one of {halves}")
+        channels = [3, *[64] * (depth - 1), embed_dim]
+        super().__init__(
+            *(
+                nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
+                for c_in, c_out in pairwise(channels)
             )
-        if min(strides) < 1:
-            raise ValueError(f"stem.strides {strides} must be positive; leave stem.strides out to derive them")
-        size = img_size
-        for stride in strides:
-            size = (size - 1) // stride + 1
-        if len(strides) != depth or size != grid:
-            raise ValueError(
-                f"stem.strides {strides} must be {depth} numbers (stem.depth) that take {img_size} pixels to "
-                f"grid {grid}; they are {len(strides)} and give {size}: leave stem.strides out, or set "
-                f"stem.depth={len(strides)} and stem.grid={size}"
-            )
-        layers = zip([3, *channels[:-1]], channels, strides, strict=True)
-        super().__init__(*(Conv2dNormActivation(c_in, c_out, 3, stride) for c_in, c_out, stride in layers))
+        )
         self.embed_dim, self.grid = embed_dim, grid
 
 
 class PatchStem(nn.Module):
-    """Non-overlapping patches, projected linearly: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+    """Patches, projected linearly: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+
+    Args:
+        patch_size: side in pixels; left out, that of a cell. Larger patches overlap.
 
     Raises:
-        ValueError: `img_size` is not a multiple of `grid`.
+        ValueError: `img_size` is not a multiple of `grid`, or the patches leave pixels out or cannot be centred.
     """
 
-    def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16) -> None:
+    def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16, patch_size: int | None = None) -> None:
         super().__init__()
         check_sizes(embed_dim, img_size, grid)
         if img_size % grid:
             raise ValueError(f"stem.grid {grid} does not divide the image of {img_size} pixels; use a divisor of it")
-        patch_size = img_size // grid
-        self.proj = nn.Conv2d(3, embed_dim, patch_size, patch_size)
+        stride = img_size // grid
+        patch_size = stride if patch_size is None else patch_size
+        if patch_size < stride or (stride == 1 and patch_size % 2 == 0):
+            raise ValueError(
+                f"stem.patch_size {patch_size} must be at least the {stride} pixels of a cell, and odd if that is 1; "
+                f"use {stride} (or leave it out), or for patches that overlap {2 * stride - 1 if stride > 1 else 3}"
+            )
+        self.proj = nn.Conv2d(3, embed_dim, patch_size, stride, padding=(patch_size - stride + 1) // 2)
         self.embed_dim, self.grid = embed_dim, grid
 
     def forward(self, x: Tensor) -> Tensor:
         return self.proj(x)
+
+
+Stem = ConvStem | ResNetStem | MobileStem | TokenizerStem | PatchStem
+
+
+def recalibration(channels: int) -> SqueezeExcitation:
+    """Squeeze-and-excitation to a 16th of the channels, but at least 8. Hu et al. 2018 (arXiv 1709.01507)."""
+    return SqueezeExcitation(channels, max(channels // 16, 8))  # with fewer, all may be dead in their ReLU
+
+
+def plan(
+    embed_dim: int,
+    img_size: int,
+    grid: int,
+    depth: int,
+    channels: Sequence[int] | None = None,
+    strides: Sequence[int] | None = None,
+) -> list[tuple[int, int, int]]:
+    """(channels in, channels out, stride) of each of `depth` layers; what is None is derived."""
+    check_sizes(embed_dim, img_size, grid)
+    if depth < 1:
+        raise ValueError(f"stem.depth {depth} must be at least 1 layer, e.g. stem.depth=3")
+    channels = list(channels or derive_channels(depth, embed_dim))
+    strides = list(strides or derive_strides(depth, img_size, grid))
+    if len(channels) != depth or channels[-1] != embed_dim or min(channels) < 1:
+        raise ValueError(
+            f"stem.channels {channels} must be {depth} positive numbers (stem.depth) ending in "
+            f"embed_dim {embed_dim}; leave them out to get {derive_channels(depth, embed_dim)}"
+        )
+    if min(strides) < 1:
+        raise ValueError(f"stem.strides {strides} must be positive; leave stem.strides out to derive them")
+    size = img_size
+    for stride in strides:
+        size = (size - 1) // stride + 1
+    if len(strides) != depth or size != grid:
+        raise ValueError(
+            f"stem.strides {strides} must be {depth} numbers (stem.depth) that take {img_size} pixels to "
+            f"grid {grid}; they are {len(strides)} and give {size}: leave stem.strides out, or set "
+            f"stem.depth={len(strides)} and stem.grid={size}"
+        )
+    return [*zip([3, *channels[:-1]], channels, strides, strict=True)]
 
 
 def check_sizes(embed_dim: int, img_size: int, grid: int) -> None:
@@ -92,8 +235,8 @@ def derive_channels(depth: int, embed_dim: int) -> list[int]:
 
 def derive_strides(depth: int, img_size: int, grid: int) -> list[int]:
     """One stride per layer, 1 or 2, whose product is img_size / grid."""
-    halvings = (img_size // grid).bit_length() - 1
-    if grid * 2**halvings != img_size:
+    halvings = count_halvings(img_size, grid)
+    if halvings is None:
         reachable = [img_size >> k for k in range(depth + 1) if not img_size % 2**k]
         raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved; with depth {depth} use one of {reachable}")
     if halvings > depth:
@@ -103,3 +246,9 @@ def derive_strides(depth: int, img_size: int, grid: int) -> list[int]:
         )
     full = min(1, depth - halvings)
     return [1] * full + [2] * halvings + [1] * (depth - halvings - full)
+
+
+def count_halvings(img_size: int, grid: int) -> int | None:
+    """How often `img_size` must be halved to be `grid`; None: it never is."""
+    halvings = (img_size // grid).bit_length() - 1
+    return halvings if grid * 2**halvings == img_size else None

@@ -1,12 +1,14 @@
 """The encoder: two attention paths that agree, which one is taken, heads, stochastic depth."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from hybrid_vit.models import Attention, Encoder, record_attention, set_attention
+from hybrid_vit.models import Attention, Encoder, RelPosBias, record_attention, set_attention
+from hybrid_vit.models.encoder import NORMS
 
 
 def taken(monkeypatch: pytest.MonkeyPatch, attention: Attention, x: torch.Tensor) -> str:
@@ -23,10 +25,25 @@ def taken(monkeypatch: pytest.MonkeyPatch, attention: Attention, x: torch.Tensor
     return calls[0] if calls else "explicit"
 
 
-@pytest.mark.parametrize("qkv_bias", [True, False])
-def test_fused_equals_explicit_in_values_and_gradients(qkv_bias: bool) -> None:
+def with_positions() -> Attention:
+    rel_pos = RelPosBias(4, 3, num_prefix_tokens=1)
+    torch.nn.init.normal_(rel_pos.relative_position_bias_table)
+    return Attention(48, 3, rel_pos=rel_pos)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Attention(48, 3),
+        lambda: Attention(48, 3, qkv_bias=False),
+        lambda: Attention(48, 3, qk_norm=NORMS["layer"]),
+        with_positions,
+    ],
+    ids=["plain", "no bias", "qk norm", "relative positions"],
+)
+def test_fused_equals_explicit_in_values_and_gradients(make: Callable[[], Attention]) -> None:
     torch.manual_seed(0)
-    attention = Attention(48, 3, qkv_bias=qkv_bias)
+    attention = make()
     x = torch.randn(2, 17, 48)
     upstream = torch.randn(2, 17, 48)
     results = {}
@@ -43,14 +60,18 @@ def test_fused_equals_explicit_in_values_and_gradients(qkv_bias: bool) -> None:
 
 def test_explicit_equals_attention_head_by_head() -> None:
     torch.manual_seed(0)
-    attention = Attention(12, 2)
+    rel_pos = RelPosBias(2, 2, num_prefix_tokens=1)
+    attention = Attention(12, 2, qk_norm=NORMS["rms"], rel_pos=rel_pos)
+    for parameter in (rel_pos.relative_position_bias_table, attention.q_norm.weight, attention.k_norm.weight):
+        torch.nn.init.normal_(parameter)
     set_attention(attention, "explicit")
     x = torch.randn(1, 5, 12)
     q, k, v = (x[0] @ attention.qkv.weight.T + attention.qkv.bias).split(12, dim=1)
     heads = []
     for h in range(2):
         cut = slice(6 * h, 6 * h + 6)
-        scores = (q[:, cut] @ k[:, cut].T / 6**0.5).exp()
+        query, key = attention.q_norm(q[:, cut]), attention.k_norm(k[:, cut])
+        scores = (query @ key.T / 6**0.5 + rel_pos()[0, h]).exp()
         heads.append(scores / scores.sum(1, keepdim=True) @ v[:, cut])
     expected = torch.cat(heads, 1) @ attention.proj.weight.T + attention.proj.bias
     torch.testing.assert_close(attention(x)[0], expected, rtol=1e-5, atol=1e-5)
@@ -73,9 +94,10 @@ def test_the_path_follows_the_choice_and_the_dtype(
     assert taken(monkeypatch, attention, torch.randn(1, 4, 16, dtype=dtype)) == expected
 
 
-def test_autocast_counts_as_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("qk_norm", [None, *NORMS.values()])
+def test_autocast_counts_as_bf16(monkeypatch: pytest.MonkeyPatch, qk_norm: Any) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        assert taken(monkeypatch, Attention(16, 2), torch.randn(1, 4, 16)) == "explicit"
+        assert taken(monkeypatch, Attention(16, 2, qk_norm=qk_norm), torch.randn(1, 4, 16)) == "explicit"
 
 
 def test_an_unknown_path_is_a_sentence() -> None:

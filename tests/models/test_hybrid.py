@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid_vit.models import ConvStem, HybridViT, PatchStem, hybrid_vit
+from hybrid_vit.models import ConvStem, HybridViT, PatchStem, hybrid_vit, record_attention, set_shards
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "hybrid_192": {
@@ -106,14 +106,39 @@ def test_dropout_acts_in_training() -> None:
     assert not torch.equal(model(images), model(images))
 
 
+RELPOS = {"class_token": False, "fc_norm": False, "rel_pos_type": "bias"}
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported
-def test_a_timm_vit_loads_and_gives_its_logits() -> None:
+@pytest.mark.parametrize(
+    ("name", "both", "theirs", "ours"),
+    [
+        ("vit_tiny_patch16_224", {"depth": 12}, {}, {}),
+        ("vit_tiny_patch16_224", {"reg_tokens": 3}, {}, {}),
+        ("vit_tiny_patch16_224", {"init_values": 0.1, "qk_norm": True}, {}, {}),
+        ("vit_tiny_patch16_224", {"qk_norm": True}, {"norm_layer": "rmsnorm"}, {"norm": "rms"}),
+        (
+            "vit_tiny_patch16_224",
+            {"reg_tokens": 2},
+            {"class_token": False, "global_pool": "avg", "fc_norm": False},
+            {"pool": "mean"},
+        ),
+        (
+            "vit_relpos_small_patch16_224",
+            {"init_values": 0.1, "qk_norm": True},
+            RELPOS,
+            {"pool": "mean", "pos_embed": "none", "rel_pos_bias": True},
+        ),
+    ],
+    ids=["plain", "registers", "layer scale, qk norm", "rms", "registers, mean", "relative positions"],
+)
+def test_a_timm_vit_loads_and_gives_its_logits(name: str, both: dict, theirs: dict, ours: dict) -> None:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
-    theirs = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, num_classes=100).eval()
+    both = {"num_classes": 100, "embed_dim": 192, "depth": 2, "num_heads": 3, **both}
+    theirs = timm.create_model(name, img_size=32, patch_size=4, **both, **theirs).eval()
     shake(theirs)
-    stem = PatchStem(embed_dim=192, grid=8)
-    ours = hybrid_vit(stem=stem, num_classes=100, embed_dim=192, depth=12, num_heads=3).eval()
+    ours = hybrid_vit(stem=PatchStem(embed_dim=192, grid=8), **both, **ours).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
@@ -141,6 +166,59 @@ def test_options_keep_the_shapes_and_train_every_parameter(stem: Any, pos_embed:
     assert ("pos_embed" in dict(model.named_parameters())) == (pos_embed == "learned")
 
 
+EVERYTHING = {
+    "norm": "rms",
+    "qk_norm": True,
+    "init_values": 0.1,
+    "mlp": "conv",
+    "rel_pos_bias": True,
+    "reg_tokens": 2,
+}
+OPTIONS = [{key: value} for key, value in EVERYTHING.items()]
+
+
+@pytest.mark.parametrize("pool", ["cls", "mean", "sequence"])
+@pytest.mark.parametrize("options", [*OPTIONS, EVERYTHING], ids=[*EVERYTHING, "everything"])
+def test_encoder_options_train_every_parameter_record_and_do_not_depend_on_shards(options: dict, pool: Any) -> None:
+    torch.manual_seed(0)
+    model = hybrid_vit(stem=PatchStem(embed_dim=32, grid=4), num_classes=7, embed_dim=32, depth=2, pool=pool, **options)
+    images, labels = torch.randn(32, 3, 32, 32), torch.arange(32) % 7
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    F.cross_entropy(model(images), labels).backward()
+    torch.optim.SGD(model.parameters(), lr=1.0).step()
+    still = {name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])}
+    # A softmax does not see what all its scores share.
+    assert still <= {"pool.attention.bias", "blocks.0.attn.k_norm.bias", "blocks.1.attn.k_norm.bias"}
+    tokens = 16 + (pool == "cls") + options.get("reg_tokens", 0)
+    model.eval()
+    with torch.no_grad():
+        plain = model(images)
+        with record_attention(model) as maps:
+            torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
+        assert [weights.shape for weights in maps] == [(32, 1, tokens, tokens)] * 2
+        set_shards(model, 3)
+        torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
+
+
+def test_registers_are_not_pooled_and_stand_after_the_class_token() -> None:
+    torch.manual_seed(0)
+    tokens = torch.randn(2, 1 + 3 + 16, 32)
+    for pool, read in (("cls", tokens[:, :1]), ("mean", tokens[:, 4:])):
+        model = hybrid_vit(
+            stem=PatchStem(embed_dim=32, grid=4), num_classes=3, embed_dim=32, depth=1, pool=pool, reg_tokens=3
+        )
+        given = tokens if pool == "cls" else tokens[:, 1:]
+        torch.testing.assert_close(model.forward_head(given), model.head(read.mean(dim=1)))
+        assert model.pos_embed.shape == (1, given.shape[1], 32)
+
+
+def test_what_is_off_leaves_no_trace() -> None:
+    keys = hybrid_vit(stem=PatchStem(embed_dim=32), num_classes=3, embed_dim=32, depth=1).state_dict().keys()
+    layers = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+    named = ["patch_embed.proj", *(f"blocks.0.{layer}" for layer in layers), "norm", "head"]
+    assert {*keys} == {"cls_token", "pos_embed"} | {f"{name}.{part}" for name in named for part in ("weight", "bias")}
+
+
 def test_pools_read_what_they_say() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(2, 5, 32)
@@ -153,20 +231,6 @@ def test_pools_read_what_they_say() -> None:
     torch.testing.assert_close(pools["mean"](tokens), tokens.sum(1) / 5)
     scores = (tokens @ pools["sequence"].attention.weight.T + pools["sequence"].attention.bias).exp()
     torch.testing.assert_close(pools["sequence"](tokens), (tokens * scores / scores.sum(1, keepdim=True)).sum(1))
-
-
-def test_sincos_positions_are_told_by_row_and_by_column() -> None:
-    model = hybrid_vit(stem=PatchStem(embed_dim=32, grid=4), num_classes=3, embed_dim=32, depth=1, pos_embed="sincos")
-    table = model.pos_embed
-    assert torch.equal(table[0, 0], torch.zeros(32))
-    cells = table[0, 1:].view(4, 4, 32)
-    frequencies = [10000 ** (-i / 8) for i in range(8)]
-    for row in range(4):
-        for column in range(4):
-            expected = [f(torch.tensor(place * w)) for place in (column, row) for f in (torch.sin, torch.cos)
-                        for w in frequencies]  # fmt: skip
-            torch.testing.assert_close(cells[row, column], torch.stack(expected))
-    assert "pos_embed" in model.state_dict()
 
 
 def test_without_positions_the_order_of_the_patches_does_not_matter() -> None:
@@ -188,6 +252,10 @@ def test_without_positions_the_order_of_the_patches_does_not_matter() -> None:
     [
         ({"pool": "max"}, r"model\.pool 'max' is unknown; use one of cls, mean, sequence"),
         ({"pos_embed": "rope"}, r"model\.pos_embed 'rope' is unknown; use one of learned, sincos, none"),
+        ({"norm": "batch"}, r"model\.norm 'batch' is unknown; use one of layer, rms"),
+        ({"mlp": "glu"}, r"model\.mlp 'glu' is unknown; use one of linear, conv"),
+        ({"init_values": 0.0}, r"model\.init_values 0\.0 must be positive, .* leave it out for no layer scale"),
+        ({"reg_tokens": -1}, r"model\.reg_tokens -1 must not be negative"),
         (
             {"embed_dim": 30, "num_heads": 3, "pos_embed": "sincos"},
             r"pos_embed=sincos .*by 4, not 30; use 32",

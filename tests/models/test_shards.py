@@ -4,7 +4,7 @@ from copy import deepcopy
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hybrid_vit.models import ConvStem, HybridViT, hybrid_vit, record_attention, set_shards, set_trimmed
 from hybrid_vit.models.shards import SMALLEST, sharded
@@ -28,7 +28,16 @@ def step(net: HybridViT, x: Tensor, shards: int, seed: int = 1) -> list[Tensor]:
     return [logits.detach(), x.grad, *(param.grad for param in net.parameters() if param.requires_grad)]
 
 
-@pytest.mark.parametrize("choices", [{}, {"pool": "sequence"}, {"pool": "mean", "pos_embed": "sincos"}])
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {},
+        {"pool": "sequence"},
+        {"pool": "mean", "pos_embed": "sincos"},
+        {"rel_pos_bias": True, "reg_tokens": 2, "qk_norm": True},
+        {"mlp": "conv"},
+    ],
+)
 @pytest.mark.parametrize(("size", "shards"), [(32, 4), (33, 4), (20, 3), (16, 9)])
 def test_logits_gradients_and_statistics_are_those_of_the_whole_batch(choices: dict, size: int, shards: int) -> None:
     net, x = model(**choices), torch.randn(size, 3, 16, 16)
@@ -102,6 +111,24 @@ def test_small_batches_and_recorded_ones_stay_whole() -> None:
     with record_attention(net) as maps:
         net(torch.randn(32, 3, 16, 16))
     assert [len(weights) for weights in maps] == [32, 32]
+
+
+def test_batchnorm_after_the_stem_keeps_the_batch_whole_while_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    called: list[bool] = []
+
+    def spy(function, x: Tensor, parameters, shards: int) -> Tensor:
+        called.append(net.training)
+        return sharded(function, x, parameters, shards)
+
+    monkeypatch.setattr("hybrid_vit.models.hybrid.sharded", spy)
+    normed = model()
+    normed.head = nn.Sequential(nn.BatchNorm1d(32), normed.head)
+    for net, times in ((model(), [True, False]), (model(mlp="conv"), [False]), (normed, [False])):
+        set_shards(net, 2)
+        called.clear()
+        net(torch.randn(16, 3, 16, 16))
+        net.eval()(torch.randn(16, 3, 16, 16))
+        assert called == times
 
 
 def test_autocast_holds_in_every_shard() -> None:

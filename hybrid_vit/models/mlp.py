@@ -1,0 +1,54 @@
+"""The MLP of a block: (B, N, D) tokens -> (B, N, D), each token by itself, or with its neighbours on the grid."""
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+from hybrid_vit.models.dropout import Dropout
+
+
+class MLP(nn.Module):
+    """(B, N, D) -> (B, N, D): two linear layers around a GELU."""
+
+    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.act = nn.GELU()
+        self.drop1 = Dropout(drop)
+        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.drop2 = Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
+
+
+class ConvMLP(nn.Module):
+    """(B, N, D) -> (B, N, D): an MLP with a depthwise convolution 3x3, BatchNorms, and a shortcut around the former.
+
+    Prefix tokens have no neighbours: they are scaled, channel by channel, by what the mean of the others says. This is
+    the DAFF of DHVT, Lu et al. 2022 (arXiv 2210.05958). It looks at the whole batch while training.
+
+    Args:
+        grid: side of the square that all tokens but the first `num_prefix_tokens` are laid out in.
+        drop: dropout at the end; before a BatchNorm it would shift its statistics (Li et al. 2019, arXiv 1801.05134).
+    """
+
+    def __init__(self, dim: int, hidden_dim: int, *, grid: int, num_prefix_tokens: int = 0, drop: float = 0.0) -> None:
+        super().__init__()
+        self.grid, self.num_prefix_tokens = grid, num_prefix_tokens
+        self.fc1 = Conv2dNormActivation(dim, hidden_dim, 1, activation_layer=nn.GELU, inplace=None)
+        self.conv = Conv2dNormActivation(
+            hidden_dim, hidden_dim, 3, groups=hidden_dim, activation_layer=nn.GELU, inplace=None
+        )
+        self.fc2 = Conv2dNormActivation(hidden_dim, dim, 1, activation_layer=None)
+        if num_prefix_tokens:
+            self.recalibration = nn.Sequential(nn.Linear(dim, dim // 4), nn.GELU(), nn.Linear(dim // 4, dim))
+        self.drop = Dropout(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        prefix, cells = x.split([self.num_prefix_tokens, self.grid**2], dim=1)
+        hidden = self.fc1(cells.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
+        x = self.fc2(hidden + self.conv(hidden)).flatten(2).transpose(1, 2)
+        if self.num_prefix_tokens:
+            x = torch.cat([prefix * self.recalibration(x.mean(dim=1, keepdim=True)), x], dim=1)
+        return self.drop(x)
