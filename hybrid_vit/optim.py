@@ -12,11 +12,11 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-NO_DECAY = ("cls_token", "pos_embed")
+NO_DECAY = ("cls_token", "pos_embed", "relative_position_bias_table")
 
 
 def param_groups(net: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:
-    """Two groups: matrices and kernels decay; norms, biases, position embedding and CLS do not, unless `decay_all`."""
+    """Two groups: matrices and kernels decay; norms, biases, positions and CLS do not, unless `decay_all`."""
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
     for name, param in net.named_parameters():

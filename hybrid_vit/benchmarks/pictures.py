@@ -1,4 +1,4 @@
-"""Pictures of benchmarks: a table -> a PNG of bars (how many times faster) or of curves (how time grows)."""
+"""Pictures of benchmarks: a table -> a PNG of bars (how many times faster), of curves (how time grows) or of points."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ BLUE = "#4c78a8"
 
 def draw(table: Table, path: Path) -> bool:
     """Draw what there is to draw; whether there was anything."""
-    drawer = growth if table.suite == "growth" else bars if table.ratio else None
+    drawer = {"growth": growth, "zoo": zoo}.get(table.suite, bars if table.ratio else None)
     if drawer:
         drawer(table, path)
     return drawer is not None
@@ -64,4 +64,28 @@ def growth(table: Table, path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=INK)
     figure.supylabel("ms a training step", fontsize=10, color=INK)
+    figure.savefig(path, format="png")
+
+
+def zoo(table: Table, path: Path) -> None:
+    """Images a second, and test top-1 where some model has one, over multiply-accumulates; ours in blue."""
+    from matplotlib.figure import Figure
+
+    panels = [column for column in ("images/s", "test top-1") if any(row[column] for row in table.rows)]
+    figure = Figure(figsize=(9 * len(panels), 6), dpi=100, facecolor="white", layout="constrained")
+    for ax, column in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for row in (row for row in table.rows if row[column]):
+            x, span = row["million MACs"], row[column]
+            color = BLUE if row["model"].startswith("hybrid") else INK
+            ax.plot([x, x], [span.low, span.high], color=color, linewidth=1)
+            ax.plot(x, span.median, "o", color=color, markersize=5)
+            ax.annotate(row["model"], (x, span.median), (5, 3), textcoords="offset points", color=color, fontsize=9)
+        ax.set_xscale("log")
+        ax.set_yscale("log" if column == "images/s" else "linear")
+        ax.margins(x=0.12)
+        ax.set_title(f"{table.title}: {column}", loc="left", fontsize=11, color=INK)
+        ax.set_xlabel("million multiply-accumulates an image", color=INK)
+        ax.grid(True, which="major", color=GRID)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(colors=INK)
     figure.savefig(path, format="png")

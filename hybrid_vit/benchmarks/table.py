@@ -41,6 +41,21 @@ class Table:
         ]
         return "\n".join([self.title, *(f"  {line.rstrip()}" for line in lines), *(f"  {note}" for note in self.notes)])
 
+    def flat(self) -> list[Row]:
+        """The rows for a CSV file: a span is three columns."""
+        return [
+            {
+                name: number
+                for column, value in row.items()
+                for name, number in (
+                    {column: value.median, f"{column}, low": value.low, f"{column}, high": value.high}
+                    if isinstance(value, Span)
+                    else {column: value}
+                ).items()
+            }
+            for row in self.rows
+        ]
+
 
 def shown(value: Any) -> str:
     """A cell: three figures, a span as median (low-high)."""
