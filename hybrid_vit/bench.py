@@ -17,8 +17,9 @@ def main() -> None:
 
 
 def known(spec: Spec, directory: Path) -> None:
-    """The models exist; known before a directory is made."""
-    models(spec)
+    """The models that are named exist; known before a directory is made."""
+    if spec["models"]:
+        models(spec)
 
 
 def bench(spec: Spec, directory: Path) -> None:
@@ -68,8 +69,7 @@ def measure(suite: str, spec: Spec) -> Any:
 
 def models(spec: Spec) -> dict[str, Spec]:
     """What the zoo suite measures: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
-    names = options("model") if spec["models"] is None else spec["models"]
-    return {name: plain(composed([f"model={name}"]))["model"] for name in names}
+    return {name: plain(composed([f"model={name}"]))["model"] for name in spec["models"] or options("model")}
 
 
 def recipe(name: str) -> Spec:

@@ -64,7 +64,7 @@ def per_class(confusion: Tensor, class_names: list[str]) -> list[dict[str, float
 
 
 def count_macs(net: nn.Module, image_size: int) -> int:
-    """Multiply-accumulates of one image by torch's own counter: convolutions, matrix products and those of attention."""
+    """Multiply-accumulates of one image by torch's counter: convolutions and matrix products, attention's included."""
     training = net.training
     net.eval()  # no running statistics from an empty image
     parameter = next(net.parameters())

@@ -1,4 +1,4 @@
-"""Models: the hybrid and its parts, and others'. A part joins by one class, one YAML in `conf/` and a row in its test."""
+"""Models: the hybrid its parts, others' models. A part joins by one class, one YAML in `conf/`, one row in its test."""
 
 from hybrid_vit.models.baselines import CvT, timm_model
 from hybrid_vit.models.encoder import MLP, Attention, AttentionPath, Block, Encoder

@@ -1,4 +1,4 @@
-"""Every model of `conf/model`, ours and others': shapes, gradients, precision, files, export. And what is loaded of whom."""
+"""Every model of `conf/model`, ours and others': gradients, precision, files, export; and ImageNet weights."""
 
 import logging
 import sys
