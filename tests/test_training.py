@@ -110,9 +110,9 @@ def test_a_signal_stops_and_resume_continues(
 def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
     monkeypatch.setattr("hybrid_vit.models.baselines.load_timm", lambda *arguments: fetched.append(arguments))
-    small = "model.arguments={patch_size: 1, depths: [1, 1, 1, 1], dims: [8, 8, 8, 8]}"
     shared = [text for text in TINY if not text.startswith("model.")]
-    spec = plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true", small]))
+    spec = plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"]))
+    spec["model"]["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
     with pytest.raises(Stopped):
         train(spec | {"trainer": spec["trainer"] | {"max_epochs": 1}}, tmp_path)
     train(spec, tmp_path, resume=True)  # the weights come from the checkpoint

@@ -58,12 +58,12 @@ class Table:
 
 
 def shown(value: Any) -> str:
-    """A cell: three figures, a span as median (low-high)."""
+    """A cell: three figures of what is not whole, a span as median (low-high)."""
     if isinstance(value, Span):
         return f"{figures(value.median)} ({figures(value.low)}-{figures(value.high)})"
     if value is None:
         return "-"
-    return figures(value) if isinstance(value, float) else str(value)
+    return figures(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
 def figures(value: float) -> str:

@@ -93,7 +93,7 @@ def load_timm(net: Any, architecture: str, num_classes: int) -> None:
     new: list[str] = []
 
     def fit(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
-        # A model's own filter renames keys and resizes what it knows: positions of ViT and NesT, tables of Swin.
+        # A model's own filter renames keys and resizes what it knows: positions of ViT, tables of Swin.
         own = getattr(importlib.import_module(type(net).__module__), "checkpoint_filter_fn", None)
         shapes = {key: value.shape for key, value in net.state_dict().items()}
         fitted = {key: resized(key, value, net) for key, value in (own(weights, net) if own else weights).items()}
@@ -109,9 +109,12 @@ def load_timm(net: Any, architecture: str, num_classes: int) -> None:
 def resized(key: str, value: Tensor, net: Any) -> Tensor:
     """Positions and patch projections in the size that `net` has; other weights as they are."""
     from timm.layers import resample_abs_pos_embed, resample_patch_embed
+    from timm.models.nest import resize_pos_embed
 
     if key == "pos_embed" and value.shape[1] != net.pos_embed.shape[1] == net.patch_embed.num_patches:
         return resample_abs_pos_embed(value, new_size=net.patch_embed.grid_size, num_prefix_tokens=0)
+    if key.endswith("pos_embed") and value.ndim == 4:  # NesT's own filter looks for a name that its levels do not have
+        return resize_pos_embed(value, net.get_parameter(key))
     layer = dict(net.named_modules()).get(key.removesuffix(".weight"))
     # Beyer et al. 2023 (arXiv 2212.08013): only where patches do not overlap
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride and value.shape[2:] != layer.kernel_size:

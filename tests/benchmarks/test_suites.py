@@ -70,8 +70,8 @@ def test_a_law_is_said_with_its_exponent_and_knees() -> None:
 
 
 def test_cells_have_three_figures() -> None:
-    assert [shown(value) for value in (1234.5, 12.345, 1.2345, 0.12345, 7, None, "word")] == [
-        *("1,234", "12.3", "1.23", "0.123", "7", "-", "word")
+    assert [shown(value) for value in (1234.5, 12.345, 1.2345, 0.12345, 1234567, None, "word")] == [
+        *("1,234", "12.3", "1.23", "0.123", "1,234,567", "-", "word")
     ]
     assert shown(Span(1.5, 1.0, 20.0)) == "1.50 (1.00-20.0)"
 
