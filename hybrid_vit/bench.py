@@ -7,18 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.command import CHOICES, door
-from hybrid_vit.config import Spec, composed, plain
+from hybrid_vit.config import Spec, composed, options, plain
 
 SUITES = [suite for suite in CHOICES["suite"] if suite != "all"]
 
 
 def main() -> None:
-    door("bench", bench, sys.argv[1:])
+    door("bench", bench, sys.argv[1:], also=known)
+
+
+def known(spec: Spec, directory: Path) -> None:
+    """The models that are named exist; known before a directory is made."""
+    if spec["models"]:
+        models(spec)
 
 
 def bench(spec: Spec, directory: Path) -> None:
-    """Run the suites, print their tables, write bench.json and a picture of each into `directory`."""
+    """Run the suites, print their tables, write bench.json and a CSV and a picture of each into `directory`."""
     from hybrid_vit.benchmarks.pictures import draw
+    from hybrid_vit.callbacks import write_csv
     from hybrid_vit.runs import write_json
 
     about = environment(spec)
@@ -28,6 +35,7 @@ def bench(spec: Spec, directory: Path) -> None:
         table = measure(suite, spec)
         print(f"\n{table.text()}", flush=True)
         draw(table, directory / f"{suite}.png")
+        write_csv(directory / f"{suite}.csv", table.flat())
         tables.append(asdict(table))
         write_json(directory / "bench.json", {"environment": about, "tables": tables})
     print(f"\nnumbers: {directory / 'bench.json'}")
@@ -35,7 +43,8 @@ def bench(spec: Spec, directory: Path) -> None:
 
 def measure(suite: str, spec: Spec) -> Any:
     """The table of one suite."""
-    from hybrid_vit.benchmarks import growth, infer, input, loop, startup, step
+    from hybrid_vit.benchmarks import growth, infer, input, loop, startup, step, zoo
+    from hybrid_vit.runs import PUBLISHED
 
     common = {"rounds": spec["rounds"]}
     machine = {"accelerator": spec["accelerator"]}
@@ -53,7 +62,14 @@ def measure(suite: str, spec: Spec) -> Any:
             return loop.run(**common, specs=trainings(spec))
         case "startup":
             return startup.run(**common)
+        case "zoo":
+            return zoo.run(**common, **machine, **batch, models=models(spec), published=PUBLISHED)
     raise AssertionError(suite)
+
+
+def models(spec: Spec) -> dict[str, Spec]:
+    """What the zoo suite measures: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
+    return {name: plain(composed([f"model={name}"]))["model"] for name in spec["models"] or options("model")}
 
 
 def recipe(name: str) -> Spec:

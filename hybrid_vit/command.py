@@ -37,13 +37,15 @@ NOT_NEGATIVE = ("seed", "data.num_workers", "data.val_size", "optim.weight_decay
 TIMES = ("budget", "trainer.max_time")
 CHOICES = {
     "score": ("ema", "raw"),
-    "suite": ("startup", "input", "loop", "growth", "infer", "step", "all"),
+    "suite": ("startup", "input", "loop", "growth", "infer", "step", "zoo", "all"),
     "accelerator.kind": ("auto", "cpu", "gpu", "mps"),
     "optim.name": ("adamw", "sgd"),
     "optim.interval": ("step", "epoch"),
 }
 # What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
-MENDABLE = {"ValueError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
+MENDABLE = {
+    *("ValueError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException", "ModuleNotFoundError")
+}
 
 
 def check_values(spec: Spec) -> None:

@@ -86,6 +86,35 @@ class Hybrid:
 
 
 @dataclass
+class Timm:
+    _target_: str = "hybrid_vit.models.timm_model"
+    architecture: str = MISSING
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    pretrained: bool = False
+    drop_rate: float = 0.0
+    drop_path_rate: float = 0.0
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CvT:
+    _target_: str = "hybrid_vit.models.CvT"
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    pretrained: bool = False
+    strides: list[int] = field(default_factory=lambda: [1, 2, 2])
+    drop_path_rate: float = 0.1
+
+
+@dataclass
+class WideResNet:
+    _target_: str = "hybrid_vit.models.WideResNet"
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    depth: int = 16
+    width: int = 8
+    drop_rate: float = 0.0
+
+
+@dataclass
 class Data:
     source: str = MISSING
     root: str | None = MISSING
@@ -197,6 +226,7 @@ class Bench:
     suite: str = "all"
     rounds: int = 5
     batch_size: int = 128
+    models: list[str] | None = None
     accelerator: Accelerator = MISSING
 
 
@@ -205,6 +235,9 @@ SCHEMAS = {
     "evaluate": Evaluate,
     "bench": Bench,
     "hybrid": Hybrid,
+    "timm": Timm,
+    "cvt": CvT,
+    "wide_resnet": WideResNet,
     "conv": ConvStem,
     "patch": PatchStem,
     "tokenizer": TokenizerStem,

@@ -34,7 +34,6 @@ from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import count_macs, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.loggers import Wandb
-from hybrid_vit.models import set_attention
 from hybrid_vit.optim import OPTIMIZERS, Schedule
 from hybrid_vit.runs import (
     adopt,
@@ -71,15 +70,15 @@ def train(
     log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
     data = make_data(spec)
     spec["model"]["num_classes"] = data.num_classes
+    fresh = {key: False if key == "pretrained" else value for key, value in spec["model"].items()}
     torch.manual_seed(spec["seed"])
-    net = build(spec["model"])
+    net = build(fresh if resume else spec["model"])  # a checkpoint holds the weights already
     if spec["init_from"] and not resume:
         adopt(net, spec["init_from"])
         log.info("weights of %s, but for the classifier", spec["init_from"])
     several = processes(spec) > 1
     if several:
         synchronised(net)
-    set_attention(net, "explicit")
     size = {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "macs": count_macs(net, data.image_size),
@@ -104,6 +103,7 @@ def train(
         "budget": spec["budget"],
         **size,
         "images": data.sizes,
+        "pretrained": spec["model"].get("pretrained", False),
         "protocol": protocol(data, spec["score"]),
         "device": choice.device_name,
         "accelerator": asdict(choice),
@@ -112,7 +112,7 @@ def train(
         "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
     }
     description = {
-        "model": spec["model"],
+        "model": fresh,
         "class_names": data.class_names,
         "image_size": data.image_size,
         "mean": data.mean,

@@ -107,6 +107,21 @@ def test_a_signal_stops_and_resume_continues(
     assert_same_run(whole, tmp_path)
 
 
+def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    monkeypatch.setattr("hybrid_vit.models.baselines.load_timm", lambda *arguments: fetched.append(arguments))
+    shared = [text for text in TINY if not text.startswith("model.")]
+    spec = plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"]))
+    spec["model"]["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
+    with pytest.raises(Stopped):
+        train(spec | {"trainer": spec["trainer"] | {"max_epochs": 1}}, tmp_path)
+    train(spec, tmp_path, resume=True)  # the weights come from the checkpoint
+    hybrid_vit.load(tmp_path)  # and from the run
+    assert len(fetched) == 1
+    assert summary(tmp_path)["pretrained"]
+    assert not json.loads((tmp_path / "model.json").read_text())["model"]["pretrained"]
+
+
 def test_max_time_and_max_epochs_stop_and_resume_continues(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="max_epochs"):
         run(tmp_path, "trainer.max_epochs=1")

@@ -1,16 +1,16 @@
-"""Pictures of benchmarks: a table -> a PNG of bars (how many times faster) or of curves (how time grows)."""
+"""Pictures of benchmarks: a table -> a PNG of bars (how many times faster), of curves (how time grows) or of points."""
 
 from pathlib import Path
 
-from hybrid_vit.benchmarks.table import Table, figures
-from hybrid_vit.evaluation.plots import FAINT, GRID, INK
+from hybrid_vit.benchmarks.table import Row, Table, figures
+from hybrid_vit.evaluation.plots import FAINT, GRID, INK, spread
 
 BLUE = "#4c78a8"
 
 
 def draw(table: Table, path: Path) -> bool:
     """Draw what there is to draw; whether there was anything."""
-    drawer = growth if table.suite == "growth" else bars if table.ratio else None
+    drawer = {"growth": growth, "zoo": zoo}.get(table.suite, bars if table.ratio else None)
     if drawer:
         drawer(table, path)
     return drawer is not None
@@ -65,3 +65,50 @@ def growth(table: Table, path: Path) -> None:
         ax.tick_params(colors=INK)
     figure.supylabel("ms a training step", fontsize=10, color=INK)
     figure.savefig(path, format="png")
+
+
+def zoo(table: Table, path: Path) -> None:
+    """Images a second, and test top-1 where some model has one, over multiply-accumulates; ours in blue."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, ScalarFormatter
+
+    panels = [column for column in ("images/s", "test top-1") if any(row[column] for row in table.rows)]
+    figure = Figure(figsize=(9 * len(panels), 6), dpi=100, facecolor="white", layout="constrained")
+    for ax, column in zip(figure.subplots(1, len(panels), sharex=True, squeeze=False)[0], panels, strict=True):
+        rows = sorted((row for row in table.rows if row[column]), key=lambda row: row[column].median)
+        ax.set_xscale("log")
+        ax.set_yscale("log" if column == "images/s" else "linear")
+        for row in rows:
+            x, span, color = row["million MACs"], row[column], ink(row)
+            ax.plot([x, x], [span.low, span.high], color=color, linewidth=1)
+            ax.plot(x, span.median, "o", color=color, markersize=5)
+        scale = ax.yaxis.get_transform().transform
+        low, high = scale(ax.get_ylim())
+        heights = [float((scale(row[column].median) - low) / (high - low)) for row in rows]
+        for row, height in zip(rows, spread(heights, 0.04), strict=True):
+            ax.annotate(
+                row["model"],
+                xy=(row["million MACs"], row[column].median),
+                xytext=(1.03, height),
+                textcoords="axes fraction",
+                va="center",
+                fontsize=9,
+                color=ink(row),
+                arrowprops={"arrowstyle": "-", "color": ink(row), "alpha": 0.3, "linewidth": 0.8, "shrinkA": 0},
+                annotation_clip=False,
+            )
+        for axis in (ax.xaxis, ax.yaxis) if column == "images/s" else (ax.xaxis,):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_locator(LogLocator(subs=()))
+        ax.set_title(f"{table.title}: {column}", loc="left", fontsize=11, color=INK)
+        ax.set_xlabel("million multiply-accumulates an image", color=INK)
+        ax.grid(True, which="major", color=GRID)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.tick_params(colors=INK)
+    figure.savefig(path, format="png")
+
+
+def ink(row: Row) -> str:
+    """The colour of a model: ours stand out."""
+    return BLUE if row["model"].startswith("hybrid") else INK

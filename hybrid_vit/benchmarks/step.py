@@ -13,7 +13,6 @@ from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import noise, our_step, peer_step, repeat, set_up
 from hybrid_vit.evaluation import count_macs
-from hybrid_vit.models import set_attention
 
 MODELS = ("hybrid_192", "hybrid_384")
 SHAPES = ((2048, 2048, 2048), (32896, 192, 768), (32896, 768, 192), (8320, 384, 1536))  # a cube, and the models' own
@@ -77,9 +76,7 @@ def product(turn: Turn, shape: tuple[int, int, int], dtype: str, accelerator: di
 
 def macs(name: str) -> int:
     """Multiply-accumulates of one image."""
-    net = build_model(name)
-    set_attention(net, "explicit")
-    return count_macs(net, 32)
+    return count_macs(build_model(name), 32)
 
 
 def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> tuple[float, float]:

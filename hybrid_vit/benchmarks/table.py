@@ -41,14 +41,29 @@ class Table:
         ]
         return "\n".join([self.title, *(f"  {line.rstrip()}" for line in lines), *(f"  {note}" for note in self.notes)])
 
+    def flat(self) -> list[Row]:
+        """The rows for a CSV file: a span is three columns."""
+        return [
+            {
+                name: number
+                for column, value in row.items()
+                for name, number in (
+                    {column: value.median, f"{column}, low": value.low, f"{column}, high": value.high}
+                    if isinstance(value, Span)
+                    else {column: value}
+                ).items()
+            }
+            for row in self.rows
+        ]
+
 
 def shown(value: Any) -> str:
-    """A cell: three figures, a span as median (low-high)."""
+    """A cell: three figures of what is not whole, a span as median (low-high)."""
     if isinstance(value, Span):
         return f"{figures(value.median)} ({figures(value.low)}-{figures(value.high)})"
     if value is None:
         return "-"
-    return figures(value) if isinstance(value, float) else str(value)
+    return figures(value) if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
 def figures(value: float) -> str:

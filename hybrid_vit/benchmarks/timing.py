@@ -80,6 +80,20 @@ def compare(cases: Sequence[Case], *, rounds: int, warmup: int = 1) -> dict[str,
             player.end()
 
 
+def alone(case: Case, *, rounds: int, warmup: int = 1) -> tuple[list[float], int]:
+    """Seconds of one repeat in each round of a case that has the machine to itself, and its peak memory in MiB.
+
+    Raises:
+        RuntimeError: the case failed; with its traceback.
+    """
+    player = Player(case)
+    try:
+        seconds = [player.turn() for _ in range(warmup + rounds)][warmup:]
+        return seconds, player.memory()
+    finally:
+        player.end()
+
+
 def ratio(seconds: dict[str, list[float]], other: str, ours: str) -> Span:
     """How many times as long `other` took as `ours`, round by round."""
     return Span.of([theirs / own for theirs, own in zip(seconds[other], seconds[ours], strict=True)])
@@ -104,6 +118,11 @@ class Player:
     def turn(self) -> float:
         """Seconds of one repeat."""
         self.pipe.send("go")
+        return self._answer()[1]
+
+    def memory(self) -> int:
+        """The most memory that it has held so far, in MiB: of its GPU if it uses one, else of its process."""
+        self.pipe.send("memory")
         return self._answer()[1]
 
     def end(self) -> None:
@@ -135,7 +154,8 @@ def _play(pipe: Connection, case: Case) -> None:
             gc.collect()
             ctypes.CDLL(None).malloc_trim(0)
         pipe.send(took)
-        pipe.recv()
+        while pipe.recv() == "memory":
+            pipe.send(("memory", _peak()))
         began, repeats = time.perf_counter(), coming
 
     try:
@@ -146,3 +166,11 @@ def _play(pipe: Connection, case: Case) -> None:
         pass
     except BaseException:
         pipe.send(("failed", traceback.format_exc()))
+
+
+def _peak() -> int:
+    import torch  # here, since not every case needs it
+
+    from hybrid_vit.runs import peak_memory_mib
+
+    return peak_memory_mib(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))

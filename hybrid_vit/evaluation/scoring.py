@@ -8,6 +8,7 @@ from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchmetrics.classification import MulticlassConfusionMatrix
 
@@ -63,15 +64,13 @@ def per_class(confusion: Tensor, class_names: list[str]) -> list[dict[str, float
 
 
 def count_macs(net: nn.Module, image_size: int) -> int:
-    """Multiply-accumulates of one image by torch's own counter: convolutions and matrix products, attention's included.
-
-    Attention must be explicit: on a CPU the counter does not see into the fused one.
-    """
+    """Multiply-accumulates of one image by torch's counter: convolutions and matrix products, attention's included."""
     training = net.training
     net.eval()  # no running statistics from an empty image
     parameter = next(net.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=parameter.device, dtype=parameter.dtype)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    # Written out, since the counter does not see into a CPU's fused attention, whosever layer calls it.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
         net(image)
     net.train(training)
     return counter.get_total_flops() // 2

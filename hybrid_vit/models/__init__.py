@@ -1,5 +1,6 @@
-"""Models: the hybrid and its parts. A part joins by one class, one YAML in `conf/` and one row in its test."""
+"""Models: the hybrid, its parts, others' models. One joins by a class, a YAML in `conf/` and a row in a test."""
 
+from hybrid_vit.models.baselines import CvT, timm_model
 from hybrid_vit.models.encoder import Attention, AttentionPath, Block, Encoder
 from hybrid_vit.models.folding import folded
 from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards, set_trimmed
@@ -7,6 +8,7 @@ from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.packed import packed
 from hybrid_vit.models.positions import RelPosBias
 from hybrid_vit.models.stem import ConvStem, MobileStem, PatchStem, ResNetStem, TokenizerStem
+from hybrid_vit.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
@@ -15,6 +17,7 @@ __all__ = [
     "Block",
     "ConvMLP",
     "ConvStem",
+    "CvT",
     "Encoder",
     "HybridViT",
     "MobileStem",
@@ -22,6 +25,7 @@ __all__ = [
     "RelPosBias",
     "ResNetStem",
     "TokenizerStem",
+    "WideResNet",
     "folded",
     "hybrid_vit",
     "packed",
@@ -29,4 +33,5 @@ __all__ = [
     "set_attention",
     "set_shards",
     "set_trimmed",
+    "timm_model",
 ]

@@ -109,8 +109,8 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block, (B, N, D) -> (B, N, D); each residual branch is dropped per sample.
 
-    With `init_values` each branch ends in a layer scale that starts there. With `first` only that many first tokens come
-    out, (B, first, D), the same as without, at a part of the cost.
+    With `init_values` each branch ends in a layer scale that starts there. With `first` only that many first tokens
+    come out, (B, first, D), the same as without, at a part of the cost.
     """
 
     def __init__(

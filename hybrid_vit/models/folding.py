@@ -13,6 +13,7 @@ def folded(net: nn.Module) -> nn.Module:
     for layers in net.modules():
         if isinstance(layers, nn.Sequential):
             for i, (conv, norm) in enumerate(pairwise([*layers])):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                # Not a subclass: timm's BatchNormAct2d has an activation in it.
+                if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d:
                     layers[i], layers[i + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return net

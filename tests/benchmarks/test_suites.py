@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from hybrid_vit import build_model
-from hybrid_vit.bench import bench, recipe, trainings
-from hybrid_vit.benchmarks import growth, infer, input, startup
+from hybrid_vit.bench import bench, models, recipe, trainings
+from hybrid_vit.benchmarks import growth, infer, input, startup, zoo
 from hybrid_vit.benchmarks.peers import SIZES, peer, pil_transforms
 from hybrid_vit.benchmarks.pictures import draw
 from hybrid_vit.benchmarks.step import difference
@@ -70,8 +70,8 @@ def test_a_law_is_said_with_its_exponent_and_knees() -> None:
 
 
 def test_cells_have_three_figures() -> None:
-    assert [shown(value) for value in (1234.5, 12.345, 1.2345, 0.12345, 7, None, "word")] == [
-        *("1,234", "12.3", "1.23", "0.123", "7", "-", "word")
+    assert [shown(value) for value in (1234.5, 12.345, 1.2345, 0.12345, 1234567, None, "word")] == [
+        *("1,234", "12.3", "1.23", "0.123", "1,234,567", "-", "word")
     ]
     assert shown(Span(1.5, 1.0, 20.0)) == "1.50 (1.00-20.0)"
 
@@ -97,6 +97,52 @@ def test_tables_align_and_are_drawn(tmp_path: Path) -> None:
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.width > 1000
     assert not (tmp_path / "startup.png").exists()
+    assert table.flat()[1] == {
+        **{"model": "longer", "ms": 10.0, "ms, low": 9.0, "ms, high": 11.0},
+        **{"faster": 10.0, "faster, low": 9.0, "faster, high": 12.0},
+    }
+
+
+@pytest.mark.parametrize("score", [None, Span(71.0, 70.0, 72.0)])
+def test_the_zoo_is_drawn_with_and_without_scores(score: Span | None, tmp_path: Path) -> None:
+    rows = [
+        {"model": name, "million MACs": macs, "images/s": Span(1e4 / macs, 9e3 / macs, 2e4 / macs), "test top-1": top1}
+        for name, macs, top1 in (("hybrid_192", 800.0, score), ("resnet18", 555.5, None))
+    ]
+    assert draw(Table("zoo", "models", rows), tmp_path / "zoo.png")
+    with Image.open(tmp_path / "zoo.png") as picture:
+        assert picture.width == (1800 if score else 900)
+
+
+def test_the_zoo_knows_sizes_and_published_scores(tmp_path: Path) -> None:
+    specs = models({"models": ["hybrid_192", "wrn_16_8"]})
+    found = zoo.size(build_model("hybrid_192"))
+    assert (found["parameters"], found["tokens"]) == (3_035_812, 257)
+    assert zoo.size(build_model("wrn_16_8"))["tokens"] is None
+    for name, source, top1, more in (
+        ("a", "cifar100", 70.0, {}),
+        ("b", "cifar100", 72.0, {}),
+        ("c", "digits", 99.0, {}),
+        ("d", "cifar100", 90.0, {"pretrained": True}),
+    ):
+        (tmp_path / name).mkdir()
+        description = {"model": specs["wrn_16_8"], "data": {"source": source}}
+        (tmp_path / name / "model.json").write_text(json.dumps(description))
+        (tmp_path / name / "summary.json").write_text(json.dumps({"scores": {"test_top1": top1}, **more}))
+    assert zoo.scored(specs["wrn_16_8"], tmp_path) == Span(71.0, 70.0, 72.0)
+    assert zoo.scored(specs["hybrid_192"], tmp_path) is None
+    with pytest.raises(ValueError, match="did you mean resnet18"):
+        models({"models": ["resnet81"]})
+
+
+@pytest.mark.slow
+def test_the_zoo_runs_through(tmp_path: Path) -> None:
+    spec = {"suite": "zoo", "rounds": 1, "batch_size": 2, "accelerator": {"kind": "cpu"}}
+    bench(spec | {"models": ["resnet18", "hybrid_tiny"]}, tmp_path)
+    (table,) = json.loads((tmp_path / "bench.json").read_text())["tables"]
+    assert [row["model"] for row in table["rows"]] == ["hybrid_tiny", "resnet18"]  # by multiply-accumulates
+    assert all(row["memory, MiB"] > 0 and row["images/s"]["median"] > 0 for row in table["rows"])
+    assert len((tmp_path / "zoo.csv").read_text().splitlines()) == 3
 
 
 def test_a_suite_runs_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid_vit.benchmarks.timing import Case, Span, compare, ratio
+from hybrid_vit.benchmarks.timing import Case, Span, alone, compare, ratio
 
 
 def sleeper(turn, seconds: float, diary: str = "", repeats: int = 1) -> None:
@@ -40,6 +40,18 @@ def test_each_round_times_every_case_once_in_alternating_order(tmp_path: Path) -
     assert min(seconds["a"]) >= 0.01
     assert min(seconds["b"]) >= 0.03
     assert diary.read_text().split() == ["0.03", "0.01", "0.01", "0.03", "0.03", "0.01", "0.01", "0.03"]
+
+
+def hungry(turn) -> None:
+    block = b"x" * (200 << 20)
+    while block:
+        turn(1)
+
+
+def test_a_case_alone_tells_its_memory() -> None:
+    seconds, memory = alone(Case("a", hungry), rounds=3)
+    assert len(seconds) == 3
+    assert 200 < memory < 2000
 
 
 def test_a_turn_of_several_repeats_counts_as_one_of_them() -> None:

@@ -1,0 +1,189 @@
+"""Baselines: models of timm and transformers, made for small images: (B, 3, H, W) image -> (B, num_classes) logits.
+
+Built as published, they shrink 32 pixels to one cell before their pool. What a library offers as an argument, such as a
+smaller patch, is said in `conf/model`; where it offers none, the strides of the first layers are changed here.
+Both libraries are imported when a model of theirs is built: timm alone takes seconds.
+"""
+
+import importlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
+
+
+def timm_model(
+    *,
+    architecture: str,
+    num_classes: int,
+    pretrained: bool = False,
+    drop_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    arguments: dict[str, Any] | None = None,
+) -> nn.Module:
+    """A model of timm (Wightman 2019) for small images.
+
+    Args:
+        architecture: timm's name of it.
+        pretrained: begin with timm's ImageNet weights; what they do not fit begins at random, and the log names it.
+        drop_rate: dropout before the head.
+        drop_path_rate: stochastic depth of the last block.
+        arguments: what else timm's constructor takes, such as img_size or patch_size.
+
+    Raises:
+        ModuleNotFoundError: timm is not installed.
+        ValueError: numbers that do not fit together, or weights that do not exist or cannot be downloaded.
+    """
+    timm = needed("timm", architecture)
+    rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
+    arguments = arguments or {}
+    try:
+        net = timm.create_model(architecture, num_classes=num_classes, **rates, **arguments)
+    except AssertionError as error:
+        raise ValueError(
+            f"timm's {architecture} cannot be built with {arguments} ({error}); "
+            "choose model.arguments whose patches and windows divide data.image_size"
+        ) from error
+    adapt = ADAPTED.get(type(net).__name__)
+    if adapt:
+        adapt(net)
+    if pretrained:
+        load_timm(net, architecture, num_classes)
+    return net
+
+
+def small_resnet(net: Any) -> None:
+    """The stem that He et al. 2016 (arXiv 1512.03385, section 4.2) give a ResNet on CIFAR: 3x3, stride 1, no pool."""
+    net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.maxpool = nn.Identity()
+
+
+def small_efficientnet(net: Any) -> None:
+    """No stride in the stem and in the first stage that has one: 32 pixels end as 4x4."""
+    net.conv_stem.stride = (1, 1)
+    net.blocks[1][0].conv_dw.stride = (1, 1)
+
+
+def filled_convit(net: Any) -> None:
+    """Relative positions, which timm fills in the first forward: averages and exported graphs need them before."""
+    for module in net.modules():
+        if hasattr(module, "get_rel_indices"):
+            module.rel_indices = module.get_rel_indices(net.num_patches)
+
+
+ADAPTED: dict[str, Callable[[Any], None]] = {
+    "ResNet": small_resnet,
+    "EfficientNet": small_efficientnet,
+    "ConVit": filled_convit,
+}
+
+
+def load_timm(net: Any, architecture: str, num_classes: int) -> None:
+    """Give `net` timm's ImageNet weights, resized where that is defined; what they do not fit stays new."""
+    from timm.models import load_pretrained
+
+    if not any(net.pretrained_cfg.get(key) for key in ("hf_hub_id", "url", "file")):
+        raise ValueError(f"timm has no weights for this form of {architecture}; use model.pretrained=false")
+    new: list[str] = []
+
+    def fit(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+        # A model's own filter renames keys and resizes what it knows: positions of ViT, tables of Swin.
+        own = getattr(importlib.import_module(type(net).__module__), "checkpoint_filter_fn", None)
+        shapes = {key: value.shape for key, value in net.state_dict().items()}
+        fitted = {key: resized(key, value, net) for key, value in (own(weights, net) if own else weights).items()}
+        fitted = {key: value for key, value in fitted.items() if key in shapes and value.shape == shapes[key]}
+        new.extend(key for key in shapes if key not in fitted)
+        return fitted
+
+    with downloading(architecture):
+        load_pretrained(net, num_classes=num_classes, filter_fn=fit, strict=False)
+    log.info("%s begins with ImageNet weights; new are %s", architecture, ", ".join(new) or "none")
+
+
+def resized(key: str, value: Tensor, net: Any) -> Tensor:
+    """Positions and patch projections in the size that `net` has; other weights as they are."""
+    from timm.layers import resample_abs_pos_embed, resample_patch_embed
+    from timm.models.nest import resize_pos_embed
+
+    if key == "pos_embed" and value.shape[1] != net.pos_embed.shape[1] == net.patch_embed.num_patches:
+        return resample_abs_pos_embed(value, new_size=net.patch_embed.grid_size, num_prefix_tokens=0)
+    if key.endswith("pos_embed") and value.ndim == 4:  # NesT's own filter looks for a name that its levels do not have
+        return resize_pos_embed(value, net.get_parameter(key))
+    layer = dict(net.named_modules()).get(key.removesuffix(".weight"))
+    # Beyer et al. 2023 (arXiv 2212.08013): only where patches do not overlap
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride and value.shape[2:] != layer.kernel_size:
+        return resample_patch_embed(value, list(layer.kernel_size))
+    return value
+
+
+class CvT(nn.Module):
+    """transformers' CvT-13 (Wu et al. 2021, arXiv 2103.15808) for small images.
+
+    Args:
+        num_classes: width of the head.
+        pretrained: begin with Microsoft's ImageNet weights, which fit whole but for the head.
+        strides: of the three stages' convolutions; published 4, 2, 2.
+        drop_path_rate: stochastic depth of the last block.
+
+    Raises:
+        ModuleNotFoundError: transformers is not installed.
+        ValueError: the weights cannot be downloaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_classes: int,
+        pretrained: bool = False,
+        strides: Sequence[int] = (1, 2, 2),
+        drop_path_rate: float = 0.1,
+    ) -> None:
+        super().__init__()
+        transformers = needed("transformers", "cvt_13")
+        small = {
+            "num_labels": num_classes,
+            "patch_stride": list(strides),
+            "patch_padding": [3, 1, 1],  # half of each kernel: a grid of side / stride
+            "drop_path_rate": [0.0, 0.0, drop_path_rate],
+        }
+        make = transformers.CvtForImageClassification
+        if pretrained:
+            with downloading("cvt_13"):
+                self.net = make.from_pretrained("microsoft/cvt-13", ignore_mismatched_sizes=True, **small)
+            log.info("cvt_13 begins with ImageNet weights; new is the classifier")
+        else:
+            self.net = make(transformers.CvtConfig(**small))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).logits
+
+
+def needed(package: str, model: str) -> ModuleType:
+    """Import a package that not everyone has; ModuleNotFoundError says how to get it."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        remedy = f"model {model} needs {package}: pip install 'hybrid-vit[baselines]'"
+        raise ModuleNotFoundError(remedy, name=package) from error
+
+
+@contextmanager
+def downloading(model: str) -> Iterator[None]:
+    """Weights that cannot be downloaded are a ValueError that says where they are looked for."""
+    from huggingface_hub import constants
+
+    try:
+        yield
+    except OSError as error:
+        raise ValueError(
+            f"the ImageNet weights of {model} are not in {constants.HF_HUB_CACHE} and cannot be downloaded "
+            f"({type(error).__name__}); connect once, or use model.pretrained=false"
+        ) from error
