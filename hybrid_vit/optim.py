@@ -12,7 +12,7 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-NO_DECAY = ("cls_token", "reg_token", "pos_embed", "relative_position_bias_table")
+NO_DECAY = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
 
 
 def param_groups(net: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:

@@ -163,6 +163,8 @@ def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Dist
     """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes."""
     settings = dict(spec["distill"])
     run = settings.pop("teacher")
+    if run is None and spec["model"].get("pool") == "distilled":
+        raise ValueError("model.pool=distilled learns from a teacher; give distill.teacher=RUN_DIR, a trained run")
     if run is None:
         return None
     trained = load(run)

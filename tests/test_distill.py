@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+import hybrid_vit
 from hybrid_vit.config import composed, plain
 from hybrid_vit.distill import Distillation
 from hybrid_vit.training import train
@@ -75,6 +76,20 @@ def test_a_student_learns_from_a_run(teacher: Path, tmp_path: Path) -> None:
     weights = [load_file(directory / "model.safetensors") for directory in (alone, taught)]
     assert weights[0].keys() == weights[1].keys()  # the teacher is no part of what is learned
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+
+
+def test_a_distillation_token_learns_from_the_teacher(teacher: Path, tmp_path: Path) -> None:
+    student = run(
+        tmp_path / "student", f"distill.teacher={teacher}", "model.pool=distilled", "ema.decay=0", "score=raw"
+    )
+    net, images = hybrid_vit.load(student).net, torch.randn(2, 3, 32, 32)
+    answers = net.train()(images)
+    assert answers.shape == (2, 2, 10)
+    answers[:, 1].sum().backward()
+    assert net.head_dist.weight.grad.any()
+    assert not (net.head.weight.grad is not None and net.head.weight.grad.any())
+    with pytest.raises(ValueError, match=r"pool=distilled learns from a teacher; give distill\.teacher"):
+        run(tmp_path / "alone", "model.pool=distilled")
 
 
 def test_a_teacher_of_other_data_is_a_sentence(teacher: Path, tmp_path: Path) -> None:

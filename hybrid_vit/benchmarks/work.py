@@ -34,7 +34,8 @@ class Step:
 
     def __call__(self, images: Tensor, targets: Tensor) -> float:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
-            loss = F.cross_entropy(self.net(images), targets)
+            answers = self.net(images)
+            loss = F.cross_entropy(answers.mean(1) if answers.ndim == 3 else answers, targets)
         loss.backward()
         nn.utils.clip_grad_norm_(self.net.parameters(), CLIP)
         self.optimizer.step()

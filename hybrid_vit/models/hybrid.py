@@ -30,6 +30,16 @@ class ClsPool(nn.Module):
         return x[:, 0]
 
 
+class DistilledPool(nn.Module):
+    """(B, 2 + N, D) -> (B, 2, D): the class token and the distillation token. Touvron et al. 2021 (2012.12877)."""
+
+    num_prefix_tokens = 2
+    reads = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :2]
+
+
 class MeanPool(nn.Module):
     """(B, N, D) -> (B, D): the mean token."""
 
@@ -54,15 +64,20 @@ class SequencePool(nn.Module):
         return (self.attention(x).softmax(dim=1).transpose(1, 2) @ x).squeeze(1)
 
 
+Pool = ClsPool | DistilledPool | MeanPool | SequencePool
+
+
 class HybridViT(nn.Module):
     """Stem, encoder, pool and head, composed: (B, 3, H, W) -> (B, num_classes).
 
     Args:
         stem: image -> (B, D, grid, grid); has `embed_dim` and `grid`.
         encoder: (B, N, D) -> (B, N, D).
-        pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1) or not (0), its
-            `reads` how many of the first tokens it looks at (None: at all).
+        pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1), a distillation token
+            besides (2) or neither (0), its `reads` how many of the first tokens it looks at (None: at all).
         head: (B, D) -> logits.
+        head_dist: the same for the distillation token. With it, logits are (B, 2, num_classes) while training, and
+            their mean otherwise.
         pos_embed: "learned" (trunc-normal), "sincos" (fixed, 2-D) or "none".
         reg_tokens: registers, after the class token and not pooled (Darcet et al. 2024, arXiv 2309.16588).
         norm: of the tokens after the encoder, "layer" or "rms".
@@ -74,8 +89,9 @@ class HybridViT(nn.Module):
         *,
         stem: Stem,
         encoder: Encoder,
-        pool: ClsPool | MeanPool | SequencePool,
+        pool: Pool,
         head: nn.Module,
+        head_dist: nn.Module | None = None,
         pos_embed: PosEmbed = "learned",
         reg_tokens: int = 0,
         norm: Norm = "layer",
@@ -85,6 +101,7 @@ class HybridViT(nn.Module):
         dim, num_prefix = stem.embed_dim, pool.num_prefix_tokens + reg_tokens
         self.patch_embed = stem
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool.num_prefix_tokens else None
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool.num_prefix_tokens == 2 else None
         self.reg_token = nn.Parameter(torch.zeros(1, reg_tokens, dim)) if reg_tokens else None
         if pos_embed == "learned":
             self.pos_embed = nn.Parameter(torch.zeros(1, num_prefix + stem.grid**2, dim))
@@ -97,6 +114,7 @@ class HybridViT(nn.Module):
         self.first_pooled = 0 if pool.num_prefix_tokens else reg_tokens
         self.pool = pool
         self.head = head
+        self.head_dist = head_dist
         self.shards = 1
         self.trimmed = False
         self.init_weights()
@@ -112,7 +130,7 @@ class HybridViT(nn.Module):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
             if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        for token in (self.cls_token, self.reg_token, self.pos_embed):
+        for token in (self.cls_token, self.dist_token, self.reg_token, self.pos_embed):
             if isinstance(token, nn.Parameter):
                 nn.init.trunc_normal_(token, std=0.02)
 
@@ -123,7 +141,8 @@ class HybridViT(nn.Module):
     def encode(self, grid: Tensor, first: int | None = None) -> Tensor:
         """(B, D, h, w) -> (B, N, D) normalised tokens, or the `first` of them."""
         x = grid.flatten(2).transpose(1, 2)
-        prefix = [token.expand(len(x), -1, -1) for token in (self.cls_token, self.reg_token) if token is not None]
+        tokens = (self.cls_token, self.dist_token, self.reg_token)
+        prefix = [token.expand(len(x), -1, -1) for token in tokens if token is not None]
         if prefix:  # as in timm, each of them has an entry in pos_embed
             x = torch.cat([*prefix, x], dim=1)
         if self.pos_embed is not None:
@@ -132,13 +151,17 @@ class HybridViT(nn.Module):
 
     def forward_head(self, x: Tensor) -> Tensor:
         """(B, N, D) tokens -> (B, num_classes) logits."""
-        return self.head(self.pool(x[:, self.first_pooled :]))
+        x = self.pool(x[:, self.first_pooled :])
+        if self.head_dist is None:
+            return self.head(x)
+        both = torch.stack([self.head(x[:, 0]), self.head_dist(x[:, 1])], dim=1)
+        return both if self.training else both.mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
         whole = recording(self)
         first = self.pool.reads if self.trimmed and not whole else None
         grid = self.patch_embed(x)
-        if whole or self.shards == 1 or looks_at_the_batch(self.blocks, self.head):
+        if whole or self.shards == 1 or looks_at_the_batch(self.blocks):
             return self.read(grid, first)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
@@ -222,7 +245,7 @@ def hybrid_vit(
     rel_pos_bias: bool = False,
     reg_tokens: int = 0,
     pos_embed: PosEmbed = "learned",
-    pool: Literal["cls", "mean", "sequence"] = "cls",
+    pool: Literal["cls", "distilled", "mean", "sequence"] = "cls",
     pos_drop_rate: float = 0.0,
     proj_drop_rate: float = 0.0,
     attn_drop_rate: float = 0.0,
@@ -233,8 +256,9 @@ def hybrid_vit(
     Raises:
         ValueError: numbers that do not fit together, with the remedy.
     """
-    pools: dict[str, Callable[[], ClsPool | MeanPool | SequencePool]] = {
+    pools: dict[str, Callable[[], Pool]] = {
         "cls": ClsPool,
+        "distilled": DistilledPool,
         "mean": MeanPool,
         "sequence": lambda: SequencePool(embed_dim),
     }
@@ -285,6 +309,7 @@ def hybrid_vit(
         ),
         pool=pooled,
         head=nn.Linear(embed_dim, num_classes),
+        head_dist=nn.Linear(embed_dim, num_classes) if pool == "distilled" else None,
         pos_embed=pos_embed,
         reg_tokens=reg_tokens,
         norm=norm,

@@ -111,6 +111,7 @@ def test_dropout_acts_in_training() -> None:
     ("name", "both", "theirs", "ours"),
     [
         ("vit_tiny_patch16_224", {"depth": 12}, {}, {}),
+        ("deit_tiny_distilled_patch16_224", {}, {}, {"pool": "distilled"}),
         ("vit_tiny_patch16_224", {"reg_tokens": 3}, {}, {}),
         ("vit_tiny_patch16_224", {"init_values": 0.1, "qk_norm": True}, {}, {}),
         ("vit_tiny_patch16_224", {"qk_norm": True}, {"norm_layer": "rmsnorm"}, {"norm": "rms"}),
@@ -127,7 +128,7 @@ def test_dropout_acts_in_training() -> None:
             {"pool": "mean", "pos_embed": "none", "rel_pos_bias": True},
         ),
     ],
-    ids=["plain", "registers", "layer scale, qk norm", "rms", "registers, mean", "relative positions"],
+    ids=["plain", "distilled", "registers", "layer scale, qk norm", "rms", "registers, mean", "relative positions"],
 )
 def test_a_timm_vit_loads_and_gives_its_logits(name: str, both: dict, theirs: dict, ours: dict) -> None:
     timm = pytest.importorskip("timm")
