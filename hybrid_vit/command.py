@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,10 +188,11 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
 
 
 def help_page(name: str) -> str:
-    """What `conf/NAME.yaml` says under hydra.help."""
+    """What `conf/NAME.yaml` says under hydra.help; long lists of options are wrapped."""
     cfg = composed([], name)
     with resolving(cfg):
-        return cfg.hydra.help.template.rstrip()
+        text = cfg.hydra.help.template.rstrip()
+    return "\n".join(textwrap.fill(line, 110, subsequent_indent=19 * " ") if line else "" for line in text.splitlines())
 
 
 @contextmanager
