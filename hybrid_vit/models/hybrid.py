@@ -161,7 +161,7 @@ class HybridViT(nn.Module):
         whole = recording(self)
         first = self.pool.reads if self.trimmed and not whole else None
         grid = self.patch_embed(x)
-        if whole or self.shards == 1 or looks_at_the_batch(self.blocks):
+        if whole or self.shards == 1 or looks_at_the_batch(self.blocks, self.head):
             return self.read(grid, first)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]

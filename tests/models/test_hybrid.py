@@ -250,7 +250,7 @@ def test_without_positions_the_order_of_the_patches_does_not_matter() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"pool": "max"}, r"model\.pool 'max' is unknown; use one of cls, mean, sequence"),
+        ({"pool": "max"}, r"model\.pool 'max' is unknown; use one of cls, distilled, mean, sequence"),
         ({"pos_embed": "rope"}, r"model\.pos_embed 'rope' is unknown; use one of learned, sincos, none"),
         ({"norm": "batch"}, r"model\.norm 'batch' is unknown; use one of layer, rms"),
         ({"mlp": "glu"}, r"model\.mlp 'glu' is unknown; use one of linear, conv"),
