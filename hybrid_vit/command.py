@@ -192,7 +192,7 @@ def help_page(name: str) -> str:
     cfg = composed([], name)
     with resolving(cfg):
         text = cfg.hydra.help.template.rstrip()
-    return "\n".join(textwrap.fill(line, 110, subsequent_indent=19 * " ") if line else "" for line in text.splitlines())
+    return "\n".join(textwrap.fill(line, 100, subsequent_indent=19 * " ") if line else "" for line in text.splitlines())
 
 
 @contextmanager
