@@ -45,6 +45,7 @@ def growth(table: Table, path: Path) -> None:
     """Milliseconds over each axis, both logarithmic, with the fitted law behind the points."""
     import numpy as np
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, ScalarFormatter
 
     from hybrid_vit.benchmarks.growth import fit
 
@@ -59,6 +60,10 @@ def growth(table: Table, path: Path) -> None:
         ax.vlines(x, [row["ms a step"].low for row in rows], [row["ms a step"].high for row in rows], color=INK)
         ax.plot(x, t, "o", color=BLUE, markersize=5)
         ax.set(xscale="log", yscale="log")
+        ax.set_xticks(x, [f"{size:,}" for size in x], fontsize=8)
+        ax.minorticks_off()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_major_formatter(ScalarFormatter())
         ax.set_title(name, loc="left", fontsize=11, color=INK)
         ax.grid(True, which="major", color=GRID)
         ax.spines[["top", "right"]].set_visible(False)
