@@ -149,6 +149,9 @@ def snapshot(hub: Path, repository: str) -> Path:
     return folder / "snapshots" / commit
 
 
+# timm, resizing Swin's tables
+@pytest.mark.filterwarnings("ignore:torch.searchsorted.*non-contiguous:UserWarning")
+@pytest.mark.filterwarnings("ignore:Using a non-tuple sequence for multidimensional indexing:UserWarning")
 @pytest.mark.parametrize(
     ("name", "new"),
     [
