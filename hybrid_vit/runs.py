@@ -33,7 +33,7 @@ from hybrid_vit.augment import Normalize
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parent / "outputs" / "published"
-HEADS = ("head", "head_dist", "fc", "classifier")  # what timm and transformers call a classifier
+HEADS = {"head", "head_dist", "fc", "classifier"}  # what timm and transformers call a classifier
 PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -121,7 +121,7 @@ def adopt(net: nn.Module, run: str | Path) -> None:
     source = find(run) / "model.safetensors"
     if not source.exists():
         raise ValueError(f"init_from={run} has no model.safetensors: its training has not ended")
-    fresh = {key: value for key, value in net.state_dict().items() if key.partition(".")[0] in HEADS}
+    fresh = {key: value for key, value in net.state_dict().items() if HEADS & {*key.split(".")}}
     restore(net, {key: value for key, value in load_file(source).items() if key not in fresh} | fresh, source)
 
 

@@ -103,7 +103,7 @@ def train(
         "budget": spec["budget"],
         **size,
         "images": data.sizes,
-        "pretrained": spec["model"].get("pretrained", False),
+        "pretrained": bool(spec["model"].get("pretrained") or spec["init_from"]),
         "protocol": protocol(data, spec["score"]),
         "device": choice.device_name,
         "accelerator": asdict(choice),

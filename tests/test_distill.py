@@ -111,5 +111,6 @@ def test_a_run_starts_from_another_with_a_new_classifier(teacher: Path, tmp_path
     for key in ours:
         if "running" not in key and "tracked" not in key:
             torch.testing.assert_close(ours[key], theirs[key] if key.startswith("head.") else there[key])
+    assert [json.loads((path / "summary.json").read_text())["pretrained"] for path in (started, fresh)] == [True, False]
     with pytest.raises(ValueError, match=r"model\.safetensors holds the weights of another model"):
         run(tmp_path / "deeper", "model.depth=2", f"init_from={teacher}")

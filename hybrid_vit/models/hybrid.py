@@ -213,7 +213,7 @@ def set_attention(model: nn.Module, path: AttentionPath) -> None:
 def set_trimmed(model: nn.Module, trimmed: bool = True) -> None:
     """Make every `HybridViT` in `model` compute in its last block only the tokens that its pool reads.
 
-    Logits and gradients stay the same. With a class token the last block costs a third.
+    Logits and gradients stay the same. With a class token the last block costs about a quarter.
     """
     for module in model.modules():
         if isinstance(module, HybridViT):
