@@ -16,7 +16,7 @@ def main() -> None:
     door("bench", bench, sys.argv[1:], also=known)
 
 
-def known(spec: Spec, directory: Path) -> None:
+def known(spec: Spec, directory: Path, multirun: bool) -> None:
     """The models that are named exist; known before a directory is made."""
     if spec["models"]:
         models(spec)

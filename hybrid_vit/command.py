@@ -6,13 +6,13 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 
 import argparse
 import functools
-import itertools
+import json
 import logging
 import math
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from hybrid_vit import schema
-from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, resolving
+from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, quoted, resolving
 from hybrid_vit.durations import seconds
+from hybrid_vit.sweeping import JobFailed, Planned, jobs, sweep
 
 Job = Callable[[Spec, Path], Any]
-Check = Callable[[Spec, Path], None]
+Check = Callable[[Spec, Path, bool], None]
 
 POSITIVE = (
     *("epochs", "steps", "batch_size", "checkpoint_minutes", "optim.lr", "data.image_size", "data.eval_batch_size"),
@@ -86,13 +87,16 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
     return args, settings, [text for text in argv if text not in settings]
 
 
-def check(argv: list[str], name: str = "train", also: Check | None = None) -> None:
+def check(argv: list[str], name: str = "train", also: Check | None = None) -> list[Planned]:
     """Everything about a command line that can be known before it runs, in a multirun for each of its jobs.
 
     Args:
         argv: the arguments after the command.
         name: the configuration file in `conf/`.
-        also: checks a plain configuration and the directory it would run in.
+        also: checks a plain configuration, the directory it would run in, and whether that is one of a multirun.
+
+    Returns:
+        The jobs of a multirun; of anything else none.
 
     Raises:
         ValueError: a sentence that names the key or the file, and the remedy.
@@ -100,41 +104,46 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> No
     args, settings, _ = arguments(argv)
     elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
     if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
-        return
-    sweeps = [text for text in settings if parsed(text).is_sweep_override()]
-    cfg = composed([text for text in settings if text not in sweeps], name)
+        return []
+    several = [text for text in settings if parsed(text).is_sweep_override()]
+    cfg = composed([text for text in settings if text not in several], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
-    if sweeps and not multirun:
-        key, _, value = sweeps[0].partition("=")
+    if several and not multirun:
+        key, _, value = several[0].partition("=")
         raise ValueError(
-            f"{sweeps[0]} has several values; add -m to run each of them, "
+            f"{several[0]} has several values; add -m to run each of them, "
             f"or write {key}=[{value}] for a list and \"{key}='{value}'\" for one text"
         )
     if args.cfg:
-        return
-    params = [f"{key}={value}" for key, value in (cfg.hydra.sweeper.get("params") or {}).items()] if multirun else []
-    for number, job in enumerate(jobs(params + settings)):
-        cfg = composed(job, name)
-        spec = plain(cfg)
-        check_values(spec)
-        with resolving(cfg):
-            cfg.hydra.job.num = number
-            directory = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir) if multirun else Path(cfg.hydra.run.dir)
-        check_place(directory)
+        return []
+    if not multirun:
+        spec, directory = checked(composed(settings, name))
         if also:
-            also(spec, directory)
+            also(spec, directory, False)
+        return []
+    planned = []
+    sweeper = cfg.hydra.sweeper
+    for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only):
+        chosen.append(f"hydra.sweep.subdir={quoted(job)}")
+        spec, directory = checked(composed(chosen, name), multirun=True)
+        if also:
+            also(spec, directory, True)
+        planned.append(Planned(job, chosen, directory))
+    return planned
 
 
-def jobs(settings: list[str]) -> Iterator[list[str]]:
-    """The settings of each job of a multirun, in the order of Hydra's sweeper."""
-    lists: dict[str, list[str]] = {}
-    for override in map(parsed, settings):
-        key = override.get_key_element()
-        if override.is_interval_sweep():
-            raise ValueError(f"{override.input_line} has no end; write {key}=A,B,C or {key}=range(FROM,TO,STEP)")
-        values: Iterable[str] = override.sweep_string_iterator() if override.is_sweep_override() else []
-        lists[key] = [f"{key}={value}" for value in values] or [str(override.input_line)]
-    return map(list, itertools.product(*lists.values()))
+def checked(cfg: DictConfig, *, multirun: bool = False) -> tuple[Spec, Path]:
+    """The plain configuration of a run and its directory.
+
+    Raises:
+        ValueError: a value that no run can have, or a directory that cannot be made.
+    """
+    spec = plain(cfg)
+    check_values(spec)
+    with resolving(cfg):
+        directory = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir) if multirun else Path(cfg.hydra.run.dir)
+    check_place(directory)
+    return spec, directory
 
 
 def check_place(directory: Path) -> None:
@@ -148,43 +157,50 @@ def check_place(directory: Path) -> None:
 def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> None:
     """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
 
-    A job of a multirun that fails does not keep the others from running.
-
     Args:
         name: the configuration file in `conf/`.
         job: does the work; ValueError and OSError are for the user, other errors are ours.
         argv: the arguments after the command.
-        also: a check of the plain configuration and the directory, before the directory is made.
+        also: as in `check`, before the directory is made.
 
     Raises:
         SystemExit: what failed has been said on stderr.
     """
     with clear(code=2):
-        check(argv, name, also)
+        planned = check(argv, name, also)
     args, settings, flags = arguments(argv)
     if args.help:  # Hydra's own way to the same text takes a second
         print(help_page(name))
         return
     schema.register()
-    sys.argv = [sys.argv[0], *flags, *map(literal, settings)]
-    failed: list[int] = []
+    settings = [*map(literal, settings)]
 
     @functools.wraps(job)  # Hydra names the log file after the module of the job
     def task(cfg: DictConfig) -> Any:
-        here = HydraConfig.get()
-        try:
-            with clear():
-                return job(plain(cfg), Path(here.runtime.output_dir))
-        except SystemExit as stop:
-            if stop.code != 1 or here.mode is not RunMode.MULTIRUN:
-                raise
-            failed.append(here.job.num)
-            return math.nan
+        with clear():
+            return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
 
+    if planned:
+        with clear():
+            sweep(name, functools.partial(recorded, task), settings, planned)
+        return
+    sys.argv = [sys.argv[0], *flags, *settings]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
-    if failed:
-        print(f"failed: job {', '.join(map(str, failed))}", file=sys.stderr)
-        raise SystemExit(1)
+
+
+def recorded(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+    """Do a job of a multirun; that it failed, and why, is written into its directory."""
+    try:
+        return task(cfg)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 1:
+            raise
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        summary = Path(HydraConfig.get().runtime.output_dir) / "summary.json"
+        before = json.loads(summary.read_text()) if summary.exists() else {}
+        reason = sentence(cause) if isinstance(cause, Exception) else repr(error)
+        summary.write_text(json.dumps(before | {"state": "failed", "reason": reason}, indent=2) + "\n")
+        raise JobFailed(reason) from None
 
 
 def help_page(name: str) -> str:

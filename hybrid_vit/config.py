@@ -19,6 +19,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
@@ -99,7 +100,15 @@ def options(group: str) -> list[str]:
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
 
 
+def sweep_name() -> str | None:
+    """What the folder of the multirun that a job belongs to is called."""
+    cfg = HydraConfig.get()
+    return Path(cfg.sweep.dir).name if cfg.mode == RunMode.MULTIRUN else None
+
+
 OmegaConf.register_new_resolver("options", lambda group: ", ".join(options(group)), replace=True)  # for --help
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("either", lambda *values: next(filter(None, values)), replace=True)
 
 
 def choices(cfg: DictConfig) -> list[str]:

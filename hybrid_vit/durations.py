@@ -1,4 +1,4 @@
-"""Lengths of time as people write them -> seconds."""
+"""Lengths of time as people write them <-> seconds."""
 
 import re
 
@@ -20,3 +20,11 @@ def seconds(text: str) -> float:
     if not total:
         raise ValueError(f"{text!r} is not a length of time; write e.g. 90s, 30m, 1h30m or 2h")
     return total
+
+
+def spoken(seconds: float) -> str:
+    """Seconds -> '45 s', '12 min' or '3 h 20 min'."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -11,7 +11,7 @@ def main() -> None:
     door("evaluate", evaluate, sys.argv[1:], also=findable)
 
 
-def findable(spec: Spec, directory: Path) -> None:
+def findable(spec: Spec, directory: Path, multirun: bool) -> None:
     """The run is there; known before a directory is made."""
     from hybrid_vit import runs
 

@@ -123,6 +123,7 @@ class Data:
     mean: list[float] | None = None
     std: list[float] | None = None
     val_size: int | None = None
+    fraction: float = 1.0
     eval_batch_size: int = 500
     num_workers: int = 2
     drop_last: bool = False
@@ -230,6 +231,19 @@ class Bench:
     accelerator: Accelerator = MISSING
 
 
+@dataclass
+class Arms:
+    """What varies in a multirun, in the place of Hydra's own sweeper; `sweeping.py` reads it.
+
+    `params`: key -> values, all combinations of them; `arms`: a name -> the settings that make it; `only` these arms.
+    """
+
+    _target_: str = "hybrid_vit.sweeping"
+    params: dict[str, str] = field(default_factory=dict)
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    only: list[str] | None = None
+
+
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
@@ -254,3 +268,4 @@ def register() -> None:
     """Make the schemas known to Hydra, in a group of their own: `/schema/NAME@_here_` in a list of defaults."""
     for name, node in SCHEMAS.items():
         ConfigStore.instance().store(group="schema", name=name, node=node)
+    ConfigStore.instance().store(group="hydra/sweeper", name="arms", node=Arms)

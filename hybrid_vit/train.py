@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.command import Check, Job, arguments, check_values, clear, door
-from hybrid_vit.config import Spec, get, parsed, quoted, saved
+from hybrid_vit.config import Spec, get, names, parsed, quoted, saved
 
 # How and where a run computes may differ when it continues; what it computes may not.
 CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "checkpoint_minutes")
@@ -27,13 +27,13 @@ def main() -> None:
         door("train", job, argv, also=also)
 
 
-def start(spec: Spec, directory: Path, *, resume: bool = False) -> Any:
-    """Train; a run that was stopped says how it goes on."""
+def start(spec: Spec, directory: Path) -> Any:
+    """Train, or go on with what has a checkpoint; a run that was stopped says how it goes on."""
     from hybrid_vit.callbacks import Stopped  # torch comes with it: --help and a wrong key need not wait for that
     from hybrid_vit.training import train
 
     try:
-        return train(spec, directory, resume=resume)
+        return train(spec, directory, resume=(directory / "checkpoints" / "last.ckpt").exists())
     except Stopped as stopped:
         here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
         print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {shlex.quote(f'resume={here}')}")
@@ -42,16 +42,35 @@ def start(spec: Spec, directory: Path, *, resume: bool = False) -> Any:
         return math.nan
 
 
-def startable(spec: Spec, directory: Path) -> None:
-    """A new run has one length, and its directory holds no run."""
+def startable(spec: Spec, directory: Path, multirun: bool) -> None:
+    """A new run has one length, and its directory holds no run, or in a multirun the same one."""
     if spec["budget"] is not None and spec["steps"] is not None:
         raise ValueError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
     held = next((directory / name for name in ("summary.json", ".hydra") if (directory / name).exists()), None)
-    if held and not helper():
+    if held and multirun:
+        same_run(spec, directory)
+    elif held and not helper():
         raise ValueError(
             f"{directory} holds a run already ({held}); "
             f"continue it with resume={directory}, or choose another directory with hydra.run.dir=PATH"
         )
+
+
+def same_run(spec: Spec, directory: Path) -> None:
+    """A job of a multirun goes on with its own configuration only."""
+    own = saved(directory)
+    for key in names(spec):
+        there, here = get(own, key), get(spec, key)
+        if not changeable(key) and not isinstance(here, dict) and there != here:
+            raise ValueError(
+                f"{directory} holds a run with {key}={there}, not {here}; "
+                "choose another folder with hydra.sweep.dir=PATH"
+            )
+
+
+def changeable(key: str) -> bool:
+    """Whether `key` says only how and where a run computes."""
+    return any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
 
 
 def helper() -> bool:
@@ -67,8 +86,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Job, list[str], Check]:
         raise ValueError(f"{resume} continues one run; leave out -m")
     keys = [parsed(text).key_or_group for text in settings]
     for key in keys:
-        free = any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
-        if not free and not (helper() and key.startswith("hydra.")):
+        if not changeable(key) and not (helper() and key.startswith("hydra.")):
             raise ValueError(
                 f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
                 f"leave out resume to start a new run"
@@ -83,9 +101,9 @@ def continued(resume: str, argv: list[str]) -> tuple[Job, list[str], Check]:
         return own
 
     def job(spec: Spec, directory: Path) -> Any:
-        return start(merged(spec), directory, resume=True)
+        return start(merged(spec), directory)
 
-    def also(spec: Spec, directory: Path) -> None:
+    def also(spec: Spec, directory: Path, multirun: bool) -> None:
         check_values(merged(spec))
 
     there = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}", "hydra.output_subdir=null"]

@@ -1,11 +1,16 @@
-"""What several tests stand on: a small CIFAR-100 and a folder of pictures."""
+"""What several tests stand on: a small CIFAR-100, a folder of pictures, a stand-in for training."""
 
+import logging
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import small_cifar
 import torch
+from door import Train
 from PIL import Image
 from torchvision.datasets import CIFAR100
 
@@ -38,3 +43,19 @@ def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             mode, suffix = [("RGB", "png"), ("L", "jpg"), ("RGBA", "png"), ("P", "bmp")][i % 4]
             Image.fromarray(picture).convert(mode).save(root / name / f"{i}.{suffix}")
     return root
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Train]:
+    """The stand-in, where the command finds it, in an empty working directory."""
+    fake = Train()
+    monkeypatch.setitem(sys.modules, "hybrid_vit.training", SimpleNamespace(train=fake))
+    monkeypatch.setattr(sys, "argv", ["train"])
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield fake
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:], root.level = handlers, level

@@ -1,71 +1,24 @@
 """The command `hybrid-vit-train`: what it starts, what it says, its exit code, and how it continues a run."""
 
 import json
-import logging
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from door import Train, main
 from omegaconf import OmegaConf
 
-from hybrid_vit import train as door
 from hybrid_vit.callbacks import Stopped
 from hybrid_vit.command import clear
 from hybrid_vit.config import composed, options, plain
 
-HOUSE = Path(door.__file__).resolve().parent.parent
+HOUSE = Path(__file__).resolve().parent.parent
 
 
 RUN = ["model=hybrid_tiny", "epochs=7", "name=${hydra:runtime.choices.model}"]
-
-
-class Train:
-    """Stands where training is: notes what it was called with and does as told."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[dict, Path, bool]] = []
-        self.effect: Callable[[dict], float] = lambda spec: 50.0
-
-    def __call__(self, spec: dict, directory: Path, *, resume: bool = False) -> float:
-        self.calls.append((spec, directory, resume))
-        return self.effect(spec)
-
-    def raises(self, error: BaseException) -> None:
-        def effect(spec: dict) -> float:
-            raise error
-
-        self.effect = effect
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Train]:
-    fake = Train()
-    monkeypatch.setitem(sys.modules, "hybrid_vit.training", SimpleNamespace(train=fake))
-    monkeypatch.setattr(sys, "argv", ["train"])
-    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
-    monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield fake
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:], root.level = handlers, level
-
-
-def main(*arguments: str) -> int:
-    """Exit code of the command."""
-    sys.argv = ["train", *arguments]
-    try:
-        door.main()
-    except SystemExit as stop:
-        assert isinstance(stop.code, int)
-        return stop.code
-    return 0
 
 
 def command(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
@@ -114,7 +67,7 @@ def test_a_multirun_trains_every_combination(train: Train, tmp_path: Path) -> No
     found = [
         (s["model"]["stem"]["depth"], s["model"]["depth"], str(d.relative_to(tmp_path))) for s, d, _ in train.calls
     ]
-    assert found == [(2, 4, "s/0"), (2, 6, "s/1"), (3, 4, "s/2"), (3, 6, "s/3")]
+    assert found == [(a, b, f"s/model.stem.depth={a},model.depth={b}") for a, b in ((2, 4), (2, 6), (3, 4), (3, 6))]
 
 
 def test_a_directory_with_a_run_is_not_used_again(
@@ -123,10 +76,6 @@ def test_a_directory_with_a_run_is_not_used_again(
     assert main("hydra.run.dir=runs/a") == 2
     assert "runs/a holds a run already" in (said := capsys.readouterr().err)
     assert "resume=runs/a" in said and "hydra.run.dir=" in said
-    (Path("s") / "1").mkdir(parents=True)
-    (Path("s") / "1" / "summary.json").write_text("{}")
-    assert main("-m", "seed=1,2", "hydra.sweep.dir=s") == 2
-    assert "s/1 holds a run already" in capsys.readouterr().err
     assert not train.calls
 
 
@@ -191,7 +140,10 @@ def test_a_failing_job_does_not_stop_the_others(train: Train, capsys: pytest.Cap
     train.effect = effect
     assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 1
     assert [spec["seed"] for spec, _, _ in train.calls] == [0, 1, 2]
-    assert capsys.readouterr().err == "seed 1 is unlucky\nfailed: job 1\n"
+    said = capsys.readouterr().err
+    assert "\nseed=1  failed     0%                               0  seed 1 is unlucky\n" in said
+    assert said.endswith("failed: seed=1; the same command tries again\n")
+    assert json.loads(Path("s/seed=1/summary.json").read_text()) == {"state": "failed", "reason": "seed 1 is unlucky"}
 
 
 # --- stopping
@@ -293,6 +245,7 @@ def test_a_process_that_helps_with_a_run_takes_its_directory(
     assert main(*sys.argv[1:], *there) == 0
     first, second = train.calls
     assert first == second
+    (stopped / "checkpoints" / "last.ckpt").unlink()
     assert main(*RUN, *there) == 0
     assert train.calls[-1][1:] == (tmp_path / stopped, False)
 

@@ -39,6 +39,7 @@ class DataModule(LightningDataModule):
         std: of each channel, for images in 0..1; None for ImageNet's.
         val_size: images to validate on; 0 trains on all, None takes a tenth, or the folder's own val/.
         batch_size: of training, over all processes.
+        fraction: of the training images, class by class, that are trained on; smaller ones are parts of larger ones.
         eval_batch_size: of validation and test, over all processes.
         augment: (uint8 images, labels, draw) -> (normalised images, targets), in training only.
         seed: of the validation split, the shuffles and the augmentation.
@@ -61,6 +62,7 @@ class DataModule(LightningDataModule):
         std: Sequence[float] | None,
         val_size: int | None,
         batch_size: int,
+        fraction: float = 1.0,
         eval_batch_size: int = 500,
         augment: Augment,
         seed: int,
@@ -69,12 +71,15 @@ class DataModule(LightningDataModule):
         monitor_test: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 < fraction <= 1:
+            raise ValueError(f"data.fraction={fraction} must lie in (0, 1]; 1 trains on all training images")
         self.source = source
         self.root = root
         self.image_size = image_size
         self.mean = tuple(IMAGENET_MEAN if mean is None else mean)
         self.std = tuple(IMAGENET_STD if std is None else std)
         self.val_size = val_size
+        self.fraction = fraction
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.augment = augment
@@ -201,6 +206,7 @@ class DataModule(LightningDataModule):
             raise ValueError(f"data={self.source} has images of {side} pixels; set image_size={side}")
         size = tenth(data.train_labels) if self.val_size is None else self.val_size
         train, val = stratified_split(data.train_labels, size, self.seed, "val_size")
+        train = train[self._kept(data.train_labels[train])]
         parts: dict[str, Part] = {
             "train": TensorDataset(data.train_images[train], data.train_labels[train]),
             "test": TensorDataset(data.test_images, data.test_labels),
@@ -213,10 +219,16 @@ class DataModule(LightningDataModule):
         if self.root is None:
             raise ValueError("data=folder needs a folder of pictures; set data.root")
         train, val, test = picture_splits(self.root, self.image_size, self.val_size, self.seed)
-        parts: dict[str, Part] = {"train": train, "test": test}
+        parts: dict[str, Part] = {"train": train.subset(self._kept(train.labels)), "test": test}
         if val is not None:
             parts["val"] = val
         return parts, train.class_names
+
+    def _kept(self, labels: Tensor) -> Tensor:
+        """Indices of the training images that `fraction` keeps."""
+        if self.fraction == 1:
+            return torch.arange(len(labels))
+        return stratified_split(labels, round(self.fraction * len(labels)), self.seed, "data.fraction's share")[1]
 
     def _sampler(self, name: str, *, training: bool) -> EpochSampler:
         return EpochSampler(

@@ -1,0 +1,250 @@
+"""A sweep: which jobs it has, that each is done once, what it says of them, and the launchers that do them."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from door import Train, main
+
+from hybrid_vit.callbacks import Stopped
+from hybrid_vit.command import check
+from hybrid_vit.config import composed, options, plain
+from hybrid_vit.runs import build
+from hybrid_vit.sweeping import Overview, Planned, file_name, jobs, look
+
+SMALL = [
+    *("data=digits", "model=hybrid_tiny", "model.embed_dim=32", "model.depth=1", "augment=shift"),
+    *("batch_size=32", "logger=none"),
+]
+
+
+def settled(train: Train) -> None:
+    """From now on a training leaves what a real one leaves."""
+
+    def effect(spec: dict) -> float:
+        directory = train.calls[-1][1]
+        state = {"state": "done", "steps": 10, "seconds": 2.0, "scores": {"val_top1": 50.0, "test_top1": 49.0}}
+        (directory / "summary.json").write_text(json.dumps(state))
+        return 50.0
+
+    train.effect = effect
+
+
+# --- which jobs there are
+
+
+def test_jobs_have_hydras_order() -> None:
+    assert [job for _, job in jobs(["a=1,2", "b=3", "c=x,y"])] == [
+        ["a=1", "b=3", "c=x"],
+        ["a=1", "b=3", "c=y"],
+        ["a=2", "b=3", "c=x"],
+        ["a=2", "b=3", "c=y"],
+    ]
+
+
+def test_the_name_of_a_job_says_what_varies() -> None:
+    assert [name for name, _ in jobs(["a=1,2", "b=3"], {"seed": "0,1"})] == [
+        "seed=0,a=1",
+        "seed=0,a=2",
+        "seed=1,a=1",
+        "seed=1,a=2",
+    ]
+    assert [name for name, _ in jobs(["seed=7"], {"seed": "0,1"})] == ["seed=7"]
+    assert [name for name, _ in jobs(["a=1"])] == ["job"]
+
+
+def test_arms_are_compared_under_every_seed() -> None:
+    arms = {"plain": [], "deep": ["depth=9"]}
+    assert list(jobs(["x=1"], {"seed": "0,1"}, arms)) == [
+        ("plain,seed=0", ["seed=0", "x=1", "name='plain'"]),
+        ("deep,seed=0", ["seed=0", "x=1", "depth=9", "name='deep'"]),
+        ("plain,seed=1", ["seed=1", "x=1", "name='plain'"]),
+        ("deep,seed=1", ["seed=1", "x=1", "depth=9", "name='deep'"]),
+    ]
+    assert [name for name, _ in jobs([], {}, arms, ["deep"])] == ["deep"]
+    assert list(jobs(["name=mine"], {}, {"a": []})) == [("a", ["name=mine"])]
+    with pytest.raises(ValueError, match="dep is not one of plain, deep"):
+        list(jobs([], {}, arms, ["dep"]))
+    with pytest.raises(ValueError, match="there are no arms"):
+        list(jobs([], {}, {}, ["a"]))
+
+
+def test_names_are_names_of_directories() -> None:
+    assert file_name("seed=0,optim.lr=1e-3") == "seed=0,optim.lr=1e-3"
+    paths = [file_name(f"init_from=outputs/{run}") for run in ("a/b", "a_b", "x" * 300)]
+    assert len(set(paths)) == 3 and not any("/" in path or len(path) > 200 for path in paths)
+
+
+@pytest.mark.parametrize("name", options("sweep"))
+@pytest.mark.parametrize("model", ["hybrid_tiny", "hybrid_192", "hybrid_384"])
+def test_every_sweep_can_be_built(name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = [] if name == "zoo" else [f"model={model}"]
+    seen = []
+    planned = check([f"sweep={name}", *own], also=lambda spec, directory, multirun: seen.append(spec))
+    assert len({job.directory for job in planned}) == len(planned) > 1
+    assert {job.directory.parent for job in planned} == {Path("outputs/sweeps") / name}
+    compared = [{key: value for key, value in spec.items() if key not in ("name", "seed")} for spec in seen]
+    arms = {json.dumps(spec, sort_keys=True) for spec in compared}
+    seeds = {spec["seed"] for spec in seen}
+    assert len(arms) * len(seeds) == len(seen)  # every arm is another, and has every seed
+    if name in ("stem_depth", "stem_type", "grid", "heads", "width", "parts") and model == "hybrid_tiny":
+        for spec in {json.dumps(spec["model"]): spec["model"] for spec in seen}.values():
+            build(spec)
+
+
+def test_the_jobs_of_a_sweep_are_a_group() -> None:
+    alone, together = (plain(composed([*mode, "hydra.sweep.dir=a/b"])) for mode in ([], ["hydra.mode=MULTIRUN"]))
+    assert (alone["logger"]["group"], together["logger"]["group"]) == (None, "b")
+
+
+# --- each is done once
+
+
+def test_what_is_done_is_not_done_again(train: Train) -> None:
+    settled(train)
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 0
+    assert [spec["seed"] for spec, _, _ in train.calls] == [0, 1, 2]
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 0
+    assert len(train.calls) == 3
+
+
+def test_another_configuration_is_not_taken_for_the_same(
+    train: Train,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settled(train)
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
+    capsys.readouterr()
+    assert main("-m", "seed=0,1", "epochs=3", "hydra.sweep.dir=s") == 2
+    said = "s/seed=0 holds a run with epochs=200, not 3; choose another folder with hydra.sweep.dir=PATH\n"
+    assert capsys.readouterr().err == said
+    assert main("-m", "seed=0,1", "accelerator=cpu", "trainer.max_time=1h", "hydra.sweep.dir=s") == 0
+    assert len(train.calls) == 2
+
+
+def test_what_was_stopped_goes_on_and_what_failed_is_tried_again(
+    train: Train,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def effect(spec: dict) -> float:
+        if spec["seed"] == 0:
+            raise ValueError("unlucky")
+        (train.calls[-1][1] / "checkpoints").mkdir()
+        (train.calls[-1][1] / "checkpoints" / "last.ckpt").write_text("")
+        (train.calls[-1][1] / "summary.json").write_text('{"state": "stopped", "steps": 4}')
+        raise Stopped("SIGTERM")
+
+    train.effect = effect
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 143
+    assert "s: 0 of 3 jobs done, 1 waiting, 1 stopped, 1 failed\n" in capsys.readouterr().err
+    settled(train)
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 0
+    assert [(spec["seed"], resume) for spec, _, resume in train.calls] == [
+        *((0, False), (1, False)),
+        *((0, False), (1, True), (2, False)),
+    ]
+
+
+def test_our_own_mistakes_do_not_stop_the_others_either(train: Train) -> None:
+    train.raises(AssertionError("cannot happen"))
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 1
+    assert len(train.calls) == 2
+    assert json.loads(Path("s/seed=1/summary.json").read_text())["reason"] == "cannot happen"
+    assert "Traceback" in Path("s/seed=1/train.log").read_text()
+
+
+# --- what it says
+
+
+def job(folder: Path, name: str, summary: dict | None = None, steps: int | None = None) -> Planned:
+    directory = folder / name
+    directory.mkdir(parents=True)
+    if summary is not None:
+        (directory / "summary.json").write_text(json.dumps(summary))
+    if steps is not None:
+        (directory / "metrics.csv").write_text(f"epoch,step,val_top1\n0,{steps},3.0\n")
+    return Planned(name, [], directory)
+
+
+def test_a_directory_tells_how_far_it_is(tmp_path: Path) -> None:
+    assert look(tmp_path / "none").state == "waiting"
+    running = job(tmp_path, "a", {"state": "running", "steps": 200}, 50)
+    assert (look(running.directory).state, look(running.directory).share) == ("running", 0.25)
+    assert look(running.directory, since=time.time() + 9).state == "waiting"  # a process that is dead left it
+    (running.directory / "summary.json").write_text('{"state": "runn')
+    assert look(running.directory).state == "waiting"
+
+
+def test_the_overview_estimates_the_time_that_is_left(tmp_path: Path) -> None:
+    planned = [job(tmp_path, "a", {"state": "done", "steps": 10}, 10), job(tmp_path, "b"), job(tmp_path, "c")]
+    overview = Overview(tmp_path, planned)
+    overview.began -= 60
+    (planned[1].directory / "summary.json").write_text('{"state": "running", "steps": 10}')
+    (planned[1].directory / "metrics.csv").write_text("epoch,step\n0,5\n")
+    line = overview.line(overview.status())  # half a job a minute, and one and a half are left
+    assert line == f"{tmp_path.name}: 1 of 3 jobs done, 1 running, 1 waiting, about 3 min left"
+    table = overview.write(overview.status())
+    assert table == (tmp_path / "overview.txt").read_text()
+    assert [line.split()[:3] for line in table.splitlines()[1:4]] == [
+        ["a", "done", "100%"],
+        ["b", "running", "50%"],
+        ["c", "waiting", "0%"],
+    ]
+
+
+# --- with real trainings
+
+
+def command(*settings: str, cwd: Path) -> subprocess.Popen[str]:
+    line = [sys.executable, "-m", "hybrid_vit.train", *SMALL, *settings]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    return subprocess.Popen(line, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_continues(tmp_path: Path) -> None:
+    line = ["sweep=seeds", "seed=0,1", "steps=300", "checkpoint_minutes=0.01", "hydra.sweep.dir=s"]
+    killed = command(*line, cwd=tmp_path)
+    while not (tmp_path / "s" / "seed=0" / "checkpoints" / "last.ckpt").exists():
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    again = command(*line, cwd=tmp_path)
+    _, said = again.communicate()
+    assert again.returncode == 0 and "s: 2 of 2 jobs done" in said
+    rows = (tmp_path / "s" / "seed=0" / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 1 + math.ceil(300 / 40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+        ["hydra/launcher=submitit_local"],
+        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1"],
+    ],
+    ids=["joblib", "submitit", "ray"],
+)
+def test_other_launchers_do_the_same_jobs(launcher: list[str], tmp_path: Path) -> None:
+    line = ["sweep=stem_depth", "seed=0", "steps=10", "hydra.sweep.dir=s", *launcher]
+    process = command(*line, "optim.lr=1e-3", cwd=tmp_path)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "s: 4 of 4 jobs done" in said
+    summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("s/*/summary.json"))]
+    names = ["2_convolutions", "3_convolutions", "4_convolutions", "patch"]
+    assert [(summary["name"], summary["state"]) for summary in summaries] == [(name, "done") for name in names]
+    if "joblib" in launcher[0]:
+        assert {summary["threads"] for summary in summaries} == {
+            max((os.cpu_count() or 1) // 2, 1)
+        }  # to each its cores
