@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from door import Train, main
+from omegaconf import OmegaConf
 
 from hybrid_vit.callbacks import Stopped
 from hybrid_vit.command import check
@@ -18,6 +19,7 @@ from hybrid_vit.config import composed, options, plain
 from hybrid_vit.runs import build
 from hybrid_vit.sweeping import Overview, Planned, file_name, jobs, look
 
+HOUSE = Path(__file__).resolve().parent.parent
 SMALL = [
     *("data=digits", "model=hybrid_tiny", "model.embed_dim=32", "model.depth=1", "augment=shift"),
     *("batch_size=32", "logger=none"),
@@ -205,7 +207,7 @@ def test_the_overview_estimates_the_time_that_is_left(tmp_path: Path) -> None:
 
 def command(*settings: str, cwd: Path) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "hybrid_vit.train", *SMALL, *settings]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = os.environ | {"PYTHONPATH": str(HOUSE)}
     return subprocess.Popen(line, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
 
 
@@ -248,3 +250,19 @@ def test_other_launchers_do_the_same_jobs(launcher: list[str], tmp_path: Path) -
         assert {summary["threads"] for summary in summaries} == {
             max((os.cpu_count() or 1) // 2, 1)
         }  # to each its cores
+
+
+def test_the_command_of_an_agent_of_weights_and_biases() -> None:
+    """Built by wandb's own functions, as its agent does, from the values that the service would send."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    sweep = OmegaConf.to_container(OmegaConf.load(HOUSE / "docs" / "wandb_sweep.yaml"), resolve=False)
+    assert isinstance(sweep, dict)
+    values = {
+        key: {"value": how["values"][-1] if "values" in how else how["max"]} for key, how in sweep["parameters"].items()
+    }
+    said = create_sweep_command_args({"args": values}) | {"interpreter": ["python"], "program": [sweep["program"]]}
+    line = [text for part in create_sweep_command(sweep["command"]) for text in said.get(part[2:-1], [part])]
+    assert line[:3] == ["python", "-m", "hybrid_vit.train"] and "optim.lr=0.003" in line
+    check(line[3:])
+    assert sweep["metric"]["name"] == "val_top1"  # a column of every run with a validation split
