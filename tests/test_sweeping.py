@@ -219,7 +219,7 @@ def test_a_killed_sweep_continues(tmp_path: Path) -> None:
         assert killed.poll() is None, killed.communicate()
         time.sleep(0.05)
     killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed.communicate()
     again = command(*line, cwd=tmp_path)
     _, said = again.communicate()
     assert again.returncode == 0 and "s: 2 of 2 jobs done" in said
