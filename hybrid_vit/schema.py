@@ -230,10 +230,21 @@ class Bench:
     accelerator: Accelerator = MISSING
 
 
+@dataclass
+class Search:
+    out: str = MISSING
+    trials: int = 30
+    sampler: str = "tpe"
+    cost: str = "macs"
+    train: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=dict)
+
+
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
     "bench": Bench,
+    "search": Search,
     "hybrid": Hybrid,
     "timm": Timm,
     "cvt": CvT,
