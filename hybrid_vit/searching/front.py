@@ -117,7 +117,7 @@ def draw(trials: Sequence[Outcome], best: Sequence[Outcome], cost: str, path: Pa
     places = spread([(value - low) / (high - low) for value in y], 0.04)
     for trial, place in zip(best, places, strict=True):
         ax.annotate(
-            f"trial {trial['number']}   {trial['val_top1']:.2f} %   {figures(scaled(trial, cost))}",
+            f"trial {trial['number']:\u2007>3}   {trial['val_top1']:.2f} %   {figures(scaled(trial, cost))}",
             xy=(scaled(trial, cost), trial["val_top1"]),
             xytext=(1.03, place),
             textcoords="axes fraction",
