@@ -132,7 +132,7 @@ def draw(trials: Sequence[Outcome], best: Sequence[Outcome], cost: str, path: Pa
     ax.xaxis.set_minor_locator(LogLocator(subs=()))
     ax.set_title(f"{title}: validation top-1 (%)", loc="left", fontsize=11, color=INK, parse_math=False)
     ax.set_xlabel(UNITS[cost][2], color=INK)
-    ax.legend(loc="lower right", frameon=False, fontsize=9, labelcolor=FAINT)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     ax.grid(True, which="major", color=GRID)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

@@ -22,12 +22,6 @@ from optuna.trial import TrialState
 from hybrid_vit.runs import read_json, write_json
 from hybrid_vit.searching.space import Plan, distributions
 
-STATES = {
-    "complete": TrialState.COMPLETE,
-    "pruned": TrialState.PRUNED,
-    "infeasible": TrialState.FAIL,
-    "failed": TrialState.FAIL,
-}
 POPULATION = 10  # of NSGA-II: a few generations in as many trials as a small machine can train
 
 Outcome = dict[str, Any]
@@ -141,7 +135,8 @@ class Study:
     def _tell(self, claim: Claim, outcome: Outcome) -> None:
         complete = outcome["state"] == "complete"
         values = [outcome["val_top1"], outcome[self.plan["cost"]]] if complete else None
-        self._study.tell(claim.number, values, STATES[outcome["state"]])
+        # From pruned trials the sampler learns what to avoid, such as what cannot be built; from failed ones nothing.
+        self._study.tell(claim.number, values, TrialState.COMPLETE if complete else TrialState.PRUNED)
         claim.lock.release()
 
 

@@ -6,7 +6,6 @@ A trial is a run that stops before the test set would be scored; `hybrid_vit.tra
 import csv
 import logging
 import math
-import signal
 import statistics
 import time
 from collections.abc import Iterator, Sequence
@@ -148,9 +147,7 @@ def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
 
 @contextmanager
 def aside(path: Path) -> Iterator[None]:
-    """What is logged within goes to a file, and signals are handled afterwards as before."""
-    # Lightning 2.6 does not tear callbacks down after an exception, so the Keeper's handlers would stay.
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    """What is logged within goes to a file instead."""
     logger, handler = logging.getLogger("hybrid_vit"), logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s"))
     logger.addHandler(handler)
@@ -165,8 +162,6 @@ def aside(path: Path) -> Iterator[None]:
         logger.propagate = True
         logger.removeHandler(handler)
         handler.close()
-        for number, before in handlers.items():
-            signal.signal(number, before)
 
 
 def measured(directory: Path) -> dict[str, Any]:

@@ -121,7 +121,8 @@ def test_an_end_that_was_only_not_told_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "told"), [("pruned", "PRUNED"), ("infeasible", "FAIL"), ("failed", "FAIL"), ("complete", "COMPLETE")]
+    ("state", "told"),
+    [("pruned", "PRUNED"), ("infeasible", "PRUNED"), ("failed", "PRUNED"), ("complete", "COMPLETE")],
 )
 def test_what_the_sampler_learns(tmp_path: Path, state: str, told: str) -> None:
     assert len(work(Study(tmp_path, PLAN, seed=0), 2, state=state)) == 2
@@ -139,6 +140,19 @@ def test_what_is_proposed_depends_on_seed_and_results_and_gets_better(tmp_path: 
     assert len({str(params) for params in whole[:10]}) == 10
     # Cheaper and better is 0 <= x <= 0.3: chance has 3 of 10 there.
     assert sum(params["x"] <= 0.3 for params in whole[20:]) > 9
+
+
+def test_what_cannot_be_built_is_avoided(tmp_path: Path) -> None:
+    """The cheapest and the best values do not go together: a sampler that learns nothing from it proposes just them."""
+    plan = PLAN | {"space": {"depth": {"low": 2, "high": 4}, "grid": [8, 4, 16], "x": {"low": 0.0, "high": 1.0}}}
+    study, infeasible = Study(tmp_path, plan, seed=0), []
+    while claim := study.claim(40):
+        depth, grid, x = claim.params.values()
+        infeasible.append((depth, grid) == (2, 4))
+        top1 = {"state": "infeasible"} if infeasible[-1] else {"state": "complete", "val_top1": -depth - abs(x - 0.5)}
+        study.tell(claim, {**top1, "macs": grid})
+    assert sum(infeasible) > 0
+    assert sum(infeasible[20:]) <= 5
 
 
 def test_another_search_is_one_sentence(tmp_path: Path) -> None:
