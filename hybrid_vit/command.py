@@ -33,7 +33,7 @@ Check = Callable[[Spec, Path, bool], None]
 
 POSITIVE = (
     *("epochs", "steps", "batch_size", "checkpoint_minutes", "optim.lr", "data.image_size", "data.eval_batch_size"),
-    *("trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "accelerator.shards", "rounds"),
+    *("trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "accelerator.shards", "rounds", "trials"),
 )
 NOT_NEGATIVE = ("seed", "data.num_workers", "data.val_size", "optim.weight_decay", "optim.warmup_epochs")
 TIMES = ("budget", "trainer.max_time")
@@ -43,6 +43,8 @@ CHOICES = {
     "accelerator.kind": ("auto", "cpu", "gpu", "mps"),
     "optim.name": ("adamw", "sgd"),
     "optim.interval": ("step", "epoch"),
+    "sampler": ("tpe", "nsga2"),
+    "cost": ("macs", "step_seconds"),
 }
 # What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
 MENDABLE = {

@@ -31,7 +31,7 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in
 
 Spec = dict[str, Any]
 
-PATHS = ("data.root", "resume", "run")
+PATHS = ("data.root", "resume", "run", "out")
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 SEE = "`--help` shows the common keys, `--cfg job` all of them"
@@ -259,6 +259,34 @@ def saved(directory: Path) -> Spec:
         raise ValueError(f"{folder} cannot be read by this version: {lines(error, 2)}") from error
     assert isinstance(cfg, DictConfig)
     return plain(cfg)
+
+
+def keep(cfg: DictConfig, overrides: list[str], directory: Path) -> None:
+    """Write the configuration of a run into its directory, as Hydra would and as `saved` reads it."""
+    folder = directory / ".hydra"
+    folder.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), folder / "config.yaml")
+    OmegaConf.save(OmegaConf.masked_copy(cfg, "hydra"), folder / "hydra.yaml")
+    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+
+
+def experiment(cfg: DictConfig, comment: str) -> str:
+    """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
+    parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep")}
+    trees = [
+        OmegaConf.to_container(tree, resolve=False) for tree in (cfg, composed([f"{k}={parts[k]}" for k in parts]))
+    ]
+    for tree in trees:
+        assert isinstance(tree, dict)
+        del tree["hydra"]
+    content = {"defaults": [{f"override /{key}": option} for key, option in parts.items()], **differing(*trees)}
+    return f"# @package _global_\n{comment}\n{OmegaConf.to_yaml(OmegaConf.create(content))}"
+
+
+def differing(tree: Any, other: Any) -> Spec:
+    """The part of nested dictionaries that is not the same in others."""
+    pairs = {key: (value, other.get(key)) for key, value in tree.items() if value != other.get(key, ...)}
+    return {key: differing(a, b) if isinstance(a, dict) and isinstance(b, dict) else a for key, (a, b) in pairs.items()}
 
 
 def get(spec: Spec, key: str) -> Any:

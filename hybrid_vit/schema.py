@@ -244,10 +244,21 @@ class Arms:
     only: list[str] | None = None
 
 
+@dataclass
+class Search:
+    out: str = MISSING
+    trials: int = 30
+    sampler: str = "tpe"
+    cost: str = "macs"
+    train: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=dict)
+
+
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
     "bench": Bench,
+    "search": Search,
     "hybrid": Hybrid,
     "timm": Timm,
     "cvt": CvT,

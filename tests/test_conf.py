@@ -16,7 +16,9 @@ FILES = [(group, option) for group in GROUPS for option in options(group)]
 
 
 def spec_of(group: str, option: str) -> dict:
-    """A group that nothing is chosen in by default, such as an ablation, is added."""
+    """A group that nothing is chosen in by default, such as an ablation, is added; a search is not of training."""
+    if group == "search":
+        return plain(composed([f"search={option}"], "search"))
     root = ["data.root=/pictures"] if option == "folder" else []
     return plain(composed([f"{KEYS.get(group, f'+{group}')}={option}", *root]))
 
@@ -28,7 +30,7 @@ def values(tree: object) -> list:
 
 
 def test_there_are_files() -> None:
-    assert {"model", "stem", "data", "augment", "optim", "accelerator", "logger", "experiment"} <= set(GROUPS)
+    assert {"model", "stem", "data", "augment", "optim", "accelerator", "logger", "experiment", "search"} <= set(GROUPS)
     assert len(FILES) >= 20
 
 

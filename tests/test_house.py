@@ -11,7 +11,7 @@ import hybrid_vit
 
 PACKAGE = Path(hybrid_vit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-DOORS = {"train", "evaluate", "bench"}
+DOORS = {"train", "evaluate", "bench", "search"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -55,6 +55,13 @@ def room(name: str) -> str:
                 *("hybrid_vit", "build_model", "lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"),
             },
         ),
+        (
+            "searching",
+            {
+                *("searching", "accelerator", "benchmarks", "callbacks", "evaluation", "runs", "training"),
+                *("lightning", "matplotlib", "optuna"),
+            },
+        ),
         ("distill.py", set()),
         ("distributed.py", set()),
         ("task.py", {"augment", "distill", "distributed", "ema", "evaluation", "optim", "lightning"}),
@@ -93,6 +100,8 @@ def test_wandb_is_imported_only_when_a_run_starts() -> None:
         "hybrid_vit.build_model('hybrid_192')\n"
         "assert not {'timm', 'transformers', 'sklearn', 'torchmetrics'} & set(sys.modules)\n"
         "import hybrid_vit.training\n"
+        "import hybrid_vit.search\n"
+        "assert 'optuna' not in sys.modules\n"
         "assert not {'timm', 'sklearn'} & set(sys.modules)\n"  # torchmetrics imports transformers where it is there
     )
     subprocess.run([sys.executable, "-c", code], check=True)

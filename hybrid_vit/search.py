@@ -1,0 +1,143 @@
+"""Door: search for models that are accurate and cheap. `python -m hybrid_vit.search search=hybrid_small`."""
+
+import shlex
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from hybrid_vit.command import arguments, check_values, clear, door
+from hybrid_vit.config import Spec, composed, experiment, keep, parsed, plain
+from hybrid_vit.searching.space import Plan, first, overrides, written
+
+OWN = ("search", "out", "trials", "sampler", "cost")
+
+
+def main() -> None:
+    with clear(code=2):
+        argv, given = divided(sys.argv[1:])
+
+    def job(spec: Spec, directory: Path) -> None:
+        search(planned(spec, given), spec["trials"], directory)
+
+    def also(spec: Spec, directory: Path, multirun: bool) -> None:
+        common(planned(spec, given))
+
+    door("search", job, argv, also=also)
+
+
+def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
+    """All arguments -> those of the search, and the training settings of all trials, key and value."""
+    args, settings, _ = arguments(argv)
+    if args.multirun:
+        raise ValueError("a search is many trainings already; leave out -m")
+    given: dict[str, str] = {}
+    for text in settings:
+        override, (key, _, value) = parsed(text), text.partition("=")
+        if key in OWN or override.is_hydra_override():
+            continue
+        if override.is_sweep_override():
+            raise ValueError(f"{text} has several values; all trials share one, or the space in conf/search has them")
+        given[key] = value
+    return [text for text in argv if text.partition("=")[0] not in given], given
+
+
+def planned(spec: Spec, given: dict[str, str]) -> Plan:
+    """What stays the same as long as a search lasts; a setting that is given leaves the space."""
+    return {
+        "settings": {key: written(value) for key, value in spec["train"].items()} | given,
+        "space": {key: entry for key, entry in spec["space"].items() if key not in given},
+        "sampler": spec["sampler"],
+        "cost": spec["cost"],
+    }
+
+
+def specified(texts: list[str]) -> tuple[DictConfig, Spec]:
+    """The configuration of a trial, as composed and as plain values; ValueError if there is none."""
+    cfg = composed(texts)
+    spec = plain(cfg)
+    check_values(spec)
+    return cfg, spec
+
+
+def common(plan: Plan) -> Spec:
+    """The first combination in the space, for what all have in common; ValueError if they could not be compared."""
+    specified(overrides(plan, {}))  # a mistake in a setting is none of the space
+    try:
+        _, spec = specified(overrides(plan, first(plan["space"])))
+    except ValueError as error:
+        raise ValueError(f"the first combination of the space does not go with these settings: {error}") from None
+    if spec["data"]["val_size"] == 0:
+        raise ValueError("data.val_size=0 leaves no images to compare trials by; leave it out")
+    if spec["data"]["monitor_test"]:
+        raise ValueError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
+    if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
+        raise ValueError("a trial is trained by one process; for several at once start the same command several times")
+    return spec
+
+
+def search(plan: Plan, total: int, directory: Path) -> None:
+    """Train trials until there are `total`, together with other processes, and report after each of them."""
+    from hybrid_vit.callbacks import Stopped  # here, with torch: --help and a wrong key need not wait for it
+    from hybrid_vit.searching import front
+    from hybrid_vit.searching.study import Study
+    from hybrid_vit.searching.trial import ready
+
+    spec, cost = common(plan), plan["cost"]
+    study = Study(directory, plan, seed=spec["seed"])
+    ready(spec)
+    began, before = time.monotonic(), len(study.ended())
+    while claim := study.claim(total):
+        try:
+            outcome = attempted(plan, claim.params, claim.directory)
+            study.tell(claim, outcome)
+        except Stopped as stopped:
+            print(f"stopped ({stopped}) in trial {claim.number}; the same command continues")
+            number = signal.Signals.__members__.get(str(stopped))
+            raise SystemExit(128 + number if number else 0) from None
+        except Exception as error:  # ours; the next start goes on with other trials
+            study.tell(claim, {"state": "failed", "why": repr(error)})
+            raise
+        finally:
+            claim.lock.release()
+        with study.lock:
+            trials = study.ended()
+            front.write(directory, trials, cost, lambda trial, name: trainable(trial, name, plan, directory))
+        left = (time.monotonic() - began) / (len(trials) - before) * (total - len(trials))
+        said = front.line({"number": claim.number, **outcome}, cost)
+        print(f"{len(trials)} of {total}  {said}  {timedelta(seconds=round(left))} left", flush=True)
+    trials = study.ended()
+    if len(trials) < total:
+        print(f"other processes are training {total - len(trials)} more; so far:")
+    print(f"\n{front.table(front.front(trials, cost), cost)}\n\n{directory / 'pareto.png'}\n{directory / 'front'}")
+
+
+def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Train one trial; how it ended."""
+    from hybrid_vit.searching.trial import attempt
+
+    texts = overrides(plan, params)
+    try:
+        cfg, spec = specified(texts)
+    except ValueError as error:
+        return {"state": "infeasible", "why": str(error)}
+    keep(cfg, texts, directory)
+    return attempt(spec, directory, plan["cost"])
+
+
+def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> str:
+    """A trial as an experiment file, which begins with the command that trains it."""
+    here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
+    about = (
+        f"# Found by a search: validation top-1 {trial['val_top1']:.2f} % (n = 1), {trial['macs']:,} MACs.\n"
+        f"#   command   python -m hybrid_vit.train --config-dir {shlex.quote(str(here))} +front={name}"
+    )
+    return experiment(composed(overrides(plan, trial["params"])), about)
+
+
+if __name__ == "__main__":
+    main()

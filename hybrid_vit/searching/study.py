@@ -1,0 +1,161 @@
+"""A study: a space of settings and a directory -> trials, shared by all processes of a machine that search there.
+
+search.json      what is searched; it stays the same
+study.journal    what the sampler knows: settings, objectives and states, in Optuna's format
+trials/0007/     a run, with trial.json: how it ended
+
+A trial is trained by the process that holds its lock. The system lets go of a lock when its process ends, be it
+killed, so that a trial without `trial.json` whose lock is free was left behind and is taken up again.
+"""
+
+import fcntl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import optuna
+from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from hybrid_vit.runs import read_json, write_json
+from hybrid_vit.searching.space import Plan, distributions
+
+POPULATION = 10  # of NSGA-II: a few generations in as many trials as a small machine can train
+
+Outcome = dict[str, Any]
+
+
+class Lock:
+    """A file that one process at a time holds, until it lets go or ends; Optuna's own locks outlive their process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[str] | None = None
+
+    def acquire(self, *, wait: bool = True) -> bool:
+        """Whether it is held now; with `wait` it will be."""
+        file = self.path.open("w")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            return False
+        self._file = file
+        return True
+
+    def release(self) -> None:
+        if self._file is not None:
+            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone leaves it to processes that were forked meanwhile
+            self._file.close()
+            self._file = None
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A trial that this process may train, since it holds the lock."""
+
+    number: int
+    params: dict[str, Any]
+    directory: Path
+    lock: Lock
+
+
+class Study:
+    """The trials of a search.
+
+    Args:
+        directory: where it lies or will lie.
+        plan: what is searched: "space", "sampler" and whatever else must stay the same.
+        seed: of the sampler, which draws from it and from the number of the trial.
+
+    Raises:
+        ValueError: another search lies there.
+    """
+
+    def __init__(self, directory: Path, plan: Plan, *, seed: int) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.trials = directory / "trials"
+        self.trials.mkdir(parents=True, exist_ok=True)
+        self.plan, self.seed = plan, seed
+        self.space = distributions(plan["space"])
+        self.lock = Lock(directory / "study.lock")
+        lock: Any = Lock(directory / "journal.lock")  # the type that Optuna asks for is not public
+        journal = JournalFileBackend(str(directory / "study.journal"), lock)
+        with self.lock:
+            agree(directory / "search.json", plan)
+            self._study = optuna.create_study(
+                storage=JournalStorage(journal),
+                study_name="search",
+                directions=["maximize", "minimize"],
+                load_if_exists=True,
+            )
+
+    def claim(self, total: int) -> Claim | None:
+        """A trial that a process left behind, else a new one, or None once there are `total`."""
+        with self.lock:
+            known = self._study.get_trials(deepcopy=False)
+            for trial in known:
+                if trial.state is TrialState.RUNNING and (claim := self._take(trial.number, trial.params)):
+                    end = claim.directory / "trial.json"
+                    if not end.exists():
+                        return claim
+                    self._tell(claim, read_json(end))  # it was only not told
+            if len(known) >= total:
+                return None
+            self._study.sampler = sampler(self.plan["sampler"], seed=(10_000 * self.seed + len(known)) % 2**32)
+            new = self._study.ask(self.space)
+            claim = self._take(new.number, new.params)
+            assert claim is not None
+            return claim
+
+    def tell(self, claim: Claim, outcome: Outcome) -> None:
+        """Record how a trial ended: "state", and for a complete one "val_top1" and the plan's cost."""
+        write_json(claim.directory / "trial.json", {"number": claim.number, "params": claim.params, **outcome})
+        with self.lock:
+            self._tell(claim, outcome)
+
+    def ended(self) -> list[Outcome]:
+        """How each trial ended that did, by number."""
+        return [read_json(path) for path in sorted(self.trials.glob("*/trial.json"))]
+
+    def _take(self, number: int, params: dict[str, Any]) -> Claim | None:
+        directory = self.trials / f"{number:04d}"
+        directory.mkdir(exist_ok=True)
+        lock = Lock(directory / "lock")
+        return Claim(number, dict(params), directory, lock) if lock.acquire(wait=False) else None
+
+    def _tell(self, claim: Claim, outcome: Outcome) -> None:
+        complete = outcome["state"] == "complete"
+        values = [outcome["val_top1"], outcome[self.plan["cost"]]] if complete else None
+        # From pruned trials the sampler learns what to avoid, such as what cannot be built; from failed ones nothing.
+        self._study.tell(claim.number, values, TrialState.COMPLETE if complete else TrialState.PRUNED)
+        claim.lock.release()
+
+
+def agree(path: Path, plan: Plan) -> None:
+    """Write the plan of a search, or see that it is the one that is there.
+
+    Raises:
+        ValueError: it is not; names what differs.
+    """
+    if not path.exists():
+        write_json(path, plan)
+    before = read_json(path)
+    for key in plan:
+        if before[key] != plan[key]:
+            raise ValueError(
+                f"{path.parent} is another search: its {key} is {before[key]}, not {plan[key]}; choose another out=PATH"
+            )
+
+
+def sampler(name: str, *, seed: int) -> BaseSampler:
+    """TPE (Bergstra et al. 2011; for several objectives Ozaki et al. 2022) or NSGA-II (Deb et al. 2002)."""
+    return TPESampler(seed=seed) if name == "tpe" else NSGAIISampler(population_size=POPULATION, seed=seed)
