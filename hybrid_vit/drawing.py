@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, FAINT, GRID = "#333333", "#8a8a8a", "#e4e4e4"
+HUES = ("#4c78a8", "#e4572e", "#2a9d5c", "#8e5ea2", "#b5850b", "#17a2a2", "#c2477f", "#6b6b6b")
 
 
 def frame(ax: Axes) -> None:
@@ -22,9 +23,10 @@ def frame(ax: Axes) -> None:
 
 def label_ends(ax: Axes, ends: list[tuple[float, str, str, bool]]) -> None:
     """Write each curve's name and last value at the right edge, at its height, moved apart where they would touch."""
-    low, high = ax.get_ylim()
+    height = ax.yaxis.get_transform().transform  # linear or logarithmic
+    low, high = height(ax.get_ylim())
     ordered = sorted(ends, key=lambda end: end[0])
-    wanted = [(value - low) / (high - low) for value, *_ in ordered]
+    wanted = [float(height(value) - low) / float(high - low) for value, *_ in ordered]
     for (_, text, color, dashed), want, place in zip(ordered, wanted, spread(wanted, 0.052), strict=True):
         ax.annotate(
             text,
@@ -37,7 +39,8 @@ def label_ends(ax: Axes, ends: list[tuple[float, str, str, bool]]) -> None:
             color=color,
             alpha=0.75 if dashed else 1,
             fontweight="normal" if dashed else "bold",
-            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
+            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8}
+            | {"shrinkA": 2, "shrinkB": 0, "relpos": (0, 0.5)},
             annotation_clip=False,
             parse_math=False,
         )

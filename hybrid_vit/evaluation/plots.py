@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hybrid_vit.drawing import FAINT, INK, frame, label_ends
+from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, float]
 
 NAMES = {"train": "train", "val": "validation", "test": "test", "published_test": "test"}
-COLORS = {"train": "#4c78a8", "val": "#e4572e", "test": "#2a9d5c", "published_test": "#8e5ea2"}
-OTHER_COLORS = ["#b5850b", "#17a2a2", "#c2477f", "#6b6b6b"]
+COLORS = dict(zip(NAMES, HUES, strict=False))
+OTHER_COLORS = HUES[len(NAMES) :]
 INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 PANELS = (("top1", "top-1 accuracy (%)", "{:.1f} %"), ("loss", "loss (nats)", "{:.3f}"))
 LABELLED_CELLS = 20  # up to so many classes a cell has room for its number
