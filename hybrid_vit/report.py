@@ -44,7 +44,7 @@ def studied(spec: Spec) -> Any:
 
     if not spec["runs"]:
         raise ValueError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
-    return study(map(Path, spec["runs"]), recorded, metric=spec["metric"], reference=spec["reference"])
+    return study([Path(run) for run in spec["runs"]], recorded, metric=spec["metric"], reference=spec["reference"])
 
 
 def report(spec: Spec, directory: Path, *, made: str) -> None:

@@ -40,14 +40,14 @@ def sentence(label: str, reference: str, metric: str, found: Comparison) -> str:
     numbers = f"{what}, 95 % interval {found.low:+.2f} to {found.high:+.2f} ({pairs})"
     if told_apart(found):
         side = "higher" if found.difference > 0 else "lower"
-        return f"{numbers}: {side}, p = {shown_p(found.p_holm)} after Holm.{_floor(found)}"
+        return f"{numbers}: {side}, by the t-test p = {shown_p(found.p_holm)} after Holm.{_floor(found)}"
     if found.low <= 0 <= found.high:
         why = "the interval holds 0"
     elif found.n < ENOUGH:
         why = "the interval leaves out 0, but rests on two scores"
     else:
         why = f"the interval alone leaves out 0, but among all comparisons p = {shown_p(found.p_holm)} after Holm"
-    return f"{numbers}; {why}: cannot be told apart with n = {found.n}.{_floor(found)}"
+    return f"{numbers}; {why}: cannot be told apart with n = {found.n}.{_floor(found) if found.n < ENOUGH else ''}"
 
 
 def shown_p(p: float) -> str:
@@ -60,4 +60,4 @@ def _floor(found: Comparison) -> str:
     floor = smallest_flip(found.n)
     if found.kind != "paired" or floor <= ALPHA:
         return ""
-    return f" The sign-flip p-value of {found.n} pairs cannot fall under 2/2^{found.n} = {floor:.3g}."
+    return f" By sign flips the p-value of {found.n} pairs cannot fall under 2/2^{found.n} = {floor:.3g}."

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
 from hybrid_vit.reporting.claims import ENOUGH, lower_is_better, told_apart, unit
-from hybrid_vit.reporting.records import Configuration
+from hybrid_vit.reporting.records import Configuration, distinctions
 from hybrid_vit.reporting.statistics import estimate, power_law
 from hybrid_vit.reporting.study import Study, counterparts, course
 
@@ -79,7 +79,8 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
         text = f"{c.difference:+.2f}  n = {c.n}"
         ax.text(1.03, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     ax.axvline(0, color=INK, linewidth=1, zorder=4)
-    ax.set_xlim(-limit, limit)
+    reach = np.clip([0, *values, *(x for _, c in found for x in (c.low, c.high) if not math.isnan(x))], -limit, limit)
+    ax.set_xlim(1.05 * min(reach), 1.05 * max(reach))
     ax.set_ylim(-0.6, len(found) - 0.4)
     ax.set_yticks(range(len(found)), [short(each.label) for each, _ in found], parse_math=False)
     ax.grid(visible=False, axis="y")
@@ -121,7 +122,15 @@ def overlay(study: Study, published: dict[str, pd.DataFrame]) -> tuple[Figure, P
         for (x, y, name), hue in zip(ends, HUES[::-1] * len(ends), strict=False):
             part = x <= last
             if part.any():
-                ax.plot(x[part], y[part], color=hue, linestyle=(0, (4, 3)), linewidth=1.5, marker=dot(part.sum()))
+                ax.plot(
+                    x[part],
+                    y[part],
+                    color=hue,
+                    linestyle=(0, (4, 3)),
+                    linewidth=1.5,
+                    marker=dot(part.sum()),
+                    markersize=4,
+                )
                 dashed.append((float(y[part].iloc[-1]), f"{short(name)}  {y[part].iloc[-1]:.1f} %", hue, True))
         lines(ax, study, ours, colors, "{:.1f} %", dashed)
         title(ax, f"{NAMES[ours.removesuffix('_top1')]} top-1 (%)")
@@ -176,23 +185,24 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     """The error over the number of training images, both logarithmic, with a power law for each family."""
     families: dict[str, list[Configuration]] = {}
     for each in study.configurations:
-        families.setdefault(repr(sorted(each.family.items(), key=str)), []).append(each)
+        families.setdefault(repr(sorted(each.family.items())), []).append(each)
     series = []
-    for group in families.values():
+    texts = distinctions([group[0].family for group in families.values()])
+    for text, group in zip(texts, families.values(), strict=True):
         known = [(run.summary["images"]["train"], error(study, run.summary["scores"])) for c in group for run in c.runs]
         if len({size for size, _ in known}) > 1 and min(value for _, value in known) > 0:
-            series.append((group[0].label, sorted(known)))
+            series.append((text or "error", sorted(known)))
     if not series:
         return None
     figure, ax = sheet(7, 4.2)
     ends = []
     for (label, known), color in zip(series, (HUES * len(series))[: len(series)], strict=True):
         x, y = map(np.array, zip(*known, strict=True))
-        law = power_law(x, y)
+        law = power_law(x.tolist(), y.tolist())
         fine = np.geomspace(x.min(), x.max(), 50)
         ax.plot(x, y, "o", color=color, markersize=5, alpha=0.8)
         ax.plot(fine, law.a * fine**-law.b, color=color, linewidth=1.5)
-        margin = "" if math.isnan(law.margin) else f" ± {law.margin:.2g}"
+        margin = "" if math.isnan(law.margin) else f" ± {law.margin:.3f}"
         text = f"{short(label)}  b = {law.b:.3f}{margin}"
         ends.append((law.a * x.max() ** -law.b, text, color, False))
     ax.set(xscale="log", yscale="log")
@@ -206,9 +216,8 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     title(ax, study.metric if lower_is_better(study.metric) else f"error: 100 - {study.metric} (%)")
     label_ends(ax, ends)
     caption = (
-        "A point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). Each "
-        "family differs in the amount of data alone and bears the name of its first configuration. Two sizes fix a "
-        "line: it is evidence of a power law from three on."
+        "A point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). Within "
+        "a family the amount of data alone differs. Two sizes fix a line: it is evidence of a power law from three on."
     )
     return figure, Picture("scaling", "Error and the amount of data", caption)
 

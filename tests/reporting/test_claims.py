@@ -18,11 +18,14 @@ OLD = {0: 50.0, 1: 51.0, 2: 52.0, 3: 53.0, 4: 54.0, 5: 55.0}
     ("new", "words"),
     [
         ({0: 52.0}, "-0.50 points; one run on a side, so nothing can be said about other seeds"),
-        ({0: 52.0, 1: 53.01}, "rests on two scores: cannot be told apart with n = 2. The sign-flip p-value of 2 pairs"),
+        (
+            {0: 52.0, 1: 53.01},
+            "rests on two scores: cannot be told apart with n = 2. By sign flips the p-value of 2 pairs cannot",
+        ),
         ({0: 52.0, 1: 50.0}, "the interval holds 0: cannot be told apart with n = 2"),
         ({0: 52.0, 1: 53.0}, "by exactly as much in each pair (n = 2 pairs), so that no interval can be estimated"),
-        ({0: 52.0, 1: 53.1, 2: 53.9}, "(n = 3 pairs): higher, p = "),
-        ({0: 48.0, 1: 49.1, 2: 49.9}, "(n = 3 pairs): lower, p = "),
+        ({0: 52.0, 1: 53.1, 2: 53.9}, "(n = 3 pairs): higher, by the t-test p = "),
+        ({0: 48.0, 1: 49.1, 2: 49.9}, "(n = 3 pairs): lower, by the t-test p = "),
         ({7: 59.0, 8: 61.1, 9: 59.9}, "(seeds differ, so Welch; n = 3 or more a side): higher"),
     ],
 )

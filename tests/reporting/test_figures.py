@@ -130,7 +130,7 @@ def test_a_power_law_where_the_amount_of_data_differs(tmp_path: Path, depths: St
     assert figures.scaling(depths) is None
     found = amounts(tmp_path / "sizes", {size: 100 - 300 * size**-0.25 for size in (1000, 2000, 4000)})
     names = texts(drawn(figures.scaling(found)))
-    assert [name for name in names if "b = 0.250" in name]
+    assert [name for name in names if name == "error  b = 0.250 ± 0.000"]
 
 
 def test_classes_are_the_most_changed(depths: Study) -> None:
