@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybrid_vit.reporting.records import Configuration, Run
+from hybrid_vit.reporting.records import Configuration, Run, shown
 
 Value = Callable[[Run], Any]
 
@@ -18,9 +18,9 @@ EQUAL: tuple[tuple[str, Value, str], ...] = (
     ("start from trained weights", lambda run: bool(run.summary.get("pretrained")), "not all began fresh"),
     ("device", lambda run: run.summary["device"], "seconds and images/s are not comparable"),
     ("threads", lambda run: run.summary["threads"], "seconds and images/s are not comparable"),
-    ("precision", lambda run: run.summary["accelerator"]["precision"], "a part of a difference may be rounding"),
-    ("versions", lambda run: versions(run), "a part of a difference may be the libraries'"),
-    ("commit", lambda run: (run.summary["commit"] or "unknown")[:10], "a part of a difference may be the code's"),
+    ("precision", lambda run: run.summary["accelerator"]["precision"], "rounding may be a part of a difference"),
+    ("versions", lambda run: versions(run), "the libraries may be a part of a difference"),
+    ("commit", lambda run: (run.summary["commit"] or "unknown")[:10], "the code may be a part of a difference"),
 )
 LOOKED = "test set looked at every epoch"
 
@@ -41,7 +41,7 @@ def warnings(configurations: Sequence[Configuration], reference: Configuration, 
     runs = [run for configuration in configurations for run in configuration.runs]
     found = [*honesty(configurations, runs, metric)]
     for name, value, meaning in EQUAL:
-        counts = Counter(str(value(run)).lower() for run in runs)
+        counts = Counter(shown(value(run)) for run in runs)
         if len(counts) > 1:
             kinds = "; ".join(f"{kind} ({count} run{'s' * (count > 1)})" for kind, count in counts.items())
             found.append(f"The runs differ in {name}: {kinds}. So {meaning}.")

@@ -214,7 +214,7 @@ def distinctions(settings: Sequence[Settings]) -> list[str]:
     shared = [key for key in keys if all(key in each for each in settings)]
     if len({repr([each[key] for key in shared]) for each in settings}) == len(settings):
         keys = shared
-    short = shortened(keys)
+    short = shortened({key for each in settings for key in each})
     usual = {key: Counter(shown(each.get(key)) for each in settings).most_common(1)[0][0] for key in keys}
     few = len(keys) <= FEW
     told = [[key for key in keys if few or shown(each.get(key)) != usual[key]] for each in settings]

@@ -69,6 +69,7 @@ def test_a_published_run_has_its_configuration_at_its_top(tmp_path: Path) -> Non
             ["tiny", "norm=rms", "mlp=conv", "reg_tokens=4", "pool=mean"],
         ),
         ([{}, {"model.depth": 2}, {"name": "b", "model.depth": 6}], ["tiny depth=4", "tiny depth=2", "b"]),
+        ([{}, {"model.stem.depth": 5}], ["stem.depth=3", "stem.depth=5"]),  # model.depth is there, too
         ([{}, {"model.stem._target_": "hybrid_vit.models.PatchStem"}], ["stem=ConvStem", "stem=PatchStem"]),
         ([{}, {"augment.flip": {"_target_": "hybrid_vit.augment.Flip", "p": 0.5}}], ["flip=null", "flip=Flip"]),
     ],
