@@ -92,6 +92,9 @@ def test_a_band_goes_from_the_lowest_to_the_highest_seed(depths: Study) -> None:
     upper, lower = drawn(figures.curves(depths)).axes
     for each, name in ((upper, "depth=4  51.1 %"), (lower, "depth=4  3.00")):
         assert name in [text.get_text() for text in each.texts]
+    ends = [band.get_paths()[0].vertices for band in upper.collections]
+    lowest = sorted(corners[corners[:, 0] == 3, 1].min() for corners in ends)
+    assert lowest == pytest.approx(sorted(min(scores) for scores in DEPTHS.values()))
     last = sorted(band.get_paths()[0].vertices[:, 1].max() for band in upper.collections)
     assert last == pytest.approx(sorted(max(scores) for scores in DEPTHS.values()))
 

@@ -25,6 +25,7 @@ def left(directory: Path) -> str:
 
 def test_a_sweep_is_found_at_any_depth_and_counted_once(tmp_path: Path) -> None:
     fake_runs.sweep(tmp_path / "a" / "b", "model.depth", {2: [50, 51], 4: [52, 53]})
+    fake_runs.write(tmp_path / "a" / "b" / "2_s0" / "copy", seed=9)  # what lies in a run is the run's own
     runs, left_out = collect([tmp_path, tmp_path / "a", tmp_path / "a" / "b" / "2_s0"], recorded, METRIC)
     assert [run.directory.name for run in runs] == ["2_s0", "2_s1", "4_s0", "4_s1"]
     assert left_out == []
