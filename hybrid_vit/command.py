@@ -184,13 +184,13 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
 
     if planned:
         with clear():
-            sweep(name, functools.partial(recorded, task), settings, planned)
+            sweep(name, functools.partial(noting, task), settings, planned)
         return
     sys.argv = [sys.argv[0], *flags, *settings]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
 
 
-def recorded(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
+def noting(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
     """Do a job of a multirun; that it failed, and why, is written into its directory."""
     try:
         return task(cfg)

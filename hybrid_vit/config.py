@@ -32,6 +32,7 @@ CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in
 Spec = dict[str, Any]
 
 PATHS = ("data.root", "resume", "run", "out")
+TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 SEE = "`--help` shows the common keys, `--cfg job` all of them"
@@ -135,9 +136,10 @@ def parsed(text: str) -> Override:
 
 
 def literal(text: str) -> str:
-    """An argument whose value is an existing path, quoted: it may hold commas, spaces or '='."""
+    """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
     key, _, value = text.partition("=")
-    return f"{key}={quoted(value)}" if key in PATHS and value and Path(value).exists() else text
+    free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
+    return f"{key}={quoted(value)}" if free else text
 
 
 def quoted(text: str | Path) -> str:
@@ -287,6 +289,43 @@ def differing(tree: Any, other: Any) -> Spec:
     """The part of nested dictionaries that is not the same in others."""
     pairs = {key: (value, other.get(key)) for key, value in tree.items() if value != other.get(key, ...)}
     return {key: differing(a, b) if isinstance(a, dict) and isinstance(b, dict) else a for key, (a, b) in pairs.items()}
+
+
+def recorded(directory: Path) -> Spec:
+    """The configuration of a run or a published run, to be compared with others; it may be of an older version.
+
+    Keys that are newer than the run have their defaults, those that this version no longer has stay.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    folder = directory / ".hydra" if (directory / ".hydra").is_dir() else directory
+    try:
+        cfg = OmegaConf.load(folder / "config.yaml")
+        if (folder / "hydra.yaml").is_file():
+            cfg.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
+    except (OSError, OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{folder / 'config.yaml'} cannot be read: {lines(error)}") from error
+    if not isinstance(cfg, DictConfig):
+        raise ValueError(f"{folder / 'config.yaml'} cannot be read: it is a list")
+    spec = completed(plain(cfg))
+    base = defaults(schema.Train) | {"data": defaults(schema.Data), "optim": defaults(schema.Optim)}
+    parts = {key: base[key] | spec[key] for key in spec if isinstance(base.get(key), dict)}
+    return base | spec | parts
+
+
+def completed(spec: Any) -> Any:
+    """Nested dictionaries, with the defaults of those whose `_target_` has a schema."""
+    if not isinstance(spec, dict):
+        return spec
+    kind = {getattr(node, "_target_", None): node for node in schema.SCHEMAS.values()}.get(spec.get("_target_"))
+    return (defaults(kind) if kind and "_target_" in spec else {}) | {key: completed(spec[key]) for key in spec}
+
+
+def defaults(kind: type) -> Spec:
+    """The values that a schema states, without those that are missing or refer to others."""
+    tree: Any = OmegaConf.to_container(OmegaConf.structured(kind))
+    return {key: value for key, value in tree.items() if not (isinstance(value, str) and value[:2] in ("??", "${"))}
 
 
 def get(spec: Spec, key: str) -> Any:

@@ -254,11 +254,23 @@ class Search:
     space: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class Report:
+    runs: list[str] = field(default_factory=list)
+    out: str = MISSING
+    reference: str | None = None
+    metric: str = "test_top1"
+    overlays: list[str] = field(default_factory=list)
+    title: str = "What the runs say"
+    command: str | None = None
+
+
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
     "bench": Bench,
     "search": Search,
+    "report": Report,
     "hybrid": Hybrid,
     "timm": Timm,
     "cvt": CvT,

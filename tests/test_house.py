@@ -11,7 +11,7 @@ import hybrid_vit
 
 PACKAGE = Path(hybrid_vit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-DOORS = {"train", "evaluate", "bench", "search"}
+DOORS = {"train", "evaluate", "bench", "report", "search"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -47,18 +47,24 @@ def room(name: str) -> str:
         ("optim.py", set()),
         ("ema.py", set()),
         ("data", {"data", "augment", "lightning", "PIL", "sklearn", "numpy"}),
-        ("evaluation", {"evaluation", "torchmetrics", "matplotlib", "numpy"}),
+        ("drawing.py", {"matplotlib"}),
+        ("evaluation", {"evaluation", "drawing", "torchmetrics", "matplotlib", "numpy"}),
+        (
+            "reporting",
+            {"reporting", "drawing", "pandas", "scipy", "numpy", "matplotlib", "jinja2", "markdown", "markupsafe"},
+        ),
         (
             "benchmarks",
             {
-                *("benchmarks", "accelerator", "augment", "data", "evaluation", "models", "optim", "runs", "training"),
+                *("benchmarks", "accelerator", "augment", "data", "drawing", "models", "optim", "runs", "training"),
+                "evaluation",
                 *("hybrid_vit", "build_model", "lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"),
             },
         ),
         (
             "searching",
             {
-                *("searching", "accelerator", "benchmarks", "callbacks", "evaluation", "runs", "training"),
+                *("searching", "accelerator", "benchmarks", "callbacks", "drawing", "runs", "training"),
                 *("lightning", "matplotlib", "optuna"),
             },
         ),

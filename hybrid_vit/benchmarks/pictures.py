@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from hybrid_vit.benchmarks.table import Row, Table, figures
-from hybrid_vit.evaluation.plots import FAINT, GRID, INK, spread
+from hybrid_vit.drawing import FAINT, GRID, INK, spread
 
 BLUE = "#4c78a8"
 

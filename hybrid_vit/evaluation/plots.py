@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = Mapping[str, float]
 
-INK, FAINT, GRID = "#333333", "#8a8a8a", "#e4e4e4"
 NAMES = {"train": "train", "val": "validation", "test": "test", "published_test": "test"}
-COLORS = {"train": "#4c78a8", "val": "#e4572e", "test": "#2a9d5c", "published_test": "#8e5ea2"}
-OTHER_COLORS = ["#b5850b", "#17a2a2", "#c2477f", "#6b6b6b"]
+COLORS = dict(zip(NAMES, HUES, strict=False))
+OTHER_COLORS = HUES[len(NAMES) :]
 INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 PANELS = (("top1", "top-1 accuracy (%)", "{:.1f} %"), ("loss", "loss (nats)", "{:.3f}"))
 LABELLED_CELLS = 20  # up to so many classes a cell has room for its number
@@ -64,8 +65,8 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", referenc
         ax.set_xlabel("epochs trained", color=INK)
         ax.set_title(label, loc="left", fontsize=11, color=INK, pad=10)
         _rate(ax, rows)
-        _frame(ax)
-        _label_ends(ax, ends)
+        frame(ax)
+        label_ends(ax, ends)
     figure.suptitle(title, x=0.045, y=0.975, ha="left", fontsize=13, fontweight="bold", color=INK, parse_math=False)
     figure.savefig(path, format="png")
 
@@ -195,50 +196,6 @@ def _rate(ax: Axes, rows: Sequence[Row]) -> None:
         color=FAINT,
         zorder=5,
     )
-
-
-def _frame(ax: Axes) -> None:
-    ax.grid(color=GRID, linewidth=0.8)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.spines[["left", "bottom"]].set_color("#bbbbbb")
-    ax.tick_params(length=0, colors=INK, labelsize=9)
-
-
-def _label_ends(ax: Axes, ends: list[tuple[float, str, str, bool]]) -> None:
-    """Write each curve's name and last value at the right edge, at its height, moved apart where they would touch."""
-    low, high = ax.get_ylim()
-    ordered = sorted(ends, key=lambda end: end[0])
-    wanted = [(value - low) / (high - low) for value, *_ in ordered]
-    for (_, text, color, dashed), want, place in zip(ordered, wanted, spread(wanted, 0.052), strict=True):
-        ax.annotate(
-            text,
-            xy=(1.0, want),
-            xytext=(1.045, place),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=9,
-            color=color,
-            alpha=0.75 if dashed else 1,
-            fontweight="normal" if dashed else "bold",
-            arrowprops={"arrowstyle": "-", "color": color, "alpha": 0.35, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 0},
-            annotation_clip=False,
-            parse_math=False,
-        )
-
-
-def spread(wanted: Sequence[float], gap: float) -> list[float]:
-    """Ascending places as near to the ascending `wanted` as they can be with at least `gap` between neighbours."""
-    groups: list[list[float]] = []  # sum of (wanted - offset within the group), members
-    for place in wanted:
-        groups.append([place, 1])
-        while len(groups) > 1:
-            (above_sum, above), (below_sum, below) = groups[-1], groups[-2]
-            if below_sum / below + below * gap <= above_sum / above:
-                break
-            groups[-2:] = [[below_sum + above_sum - above * below * gap, below + above]]
-    return [total / members + i * gap for total, members in groups for i in range(int(members))]
 
 
 def _name_axes(ax: Axes, names: list[str], font: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hybrid_vit.benchmarks.table import Table, figures
 from hybrid_vit.callbacks import write_csv
-from hybrid_vit.evaluation.plots import FAINT, GRID, INK, spread
+from hybrid_vit.drawing import FAINT, INK, frame, spread
 
 Outcome = dict[str, Any]
 
@@ -133,10 +133,7 @@ def draw(trials: Sequence[Outcome], best: Sequence[Outcome], cost: str, path: Pa
     ax.set_title(f"{title}: validation top-1 (%)", loc="left", fontsize=11, color=INK, parse_math=False)
     ax.set_xlabel(UNITS[cost][2], color=INK)
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, labelcolor=INK)
-    ax.grid(True, which="major", color=GRID)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(colors=INK)
+    frame(ax)
     partial = path.with_suffix(".partial")
     figure.savefig(partial, format="png")
     os.replace(partial, path)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve, most_confused, spread, worst_classes
+from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve, most_confused, worst_classes
 
 
 def epochs(count: int, *names: str) -> list[dict[str, float]]:
@@ -74,16 +74,6 @@ def test_a_reference_is_drawn_as_far_as_the_rows_go(tmp_path: Path) -> None:
     learning_curve(rows, farther, reference=epochs(50, "train", "val"))
     assert not np.array_equal(picture(alone), picture(as_far))
     assert np.array_equal(picture(as_far), picture(farther))
-
-
-def test_labels_are_moved_apart_and_no_farther_than_needed() -> None:
-    assert spread([], 0.1) == []
-    assert spread([0.1, 0.5, 0.9], 0.1) == pytest.approx([0.1, 0.5, 0.9])
-    assert spread([0.5, 0.5], 0.1) == pytest.approx([0.45, 0.55])
-    assert spread([0.5, 0.5, 0.58], 0.1) == pytest.approx([0.4266667, 0.5266667, 0.6266667])
-    places = spread([0.0, 0.01, 0.02, 0.2, 0.21, 0.9], 0.06)
-    assert min(np.diff(places)) >= 0.06 - 1e-12
-    assert places[-1] == 0.9
 
 
 def confused(classes: int) -> np.ndarray:

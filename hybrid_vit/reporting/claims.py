@@ -1,0 +1,63 @@
+"""What a comparison allows one to say: its numbers -> a sentence; a metric -> its unit and direction."""
+
+import math
+
+from hybrid_vit.reporting.statistics import Comparison, smallest_flip
+
+ALPHA = 0.05
+ENOUGH = 3  # with two scores an interval rests on a single degree of freedom
+
+
+def unit(metric: str) -> str:
+    """What a score is counted in."""
+    return "nats" if metric.endswith("loss") else "points"
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether the best score is the lowest."""
+    return metric.endswith("loss")
+
+
+def told_apart(found: Comparison) -> bool:
+    """Whether the data tell a configuration from the reference: enough of them, and Holm's p-value is small."""
+    return found.n >= ENOUGH and found.p_holm < ALPHA
+
+
+def sentence(label: str, reference: str, metric: str, found: Comparison) -> str:
+    """One comparison in plain words, no stronger than the data."""
+    what = f"{label} against {reference}: {found.difference:+.2f} {unit(metric)}"
+    if found.kind == "single":
+        why = "one run on a side" if found.n < 2 else "scores without spread"
+        return f"{what}; {why}, so nothing can be said about other seeds: cannot be told apart with n = {found.n}."
+    pairs = (
+        f"n = {found.n} pairs" if found.kind == "paired" else f"seeds differ, so Welch; n = {found.n} or more a side"
+    )
+    if math.isnan(found.low):
+        return (
+            f"{what}, by exactly as much in each pair ({pairs}), so that no interval can be estimated: "
+            f"cannot be told apart with n = {found.n}.{_floor(found)}"
+        )
+    numbers = f"{what}, 95 % interval {found.low:+.2f} to {found.high:+.2f} ({pairs})"
+    if told_apart(found):
+        side = "higher" if found.difference > 0 else "lower"
+        return f"{numbers}: {side}, by the t-test p = {shown_p(found.p_holm)} after Holm.{_floor(found)}"
+    if found.low <= 0 <= found.high:
+        why = "the interval holds 0"
+    elif found.n < ENOUGH:
+        why = "the interval leaves out 0, but rests on two scores"
+    else:
+        why = f"the interval alone leaves out 0, but among all comparisons p = {shown_p(found.p_holm)} after Holm"
+    return f"{numbers}; {why}: cannot be told apart with n = {found.n}.{_floor(found) if found.n < ENOUGH else ''}"
+
+
+def shown_p(p: float) -> str:
+    """A p-value with two digits; nothing for none."""
+    return "" if math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def _floor(found: Comparison) -> str:
+    """What a sign-flip test of so few pairs could say at best."""
+    floor = smallest_flip(found.n)
+    if found.kind != "paired" or floor <= ALPHA:
+        return ""
+    return f" By sign flips the p-value of {found.n} pairs cannot fall under 2/2^{found.n} = {floor:.3g}."

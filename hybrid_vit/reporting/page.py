@@ -1,0 +1,170 @@
+"""The page: a study and its pictures -> report.md, and report.html made of it, with everything inside one file."""
+
+import base64
+import html
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markdown  # type: ignore[import-untyped]
+import pandas as pd
+from markupsafe import Markup, escape
+
+from hybrid_vit.reporting.checks import commit, versions, warnings
+from hybrid_vit.reporting.claims import sentence, shown_p
+from hybrid_vit.reporting.figures import Picture
+from hybrid_vit.reporting.statistics import Comparison, estimate
+from hybrid_vit.reporting.study import Study, settings_table
+
+HERE = Path(__file__).parent
+STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; color: #333; max-width: 62rem; margin: 0 auto; padding: 1rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #e4e4e4; padding-bottom: .3rem; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; max-width: 100%; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left; font-variant-numeric: tabular-nums; }
+code { overflow-wrap: anywhere; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
+.picture { overflow-x: auto; } .picture img { width: 46rem; max-width: none; display: block; }
+@media (min-width: 50rem) { .picture img { max-width: 100%; } }
+"""
+
+
+def write(
+    study: Study,
+    pictures: Sequence[Picture],
+    overlays: pd.DataFrame,
+    out: Path,
+    *,
+    title: str,
+    command: str | None,
+    made: str,
+) -> None:
+    """Write report.md and report.html into `out`, where the pictures are.
+
+    Args:
+        study: what is reported.
+        pictures: those to show, in order.
+        overlays: how far runs and published curves are apart; shown under the picture of them.
+        out: the directory.
+        title: of the page.
+        command: what repeats the runs, or nothing.
+        made: what made the page.
+    """
+    label = study.reference.label
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    text = environment.get_template("page.md.jinja").render(
+        title=title,
+        metric=study.metric,
+        reference=label,
+        runs=study.runs,
+        configurations=study.configurations,
+        warnings=warnings(study.configurations, study.reference, study.metric),
+        results=results(study),
+        sentences=[sentence(each.label, label, study.metric, found) for each, found in study.comparisons],
+        comparisons=pd.DataFrame([comparison(each.label, found) for each, found in study.comparisons]),
+        pictures=pictures,
+        overlays=overlays,
+        settings=settings_table(study),
+        environment=machines(study),
+        left_out=pd.DataFrame([{"directory": left.directory, "why": left.why} for left in study.left_out]),
+        command=command,
+        made=made,
+        table=table,
+    )
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    (out / "report.md").write_text(text)
+    (out / "report.html").write_text(page(text, title, out))
+
+
+def page(text: str, title: str, out: Path) -> str:
+    """Markdown -> a page of HTML that needs no other file."""
+
+    def inline(found: re.Match[str]) -> str:
+        picture = base64.b64encode((out / found["file"]).read_bytes()).decode()
+        return f'<div class="picture"><img alt="{found["alt"]}" src="data:image/svg+xml;base64,{picture}" /></div>'
+
+    body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc", "sane_lists"])
+    body = re.sub(r'<p><img alt="(?P<alt>[^"]*)" src="(?P<file>[^"]*)" /></p>', inline, body)
+    body = re.sub(r'<a href="(?!#)[^"]*">(.*?)</a>', r"<code>\1</code>", body)  # the page may travel alone
+    head = '<meta charset="utf-8" /><meta name="viewport" content="width=device-width, initial-scale=1" />'
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+def table(frame: pd.DataFrame) -> Markup:
+    """A table in Markdown; its cells are text, whatever is in them."""
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return Markup("\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows))
+
+
+def cell(value: Any) -> str:
+    """A value in a table of Markdown."""
+    text = "" if isinstance(value, float) and math.isnan(value) else str(value)
+    return re.sub(r"([|*`\\\[])", r"\\\1", str(escape(" ".join(text.split()))))
+
+
+def results(study: Study) -> pd.DataFrame:
+    """A row a configuration: its score, size and cost."""
+    rows = []
+    for each in study.configurations:
+        scores = each.scores(study.metric)
+        found = estimate([*scores.values()])
+        score = f"{found.mean:.2f}" + ("" if found.n == 1 else f" ± {found.high - found.mean:.2f}")
+        rows.append(
+            {
+                "configuration": each.label,
+                "n": found.n,
+                "seeds": ", ".join(map(str, sorted(scores))),
+                study.metric: score + (" (n = 1: no interval)" if found.n == 1 else ""),
+                "parameters": f"{each.mean('parameters'):,.0f}",
+                "MACs (millions)": f"{each.mean('macs') / 1e6:,.0f}",
+                "training images": f"{each.runs[0].summary['images']['train']:,}",
+                "images seen": f"{each.images_seen:,.0f}",
+                "seconds": f"{each.mean('seconds'):,.0f}",
+                "images/s": f"{each.mean('images_per_second'):,.0f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def comparison(label: str, found: Comparison) -> dict[str, Any]:
+    """A comparison as a row of the page."""
+    sure = not math.isnan(found.low)
+    return {
+        "configuration": label,
+        "test": {"single": "none"}.get(found.kind, found.kind),
+        "n": found.n,
+        "difference": f"{found.difference:+.2f}",
+        "95 % interval": f"{found.low:+.2f} to {found.high:+.2f}" if sure else "",
+        "p (t)": shown_p(found.p),
+        "p (t, Holm)": shown_p(found.p_holm),
+        "p (sign flip)": shown_p(found.p_flip),
+        "p (sign flip, Holm)": shown_p(found.p_flip_holm),
+        "d": f"{found.effect:.2f}" if sure else "",
+        "g": "" if math.isnan(found.hedges) else f"{found.hedges:.2f}",
+    }
+
+
+def machines(study: Study) -> pd.DataFrame:
+    """A row for each place where configurations were computed: machine, versions, code, protocol."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for each, run in study.runs:
+        summary = run.summary
+        machine = f"{summary['device']}, {summary['threads']} threads, {summary['accelerator']['precision']}"
+        rows.setdefault((machine, versions(run), commit(run), summary["protocol"]), []).append(each.label)
+    columns = ("machine", "versions", "commit", "protocol")
+    everything = len(study.configurations)
+    return pd.DataFrame(
+        [
+            {"configurations": "all" if len(set(labels)) == everything else "; ".join(dict.fromkeys(labels))}
+            | dict(zip(columns, place, strict=True))
+            | {"runs": len(labels)}
+            for place, labels in rows.items()
+        ]
+    )

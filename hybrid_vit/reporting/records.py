@@ -1,0 +1,249 @@
+"""Directories -> the finished runs in them, and the configurations that those are repetitions of."""
+
+import json
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+Settings = dict[str, Any]
+
+# Who ran it, and how and where it was computed: no part of what a configuration is.
+APART = (
+    *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
+    *("data.root", "data.num_workers", "data.eval_batch_size"),
+)
+KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
+NEEDED = (
+    *("seed", "steps", "scores", "images", "parameters", "macs", "seconds", "images_per_second"),
+    *("protocol", "device", "threads", "accelerator", "versions", "commit"),
+)
+FEW = 3  # up to so many keys a label states them all, beyond only those that set its configuration apart
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies, the value of every dotted key, its summary, a row an epoch, a row a class."""
+
+    directory: Path
+    settings: Settings
+    summary: dict[str, Any]
+    epochs: pd.DataFrame
+    classes: pd.DataFrame
+
+    @property
+    def seed(self) -> int:
+        return self.summary["seed"]
+
+    @property
+    def images_seen(self) -> int:
+        counted = self.epochs["images"].sum() if "images" in self.epochs else 0
+        return int(counted) or self.summary["steps"] * self.settings["batch_size"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A directory that the report does not count, and why."""
+
+    directory: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ in their seed alone, and what they are called in the report."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def settings(self) -> Settings:
+        return identity(self.runs[0])
+
+    @property
+    def family(self) -> Settings:
+        """The settings but for the amount of data."""
+        return {key: v for key, v in self.settings.items() if not key.startswith("data.") or key in KINDS}
+
+    def scores(self, metric: str) -> dict[int, float]:
+        """Seed -> score."""
+        return {run.seed: run.summary["scores"][metric] for run in self.runs}
+
+    @property
+    def images_seen(self) -> float:
+        return sum(run.images_seen for run in self.runs) / len(self.runs)
+
+    def mean(self, key: str) -> float:
+        """The mean of a number of the summaries."""
+        return sum(run.summary[key] for run in self.runs) / len(self.runs)
+
+
+def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) -> tuple[list[Run], list[LeftOut]]:
+    """The finished runs at and below `places`, in the order given, and what had to be left out.
+
+    Args:
+        places: run directories, or folders that hold some at any depth.
+        read: gives the configuration of a run's directory, or raises a ValueError.
+        metric: the score that a run must have.
+
+    Raises:
+        ValueError: nothing usable is left; says why of each.
+    """
+    runs: list[Run] = []
+    left_out: list[LeftOut] = []
+    seen: dict[str, Path] = {}
+    for directory in dict.fromkeys(path.resolve() for place in places for path in within(place)):
+        try:
+            run = load(directory, read, metric)
+            twin = f"{sorted(identity(run).items())} {run.seed}"
+            if twin in seen:
+                raise ValueError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
+            seen[twin] = directory
+            runs.append(run)
+        except ValueError as error:
+            left_out.append(LeftOut(directory, str(error)))
+    if not runs:
+        reasons = "; ".join(f"{left.directory} {left.why}" for left in left_out)
+        raise ValueError(f"there is no finished run to report ({reasons or 'no directory was given'})")
+    return runs, left_out
+
+
+def within(place: Path) -> list[Path]:
+    """The run directories at or below a place; the place itself if there are none, so that it is answered for."""
+    found = []
+    for folder, below, files in os.walk(place):
+        below.sort()
+        if "summary.json" in files or ".hydra" in below:
+            found.append(Path(folder))
+            below.clear()
+    return found or [place]
+
+
+def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
+    """The run in a directory.
+
+    Raises:
+        ValueError: it holds none, or one that has not ended well, or one that cannot be read; without its name.
+    """
+    path = directory / "summary.json"
+    if not directory.exists():
+        raise ValueError("does not exist")
+    if not path.exists():
+        begun = (directory / ".hydra").exists()
+        raise ValueError("has no summary.json: its training has not begun" if begun else "holds no run")
+    try:
+        summary = json.loads(path.read_text())
+    except ValueError:
+        raise ValueError("has a summary.json that is damaged") from None
+    if not isinstance(summary, dict) or "state" not in summary:
+        raise ValueError("has a summary.json that no training here has written")
+    if summary["state"] != "done":
+        reason = f": {summary['reason']}" if "reason" in summary else ""
+        raise ValueError(f"is not done, its state is {summary['state']}{reason}")
+    missing = [key for key in NEEDED if key not in summary]
+    if missing:
+        raise ValueError(f"has a summary.json without {', '.join(missing)}")
+    if not math.isfinite(summary["scores"].get(metric, math.nan)):
+        raise ValueError(f"has no {metric}; it has {', '.join(summary['scores'])}")
+    settings = flat(read(directory))
+    if "data.source" not in settings:
+        raise ValueError("has a configuration without data.source")
+    return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
+
+
+def table(directory: Path, name: str) -> pd.DataFrame:
+    """A CSV of a run; one that is not there is empty."""
+    path = directory / f"{name}.csv"
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        # A class may be called nan.
+        return pd.read_csv(
+            path, dtype={"class": str}, keep_default_na=name != "per_class", na_values={"top1": ["", "nan"]}
+        )
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+        raise ValueError(f"has a {path.name} that is damaged") from None
+
+
+def flat(tree: Any, prefix: str = "") -> Settings:
+    """Nested dictionaries as one of dotted keys; the `_target_` of a part is the value of the part."""
+    settings: Settings = {}
+    for key, value in tree.items():
+        name = prefix.rstrip(".") if key == "_target_" else f"{prefix}{key}"
+        settings |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return settings
+
+
+def identity(run: Run) -> Settings:
+    """What makes its configuration: all settings but those that say who ran it, how and where."""
+    apart = tuple(f"{key}." for key in APART)
+    return {key: value for key, value in run.settings.items() if not f"{key}.".startswith(apart)}
+
+
+def arrange(runs: Sequence[Run]) -> list[Configuration]:
+    """Group runs by configuration, in order of appearance, and name each.
+
+    A configuration that alone bears its name is called by it, others by the settings in which they differ.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:  # a setting that is null is one that an older version did not have
+        known = sorted((key, value) for key, value in identity(run).items() if value is not None)
+        groups.setdefault(repr(known), []).append(run)
+    names = ["/".join(dict.fromkeys(run.summary.get("name") or "run" for run in group)) for group in groups.values()]
+    labels = list(names)
+    for name in {name for name, count in Counter(names).items() if count > 1}:
+        alike = [i for i, other in enumerate(names) if other == name]
+        texts = distinctions([identity([*groups.values()][i][0]) for i in alike])
+        prefix = f"{name} " if len(set(names)) > 1 else ""
+        for i, text in zip(alike, texts, strict=True):
+            labels[i] = f"{prefix}{text}" if text else name
+    return [Configuration(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+
+
+def distinctions(settings: Sequence[Settings]) -> list[str]:
+    """What sets each apart from the others, as "depth=4, stem.depth=2"; nothing of one that is the most usual in all.
+
+    Settings that only some of them have, such as those of another kind of stem, are left to the name of that kind.
+    """
+    keys = differing(settings)
+    shared = [key for key in keys if all(key in each for each in settings)]
+    if len({repr([each[key] for key in shared]) for each in settings}) == len(settings):
+        keys = shared
+    short = shortened({key for each in settings for key in each})
+    usual = {key: Counter(shown(each.get(key)) for each in settings).most_common(1)[0][0] for key in keys}
+    few = len(keys) <= FEW
+    told = [[key for key in keys if few or shown(each.get(key)) != usual[key]] for each in settings]
+    return [
+        ", ".join(f"{short[key]}={shown(each.get(key))}" for key in its)
+        for each, its in zip(settings, told, strict=True)
+    ]
+
+
+def differing(settings: Sequence[Settings]) -> list[str]:
+    """The keys whose values are not the same in all; a key that is not there is null."""
+    keys = dict.fromkeys(key for each in settings for key in each)
+    return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+
+
+def shortened(keys: Iterable[str]) -> dict[str, str]:
+    """The last parts of each key that no shorter key has taken: model.depth -> depth, then stem.depth."""
+    short: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: (key.count("."), key)):
+        parts = key.split(".")
+        ends = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        short[key] = next(end for end in ends if end not in short.values())
+    return short
+
+
+def shown(value: Any) -> str:
+    """A value as the page states it; a part by its own name."""
+    if isinstance(value, str) and value.startswith("hybrid_vit."):
+        return value.rpartition(".")[2]
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,129 @@
+"""The whole of a report in numbers: directories -> configurations, comparisons with the reference, tables."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hybrid_vit.reporting.checks import commit, versions
+from hybrid_vit.reporting.claims import lower_is_better, sentence
+from hybrid_vit.reporting.records import Configuration, LeftOut, Run, arrange, collect, differing, shown
+from hybrid_vit.reporting.statistics import Comparison, compare, estimate, family
+
+
+@dataclass(frozen=True)
+class Study:
+    """What there is to report.
+
+    Attributes:
+        comparisons: of every configuration but the reference, in their order, with it.
+    """
+
+    metric: str
+    configurations: list[Configuration]
+    reference: Configuration
+    comparisons: list[tuple[Configuration, Comparison]]
+    left_out: list[LeftOut]
+
+    @property
+    def runs(self) -> list[tuple[Configuration, Run]]:
+        return [(each, run) for each in self.configurations for run in each.runs]
+
+    def mean(self, configuration: Configuration) -> float:
+        """The mean score of a configuration."""
+        return estimate([*configuration.scores(self.metric).values()]).mean
+
+    def ranked(self) -> list[Configuration]:
+        """The configurations but for the reference, best first."""
+        others = [each for each in self.configurations if each is not self.reference]
+        return sorted(others, key=self.mean, reverse=not lower_is_better(self.metric))
+
+
+def study(places: Sequence[Path], read: Callable[[Path], Any], *, metric: str, reference: str | None) -> Study:
+    """Collect the runs at `places`, group them, compare each configuration with the reference.
+
+    Args:
+        places: run directories, or folders that hold some at any depth.
+        read: gives the configuration of a run's directory, or raises a ValueError.
+        metric: the score that is compared, a key of a summary's scores.
+        reference: the label of the configuration that the others are compared with; the first if None.
+
+    Raises:
+        ValueError: nothing usable, or no configuration of that label.
+    """
+    runs, left_out = collect(places, read, metric)
+    configurations = arrange(runs)
+    labels = [each.label for each in configurations]
+    if reference is not None and reference not in labels:
+        raise ValueError(f"reference={reference} is no configuration; it is one of: {'; '.join(labels)}")
+    base = configurations[labels.index(reference) if reference else 0]
+    others = [each for each in configurations if each is not base]
+    found = family([compare(each.scores(metric), base.scores(metric)) for each in others])
+    return Study(metric, configurations, base, list(zip(others, found, strict=True)), left_out)
+
+
+def runs_table(study: Study) -> pd.DataFrame:
+    """A row a run: configuration, directory, seed, scores, size, cost, machine."""
+    return pd.DataFrame(
+        [
+            {"configuration": each.label, "directory": str(run.directory), "seed": run.seed}
+            | run.summary["scores"]
+            | {key: run.summary[key] for key in ("parameters", "macs", "steps", "seconds", "images_per_second")}
+            | {"images_seen": run.images_seen, "training_images": run.summary["images"]["train"]}
+            | {key: run.summary[key] for key in ("device", "threads", "protocol")}
+            | {"precision": run.summary["accelerator"]["precision"], "versions": versions(run), "commit": commit(run)}
+            for each, run in study.runs
+        ]
+    )
+
+
+def comparisons_table(study: Study) -> pd.DataFrame:
+    """A row a comparison: all its figures and its sentence."""
+    label = study.reference.label
+    columns = ["configuration", "reference", "metric", *Comparison._fields, "sentence"]
+    return pd.DataFrame(
+        [
+            (each.label, label, study.metric, *found, sentence(each.label, label, study.metric, found))
+            for each, found in study.comparisons
+        ],
+        columns=columns,
+    )
+
+
+def settings_table(study: Study) -> pd.DataFrame:
+    """A row a setting that is not the same in all configurations, a column a configuration."""
+    keys = differing([each.settings for each in study.configurations])
+    columns = {
+        each.label: [shown(each.settings[key]) if key in each.settings else "" for key in keys]
+        for each in study.configurations
+    }
+    return pd.DataFrame({"setting": keys, **columns})
+
+
+def overlays_table(study: Study, overlays: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """How far each configuration is from each published curve after the last epoch that both have."""
+    rows = []
+    for each in study.configurations:
+        for (ours, theirs), (name, published) in product(counterparts(study).items(), overlays.items()):
+            there = published.set_index(published["epoch"] + 1)[theirs]
+            pair = pd.concat([course(each, ours).mean(axis=1), there], axis=1, join="inner").dropna().tail(1)
+            for epoch, (here, there) in zip(pair.index, pair.to_numpy(), strict=True):
+                rows.append((each.label, name, ours, epoch, f"{here:.2f}", f"{there:.2f}", f"{here - there:+.2f}"))
+    columns = ["configuration", "curve", "quantity", "epochs trained", "here", "published", "difference"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def counterparts(study: Study) -> dict[str, str]:
+    """Columns of metrics.csv -> those of a published curve to be laid over; test if all have it."""
+    monitored = all("published_test_top1" in run.epochs for _, run in study.runs)
+    return {"published_test_top1" if monitored else "val_top1": "val_acc", "train_top1": "train_acc"}
+
+
+def course(configuration: Configuration, key: str) -> pd.DataFrame:
+    """Epochs trained -> a value of each run, as far as all of them have one."""
+    columns = [run.epochs.set_index("epoch")[key] for run in configuration.runs if key in run.epochs]
+    table = pd.concat(columns, axis=1).dropna() if columns else pd.DataFrame()
+    return table.set_axis(table.index + 1) if len(table) else table

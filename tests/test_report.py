@@ -1,0 +1,131 @@
+"""`hybrid_vit.report` from its command line: a page that stands alone, tables, pictures; mistakes in a sentence."""
+
+import html.parser
+import re
+import sys
+from pathlib import Path
+
+import fake_runs
+import pandas as pd
+import pytest
+
+from hybrid_vit import report
+
+DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3]}
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["hybrid-vit-report", *arguments])
+    report.main()
+
+
+class Page(html.parser.HTMLParser):
+    """What a page refers to, and whether each tag that is opened is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [value or "" for key, value in attrs if key in ("src", "href", "srcset", "data", "action")]
+        if tag not in ("meta", "img", "br"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if self.open and self.open[-1] == tag:
+            self.open.pop()
+
+
+def test_a_sweep_becomes_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, out = fake_runs.sweep(tmp_path / "depth=2,4 'x'", "model.depth", DEPTHS), tmp_path / "out"
+    fake_runs.write(sweep / "bad", summary={"state": "failed", "reason": "<script>alert(1)</script> | loss"})
+    (tmp_path / "paper.csv").write_text("epoch,train_acc,val_acc\n0,1,2\n1,2,3\n")
+    command = "python -m hybrid_vit.train -m model.depth=2,4 seed=0,1,2 && echo 'a,b=c' > x"
+    call(
+        monkeypatch,
+        *(str(sweep), f"out={out}", "reference=depth=4", "title=Depth, again: a=b <1>", f"command={command}"),
+        f"overlays=[{tmp_path / 'paper.csv'}]",
+    )
+    said = capsys.readouterr().out
+    assert "depth=2 against depth=4: -4.97 points" in said
+    assert f"left out: {sweep / 'bad'} is not done" in said
+    names = ["differences", "learning_curves", "overlays", "tradeoffs", "classes"]
+    assert {path.name for path in out.iterdir() if path.suffix != ".log"} == {
+        *("report.md", "report.html", "runs.csv", "comparisons.csv"),
+        *(f"{name}.{suffix}" for name in names for suffix in ("png", "svg")),
+    }
+
+    text = (out / "report.md").read_text()
+    assert re.findall(r"!\[.*\]\((.*)\.svg\)", text) == names
+    assert text.startswith("# Depth, again: a=b &lt;1&gt;\n\n6 finished runs of 2 configurations,")
+    assert f"```\n{command}\n```" in text
+    assert "```\npython -m hybrid_vit.report" in text
+    assert "| depth=4 | 3 | 0, 1, 2 | 51.10 ± 2.62 |" in text
+    assert "| model.depth | 2 | 4 |" in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; \\| loss" in text
+
+    page = (out / "report.html").read_text()
+    found = Page(page)
+    assert not found.open
+    assert len(found.links) == len(names) + 1
+    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in found.links)
+    assert "url(" not in page and "@import" not in page and "<script" not in page
+    assert page.count("<table>") == text.count("| --- |\n")
+    assert 'id="left-out"' in page and "width=device-width" in page
+
+    runs = pd.read_csv(out / "runs.csv")
+    assert len(runs) == 6
+    assert runs.groupby("configuration")["test_top1"].mean().round(2).to_dict() == {"depth=2": 46.13, "depth=4": 51.1}
+    (row,) = pd.read_csv(out / "comparisons.csv").to_dict("records")
+    assert (row["configuration"], row["reference"], row["kind"], row["n"]) == ("depth=2", "depth=4", "paired", 3)
+    assert (row["p_holm"], row["p_flip"]) == (row["p"], 0.25)
+
+
+def test_the_published_run_of_this_house_can_be_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = Path(__file__).parent.parent / "outputs" / "published" / "quickstart"
+    call(monkeypatch, str(published), f"out={tmp_path / 'out'}")
+    assert "98.61 (n = 1: no interval)" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((), "no directory was given"),
+        (("nowhere",), "nowhere does not exist"),
+        (("runs", "reference=depth=5"), "reference=depth=5 is no configuration; it is one of: depth=2; depth=4"),
+        (("runs", "metric=top1"), "has no top1; it has val_top1, val_loss, test_top1, test_loss"),
+        (("runs", "overlays=[none.csv]"), "overlays: none.csv cannot be read"),
+        (("runs", "metrc=test_top1"), "did you mean metric?"),
+        (("runs", "--out=x"), "is not an option"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_runs.sweep(tmp_path / "runs", "model.depth", DEPTHS)
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, *arguments)
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_help_says_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    call(monkeypatch, "--help")
+    assert "reference=LABEL" in capsys.readouterr().out
