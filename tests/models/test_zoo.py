@@ -12,6 +12,7 @@ from torch import nn
 
 import hybrid_vit
 from hybrid_vit import runs
+from hybrid_vit.accelerator import choose
 from hybrid_vit.command import clear
 from hybrid_vit.config import composed, options, plain
 from hybrid_vit.evaluation import count_macs
@@ -87,14 +88,15 @@ def test_it_learns_64_images_by_heart(name: str) -> None:
     images, labels = torch.randn(64, 3, 32, 32), torch.arange(64) % 10
     optimizer = adamw(net, lr=1e-3)
     for _ in range(60):
-        answers = net(images)
-        loss = F.cross_entropy(answers.mean(1) if answers.ndim == 3 else answers, labels)
+        with torch.autocast("cpu", torch.bfloat16, enabled=choose().bf16):
+            answers = net(images)
+        loss = F.cross_entropy((answers.mean(1) if answers.ndim == 3 else answers).float(), labels)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if loss < 0.2:
-            break
-    assert loss < 1
+        if loss < 0.5:
+            return
+    pytest.fail(f"after 60 steps the loss is {loss:.2f}")
 
 
 def test_fused_attention_is_counted() -> None:
