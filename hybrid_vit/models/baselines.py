@@ -65,9 +65,18 @@ def small_resnet(net: Any) -> None:
 
 
 def small_efficientnet(net: Any) -> None:
-    """No stride in the stem and in the first stage that has one: 32 pixels end as 4x4."""
+    """No stride in the stem and in the first stage that has one: 32 pixels end as 4x4.
+
+    Its residual branches begin as zero, as those of timm's ResNets do, and its head small: begun as timm begins it, it
+    is still at chance after 400 steps of batch 128 on CIFAR-100.
+    """
     net.conv_stem.stride = (1, 1)
     net.blocks[1][0].conv_dw.stride = (1, 1)
+    for block in net.blocks.modules():
+        if getattr(block, "has_skip", False):
+            last = block.bn3 if hasattr(block, "bn3") else block.bn2
+            nn.init.zeros_(last.weight)
+    nn.init.trunc_normal_(net.classifier.weight, std=0.02)
 
 
 def filled_convit(net: Any) -> None:
