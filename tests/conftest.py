@@ -17,6 +17,17 @@ from torchvision.datasets import CIFAR100
 torch.set_num_threads(1)  # the tensors of tests are small, and equal to the bit needs an equal number of threads
 
 
+@pytest.fixture(autouse=True)
+def log_files_end() -> Iterator[None]:
+    """A command of a test leaves the logging of the tests as it was."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    for handler in set(root.handlers) - set(handlers):
+        handler.close()
+    root.handlers[:], root.level = handlers, level
+
+
 @pytest.fixture(scope="session")
 def small_cifar_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a small CIFAR-100: 1,000 + 200 images; to be read only."""
@@ -46,16 +57,11 @@ def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Train]:
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
     """The stand-in, where the command finds it, in an empty working directory."""
     fake = Train()
     monkeypatch.setitem(sys.modules, "hybrid_vit.training", SimpleNamespace(train=fake))
     monkeypatch.setattr(sys, "argv", ["train"])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.chdir(tmp_path)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield fake
-    for handler in set(root.handlers) - set(handlers):
-        handler.close()
-    root.handlers[:], root.level = handlers, level
+    return fake
