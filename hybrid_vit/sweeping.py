@@ -26,7 +26,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, RunMode, TaskFunction
 from tqdm import tqdm
 
-from hybrid_vit.config import CONF, parsed, quoted
+from hybrid_vit.config import CONF, parsed, quoted, resolving
 from hybrid_vit.durations import spoken
 
 LONGEST_NAME = 150  # of a directory, in characters; file systems allow 255
@@ -213,7 +213,8 @@ def launch(name: str, task: TaskFunction, settings: Sequence[str], planned: Sequ
     launcher = Plugins.instance().instantiate_launcher(context, task, cfg)
     jobs = [[*filter(is_ours, job.settings), f"hydra.sweep.subdir={quoted(job.name)}"] for job in planned]
     try:
-        return launcher.launch(jobs, initial_job_idx=0)
+        with resolving(cfg):  # the launcher asks where the folder is, which may depend on the choice of the sweep
+            return launcher.launch(jobs, initial_job_idx=0)
     finally:
         GlobalHydra.instance().clear()
 

@@ -118,6 +118,15 @@ def test_what_is_done_is_not_done_again(train: Train) -> None:
     assert len(train.calls) == 3
 
 
+def test_a_sweep_has_a_folder_of_its_own(train: Train) -> None:
+    settled(train)
+    assert main("sweep=seeds", "seed=0,1") == 0
+    assert [directory.relative_to(Path.cwd()) for _, directory, _ in train.calls] == [
+        Path("outputs/sweeps/seeds/seed=0"),
+        Path("outputs/sweeps/seeds/seed=1"),
+    ]
+
+
 def test_another_configuration_is_not_taken_for_the_same(
     train: Train,
     capsys: pytest.CaptureFixture[str],
