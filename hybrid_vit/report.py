@@ -36,6 +36,8 @@ def reportable(spec: Spec, directory: Path, multirun: bool) -> None:
     studied(spec)
     for path in spec["overlays"]:
         read_overlay(Path(path))
+    if spec["note"] and not Path(spec["note"]).is_file():
+        raise ValueError(f"note: there is no file {spec['note']}")
 
 
 def studied(spec: Spec) -> Any:
@@ -64,6 +66,7 @@ def report(spec: Spec, directory: Path, *, made: str) -> None:
         overlays_table(found, overlays),
         directory,
         title=spec["title"],
+        note=Path(spec["note"]).read_text() if spec["note"] else "",
         command=spec["command"],
         made=made,
     )

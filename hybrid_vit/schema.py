@@ -262,6 +262,7 @@ class Report:
     metric: str = "test_top1"
     overlays: list[str] = field(default_factory=list)
     title: str = "What the runs say"
+    note: str | None = None
     command: str | None = None
 
 

@@ -48,12 +48,13 @@ def test_a_sweep_becomes_a_page(
 ) -> None:
     sweep, out = fake_runs.sweep(tmp_path / "depth=2,4 'x'", "model.depth", DEPTHS), tmp_path / "out"
     fake_runs.write(sweep / "bad", summary={"state": "failed", "reason": "<script>alert(1)</script> | loss"})
+    (tmp_path / "note.md").write_text("Does **depth** matter?\n\n- One machine, 3 epochs.\n")
     (tmp_path / "paper.csv").write_text("epoch,train_acc,val_acc\n0,1,2\n1,2,3\n")
     command = "python -m hybrid_vit.train -m model.depth=2,4 seed=0,1,2 && echo 'a,b=c' > x"
     call(
         monkeypatch,
         *(str(sweep), f"out={out}", "reference=depth=4", "title=Depth, again: a=b <1>", f"command={command}"),
-        f"overlays=[{tmp_path / 'paper.csv'}]",
+        *(f"overlays=[{tmp_path / 'paper.csv'}]", f"note={tmp_path / 'note.md'}"),
     )
     said = capsys.readouterr().out
     assert "depth=2 against depth=4: -4.97 points" in said
@@ -66,7 +67,9 @@ def test_a_sweep_becomes_a_page(
 
     text = (out / "report.md").read_text()
     assert re.findall(r"!\[.*\]\((.*)\.svg\)", text) == names
-    assert text.startswith("# Depth, again: a=b &lt;1&gt;\n\n6 finished runs of 2 configurations,")
+    assert text.startswith(
+        "# Depth, again: a=b &lt;1&gt;\n\nDoes **depth** matter?\n\n- One machine, 3 epochs.\n\n6 finish"
+    )
     assert f"```\n{command}\n```" in text
     assert "```\npython -m hybrid_vit.report" in text
     assert "| depth=4 | 3 | 0, 1, 2 | 51.10 ± 2.62 |" in text
@@ -106,6 +109,7 @@ def test_the_published_run_of_this_house_can_be_reported(
         (("runs", "reference=depth=5"), "reference=depth=5 is no configuration; it is one of: depth=2; depth=4"),
         (("runs", "metric=top1"), "has no top1; it has val_top1, val_loss, test_top1, test_loss"),
         (("runs", "overlays=[none.csv]"), "overlays: none.csv cannot be read"),
+        (("runs", "note=none.md"), "note: there is no file none.md"),
         (("runs", "metrc=test_top1"), "did you mean metric?"),
         (("runs", "--out=x"), "is not an option"),
     ],

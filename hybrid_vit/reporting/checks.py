@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from hybrid_vit.reporting.records import Configuration, Run, shown
+from hybrid_vit.reporting.records import Configuration, Pair, Run, shown
 
 Value = Callable[[Run], Any]
 
@@ -36,7 +36,7 @@ def commit(run: Run) -> str:
     return text[:10] + "+" * text.endswith("+")
 
 
-def warnings(configurations: Sequence[Configuration], reference: Configuration, metric: str) -> list[str]:
+def warnings(configurations: Sequence[Configuration], pairs: Sequence[Pair], metric: str) -> list[str]:
     """Every reason to read the report with care, the gravest first."""
     runs = [run for configuration in configurations for run in configuration.runs]
     found = [*honesty(configurations, runs, metric)]
@@ -45,7 +45,7 @@ def warnings(configurations: Sequence[Configuration], reference: Configuration, 
         if len(counts) > 1:
             kinds = "; ".join(f"{kind} ({count} run{'s' * (count > 1)})" for kind, count in counts.items())
             found.append(f"The runs differ in {name}: {kinds}. So {meaning}.")
-    found += amounts(configurations, reference)
+    found += amounts(configurations, pairs)
     if any("+" in (run.summary["commit"] or "") for run in runs):
         found.append("Some runs were made with changed files: their commit does not say with which code.")
     if not all(run.summary["commit"] for run in runs):
@@ -77,25 +77,28 @@ def peeked(run: Run) -> bool:
     return LOOKED in run.summary["protocol"]
 
 
-def amounts(configurations: Sequence[Configuration], reference: Configuration) -> list[str]:
+def amounts(configurations: Sequence[Configuration], pairs: Sequence[Pair]) -> list[str]:
     """Comparisons that mix the amount of data or of training with something else."""
-    base = reference.runs[0].summary["images"]["train"]
-    mixed = [
-        f"{each.label} ({each.runs[0].summary['images']['train']:,})"
-        for each in configurations
-        if each.runs[0].summary["images"]["train"] != base and each.family != reference.family
-    ]
     found = []
+    sizes = [(each, base, *(c.runs[0].summary["images"]["train"] for c in (each, base))) for each, base in pairs]
+    mixed = [
+        f"{each.label} ({its:,} against {other:,})"
+        for each, base, its, other in sizes
+        if its != other and each.family != base.family
+    ]
     if mixed:
         found.append(
-            f"{reference.label} was trained on {base:,} images; on another number, and different in other ways too: "
-            f"{'; '.join(mixed)}. Their differences are not of one cause."
+            "These were trained on another number of images than what they are compared with, and differ from it in "
+            f"other ways too: {'; '.join(mixed)}. Their differences are not of one cause."
         )
-    seen = reference.images_seen
-    other = [f"{each.label} ({each.images_seen:,.0f})" for each in configurations if each.images_seen != seen]
-    if other:
+    seen = [
+        f"{each.label} ({each.images_seen:,.0f} against {base.images_seen:,.0f})"
+        for each, base in pairs
+        if each.images_seen != base.images_seen
+    ]
+    if seen:
         found.append(
-            f"{reference.label} saw {seen:,.0f} images in training; another number: {'; '.join(other)}. "
+            f"These saw another number of images in training than what they are compared with: {'; '.join(seen)}. "
             "Their differences are those of longer or shorter training too."
         )
     for each in configurations:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import permutations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 
 from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
 from hybrid_vit.reporting.claims import ENOUGH, lower_is_better, told_apart, unit
-from hybrid_vit.reporting.records import Configuration, distinctions
-from hybrid_vit.reporting.statistics import estimate, power_law
+from hybrid_vit.reporting.records import Configuration, called
+from hybrid_vit.reporting.statistics import estimate, power_law, size_for
 from hybrid_vit.reporting.study import Study, counterparts, course
 
 UNNAMED = "#c4c4c4"
@@ -61,7 +62,7 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     """A bar a configuration: its difference to the reference with the interval; faint if it cannot be told apart."""
     if not study.comparisons:
         return None
-    found = sorted(study.comparisons, key=lambda pair: pair[1].difference)
+    found = sorted(((each.label, c) for each, _, c in study.comparisons), key=lambda pair: pair[1].difference)
     values = [comparison.difference for _, comparison in found]
     widest = max(map(abs, values)) or 1.0
     ends = [(c.n >= ENOUGH, abs(x)) for _, c in found for x in (c.low, c.high) if not math.isnan(x)]
@@ -82,9 +83,11 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     reach = np.clip([0, *values, *(x for _, c in found for x in (c.low, c.high) if not math.isnan(x))], -limit, limit)
     ax.set_xlim(1.05 * min(reach), 1.05 * max(reach))
     ax.set_ylim(-0.6, len(found) - 0.4)
-    ax.set_yticks(range(len(found)), [short(each.label) for each, _ in found], parse_math=False)
+    ax.set_yticks(range(len(found)), [short(label) for label, _ in found], parse_math=False)
     ax.grid(visible=False, axis="y")
-    title(ax, f"{study.metric} minus that of {short(study.reference.label)} ({unit(study.metric)}), 95 % interval")
+    bases = {base.label for _, base, _ in study.comparisons}
+    reference = "the reference at the same amount of data" if len(bases) > 1 else short(*bases)
+    title(ax, f"{study.metric} minus that of {reference} ({unit(study.metric)}), 95 % interval")
     caption = (
         "Blue is better and orange worse than the reference; grey cannot be told apart from it (p of 0.05 or more "
         "after Holm, or fewer than 3 scores). An arrow: the interval goes on. n: pairs, or scores of the smaller side."
@@ -186,17 +189,17 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     families: dict[str, list[Configuration]] = {}
     for each in study.configurations:
         families.setdefault(repr(sorted(each.family.items())), []).append(each)
-    series = []
-    texts = distinctions([group[0].family for group in families.values()])
-    for text, group in zip(texts, families.values(), strict=True):
-        known = [(run.summary["images"]["train"], error(study, run.summary["scores"])) for c in group for run in c.runs]
+    groups = [[run for each in group for run in each.runs] for group in families.values()]
+    series = {}
+    for label, runs in zip(called(groups, [group[0].family for group in families.values()]), groups, strict=True):
+        known = [(run.summary["images"]["train"], error(study, run.summary["scores"])) for run in runs]
         if len({size for size, _ in known}) > 1 and min(value for _, value in known) > 0:
-            series.append((text or "error", sorted(known)))
+            series[label] = sorted(known)
     if not series:
         return None
     figure, ax = sheet(7, 4.2)
     ends = []
-    for (label, known), color in zip(series, (HUES * len(series))[: len(series)], strict=True):
+    for (label, known), color in zip(series.items(), HUES * len(series), strict=False):
         x, y = map(np.array, zip(*known, strict=True))
         law = power_law(x.tolist(), y.tolist())
         fine = np.geomspace(x.min(), x.max(), 50)
@@ -206,7 +209,7 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
         text = f"{short(label)}  b = {law.b:.3f}{margin}"
         ends.append((law.a * x.max() ** -law.b, text, color, False))
     ax.set(xscale="log", yscale="log")
-    sizes = sorted({size for _, known in series for size, _ in known})
+    sizes = sorted({size for known in series.values() for size, _ in known})
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes])
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
@@ -218,16 +221,33 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     caption = (
         "A point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). Within "
         "a family the amount of data alone differs. Two sizes fix a line: it is evidence of a power law from three on."
+        + "".join(f" {text}" for text in equals(series))
     )
     return figure, Picture("scaling", "Error and the amount of data", caption)
 
 
+def equals(series: dict[str, list[tuple[int, float]]]) -> list[str]:
+    """With how many images one family has come down to the error that another has with all of its own."""
+    means = {label: pd.DataFrame(known).groupby(0)[1].mean() for label, known in series.items()}
+    said = []
+    for (better, ours), (other, theirs) in permutations(means.items(), 2):
+        size = size_for(theirs.iloc[-1], ours.index.tolist(), ours.tolist())
+        if size < theirs.index[-1]:
+            said.append(
+                f"The error that {other} has with {theirs.index[-1]:,} images, {better} has with about {size:,.0f} "
+                "(on the straight line between the means of its two nearest sizes)."
+            )
+    return said
+
+
 def classes(study: Study) -> tuple[Figure, Picture] | None:
-    """The classes whose accuracy changed most from the reference to the best of the others."""
-    best = next(iter(study.ranked()), None)
-    if best is None or any(run.classes.empty for each in (best, study.reference) for run in each.runs):
+    """The classes whose accuracy changed most from the reference to the best that is compared with it."""
+    bases = {each.label: base for each, base, _ in study.comparisons}
+    best = next((each for each in study.ranked() if each.label in bases), None)
+    if best is None or any(run.classes.empty for each in (best, bases[best.label]) for run in each.runs):
         return None
-    change = (by_class(best) - by_class(study.reference)).dropna().sort_values()
+    reference = bases[best.label]
+    change = (by_class(best) - by_class(reference)).dropna().sort_values()
     chosen = change if len(change) <= 2 * CLASSES else pd.concat([change.head(CLASSES), change.tail(CLASSES)])
     if chosen.empty:
         return None
@@ -238,11 +258,11 @@ def classes(study: Study) -> tuple[Figure, Picture] | None:
     ax.set_yticks(places, [str(name).replace("_", " ") for name in chosen.index], parse_math=False)
     ax.set_ylim(-0.6, len(chosen) - 0.4)
     ax.grid(visible=False, axis="y")
-    title(ax, f"test top-1 by class, {short(best.label)} minus {short(study.reference.label)} (points)")
-    images = study.reference.runs[0].classes["images"].median()
+    title(ax, f"test top-1 by class, {short(best.label)} minus {short(reference.label)} (points)")
+    images = reference.runs[0].classes["images"].median()
     caption = (
         f"The most changed of {len(change)} classes, of about {images:.0f} test images each (means over "
-        f"{len(best.runs)} and {len(study.reference.runs)} runs). The ends of so many differences are large by chance "
+        f"{len(best.runs)} and {len(reference.runs)} runs). The ends of so many differences are large by chance "
         "too: this shows where to look, not what is so."
     )
     return figure, Picture("classes", "Classes", caption)

@@ -14,10 +14,11 @@ import pandas as pd
 from markupsafe import Markup, escape
 
 from hybrid_vit.reporting.checks import commit, versions, warnings
-from hybrid_vit.reporting.claims import sentence, shown_p
+from hybrid_vit.reporting.claims import shown_p
 from hybrid_vit.reporting.figures import Picture
+from hybrid_vit.reporting.records import Configuration
 from hybrid_vit.reporting.statistics import Comparison, estimate
-from hybrid_vit.reporting.study import Study, settings_table
+from hybrid_vit.reporting.study import Study, comparisons_table, settings_table
 
 HERE = Path(__file__).parent
 STYLE = """
@@ -38,6 +39,7 @@ def write(
     out: Path,
     *,
     title: str,
+    note: str,
     command: str | None,
     made: str,
 ) -> None:
@@ -49,23 +51,24 @@ def write(
         overlays: how far runs and published curves are apart; shown under the picture of them.
         out: the directory.
         title: of the page.
+        note: Markdown that opens it.
         command: what repeats the runs, or nothing.
         made: what made the page.
     """
-    label = study.reference.label
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
     )
     text = environment.get_template("page.md.jinja").render(
         title=title,
+        note=Markup(note),
         metric=study.metric,
-        reference=label,
+        reference=study.reference.label,
         runs=study.runs,
         configurations=study.configurations,
-        warnings=warnings(study.configurations, study.reference, study.metric),
+        warnings=warnings(study.configurations, [pair[:2] for pair in study.comparisons], study.metric),
         results=results(study),
-        sentences=[sentence(each.label, label, study.metric, found) for each, found in study.comparisons],
-        comparisons=pd.DataFrame([comparison(each.label, found) for each, found in study.comparisons]),
+        sentences=comparisons_table(study)["sentence"],
+        comparisons=pd.DataFrame([comparison(*each) for each in study.comparisons]),
         pictures=pictures,
         overlays=overlays,
         settings=settings_table(study),
@@ -133,11 +136,12 @@ def results(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def comparison(label: str, found: Comparison) -> dict[str, Any]:
+def comparison(each: Configuration, base: Configuration, found: Comparison) -> dict[str, Any]:
     """A comparison as a row of the page."""
     sure = not math.isnan(found.low)
     return {
-        "configuration": label,
+        "configuration": each.label,
+        "against": base.label,
         "test": {"single": "none"}.get(found.kind, found.kind),
         "n": found.n,
         "difference": f"{found.difference:+.2f}",

@@ -68,7 +68,12 @@ class Configuration:
     @property
     def family(self) -> Settings:
         """The settings but for the amount of data."""
-        return {key: v for key, v in self.settings.items() if not key.startswith("data.") or key in KINDS}
+        return {key: value for key, value in self.settings.items() if key not in self.amount}
+
+    @property
+    def amount(self) -> Settings:
+        """The settings that say how much data there is."""
+        return {key: v for key, v in self.settings.items() if key.startswith("data.") and key not in KINDS}
 
     def scores(self, metric: str) -> dict[int, float]:
         """Seed -> score."""
@@ -81,6 +86,9 @@ class Configuration:
     def mean(self, key: str) -> float:
         """The mean of a number of the summaries."""
         return sum(run.summary[key] for run in self.runs) / len(self.runs)
+
+
+Pair = tuple[Configuration, Configuration]  # one, and what it is compared with
 
 
 def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) -> tuple[list[Run], list[LeftOut]]:
@@ -186,23 +194,25 @@ def identity(run: Run) -> Settings:
 
 
 def arrange(runs: Sequence[Run]) -> list[Configuration]:
-    """Group runs by configuration, in order of appearance, and name each.
-
-    A configuration that alone bears its name is called by it, others by the settings in which they differ.
-    """
+    """Group runs by configuration, in order of appearance, and name each."""
     groups: dict[str, list[Run]] = {}
     for run in runs:  # a setting that is null is one that an older version did not have
         known = sorted((key, value) for key, value in identity(run).items() if value is not None)
         groups.setdefault(repr(known), []).append(run)
-    names = ["/".join(dict.fromkeys(run.summary.get("name") or "run" for run in group)) for group in groups.values()]
+    labels = called([*groups.values()], [identity(group[0]) for group in groups.values()])
+    return [Configuration(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+
+
+def called(groups: Sequence[Sequence[Run]], settings: Sequence[Settings]) -> list[str]:
+    """A label for each group of runs: its name if no other bears it, else the settings in which those differ."""
+    names = ["/".join(dict.fromkeys(run.summary.get("name") or "run" for run in group)) for group in groups]
     labels = list(names)
     for name in {name for name, count in Counter(names).items() if count > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
-        texts = distinctions([identity([*groups.values()][i][0]) for i in alike])
         prefix = f"{name} " if len(set(names)) > 1 else ""
-        for i, text in zip(alike, texts, strict=True):
+        for i, text in zip(alike, distinctions([settings[i] for i in alike]), strict=True):
             labels[i] = f"{prefix}{text}" if text else name
-    return [Configuration(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+    return labels
 
 
 def distinctions(settings: Sequence[Settings]) -> list[str]:

@@ -5,6 +5,7 @@ A figure that cannot be computed, such as the interval of one score, is NaN.
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -105,6 +106,22 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
     line = stats.linregress(np.log(sizes), np.log(errors))
     margin = _margin(line.stderr, len(sizes) - 2) if len(sizes) > 2 else math.nan
     return PowerLaw(math.exp(line.intercept), -line.slope, margin)
+
+
+def size_for(error: float, sizes: Sequence[float], errors: Sequence[float]) -> float:
+    """The size at which errors that fall have come down to `error`; lines between the logarithms, NaN beyond them.
+
+    Args:
+        error: above 0.
+        sizes: ascending.
+        errors: of each size.
+    """
+    points = list(zip(np.log(sizes), np.log(errors), strict=True))
+    for (small, high), (large, low) in pairwise(points):
+        if high >= math.log(error) >= low:
+            share = (high - math.log(error)) / (high - low) if high > low else 0.0
+            return float(np.exp(small + share * (large - small)))
+    return math.nan
 
 
 def _paired(scores: np.ndarray, reference: np.ndarray) -> Comparison:

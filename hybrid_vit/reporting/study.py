@@ -10,7 +10,7 @@ import pandas as pd
 
 from hybrid_vit.reporting.checks import commit, versions
 from hybrid_vit.reporting.claims import lower_is_better, sentence
-from hybrid_vit.reporting.records import Configuration, LeftOut, Run, arrange, collect, differing, shown
+from hybrid_vit.reporting.records import Configuration, LeftOut, Pair, Run, arrange, collect, differing, shown
 from hybrid_vit.reporting.statistics import Comparison, compare, estimate, family
 
 
@@ -19,13 +19,13 @@ class Study:
     """What there is to report.
 
     Attributes:
-        comparisons: of every configuration but the reference, in their order, with it.
+        comparisons: a configuration, the one that it is compared with, their comparison.
     """
 
     metric: str
     configurations: list[Configuration]
     reference: Configuration
-    comparisons: list[tuple[Configuration, Comparison]]
+    comparisons: list[tuple[Configuration, Configuration, Comparison]]
     left_out: list[LeftOut]
 
     @property
@@ -45,6 +45,8 @@ class Study:
 def study(places: Sequence[Path], read: Callable[[Path], Any], *, metric: str, reference: str | None) -> Study:
     """Collect the runs at `places`, group them, compare each configuration with the reference.
 
+    Where the reference was trained on several amounts of data, another is compared with it at its own amount.
+
     Args:
         places: run directories, or folders that hold some at any depth.
         read: gives the configuration of a run's directory, or raises a ValueError.
@@ -60,9 +62,21 @@ def study(places: Sequence[Path], read: Callable[[Path], Any], *, metric: str, r
     if reference is not None and reference not in labels:
         raise ValueError(f"reference={reference} is no configuration; it is one of: {'; '.join(labels)}")
     base = configurations[labels.index(reference) if reference else 0]
-    others = [each for each in configurations if each is not base]
-    found = family([compare(each.scores(metric), base.scores(metric)) for each in others])
-    return Study(metric, configurations, base, list(zip(others, found, strict=True)), left_out)
+    pairs = opposed(configurations, base)
+    found = family([compare(each.scores(metric), other.scores(metric)) for each, other in pairs])
+    comparisons = [(*pair, comparison) for pair, comparison in zip(pairs, found, strict=True)]
+    return Study(metric, configurations, base, comparisons, left_out)
+
+
+def opposed(configurations: Sequence[Configuration], reference: Configuration) -> list[Pair]:
+    """Each configuration with what it is compared with: the reference, at its own amount of data if it is there."""
+    references = [each for each in configurations if each.family == reference.family]
+    pairs = []
+    for each in configurations:
+        if each.family != reference.family:
+            pairs.append((each, next((one for one in references if one.amount == each.amount), reference)))
+    bases = [reference, *(base for _, base in pairs)]
+    return pairs + [(each, reference) for each in references if all(each is not base for base in bases)]
 
 
 def runs_table(study: Study) -> pd.DataFrame:
@@ -82,12 +96,11 @@ def runs_table(study: Study) -> pd.DataFrame:
 
 def comparisons_table(study: Study) -> pd.DataFrame:
     """A row a comparison: all its figures and its sentence."""
-    label = study.reference.label
     columns = ["configuration", "reference", "metric", *Comparison._fields, "sentence"]
     return pd.DataFrame(
         [
-            (each.label, label, study.metric, *found, sentence(each.label, label, study.metric, found))
-            for each, found in study.comparisons
+            (each.label, base.label, study.metric, *found, sentence(each.label, base.label, study.metric, found))
+            for each, base, found in study.comparisons
         ],
         columns=columns,
     )

@@ -68,7 +68,7 @@ def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Stu
     assert found["depth=4"].get_width() == pytest.approx(np.mean(DEPTHS[4]) - np.mean(DEPTHS[2]))
     spans = sorted(tuple(line.get_xdata()) for line in ax.lines if len(set(line.get_xdata())) == 2)
     assert spans == [
-        pytest.approx((c.low, c.high)) for c in sorted((c for _, c in depths.comparisons), key=lambda c: c.low)
+        pytest.approx((c.low, c.high)) for c in sorted((c for *_, c in depths.comparisons), key=lambda c: c.low)
     ]
     few = of_pairs(depths, 2)
     (ax,) = drawn(figures.differences(few)).axes
@@ -83,7 +83,7 @@ def of_pairs(found: Study, n: int) -> Study:
         found.metric,
         found.configurations,
         found.reference,
-        [(each, c._replace(n=n)) for each, c in found.comparisons],
+        [(each, base, c._replace(n=n)) for each, base, c in found.comparisons],
         found.left_out,
     )
 
@@ -133,7 +133,45 @@ def test_a_power_law_where_the_amount_of_data_differs(tmp_path: Path, depths: St
     assert figures.scaling(depths) is None
     found = amounts(tmp_path / "sizes", {size: 100 - 300 * size**-0.25 for size in (1000, 2000, 4000)})
     names = texts(drawn(figures.scaling(found)))
-    assert [name for name in names if name == "error  b = 0.250 ± 0.000"]
+    assert [name for name in names if name == "tiny  b = 0.250 ± 0.000"]
+
+
+SIZES = (1000, 2000, 4000)
+
+
+@pytest.fixture
+def families(tmp_path: Path) -> Study:
+    """Two models on three amounts of data; the second needs four times as much for the same error."""
+    for name, factor in (("ours", 1), ("theirs", 4)):
+        for size in SIZES:
+            for seed in (0, 1):
+                fake_runs.write(
+                    tmp_path / name / f"{size}_{seed}",
+                    seed=seed,
+                    top1=100 - 300 * (size / factor) ** -0.25 + seed,
+                    settings={"data.val_size": size, "model.depth": 3 + factor},
+                    summary={"name": name, "images": {"train": size, "test": 400, "val": 100}},
+                )
+    return of(tmp_path)
+
+
+def test_families_are_compared_at_the_same_amount_of_data(families: Study) -> None:
+    pairs = [(each.label, base.label) for each, base, _ in families.comparisons]
+    assert pairs == [(f"theirs val_size={size}", f"ours val_size={size}") for size in SIZES]
+    for _, _, found in families.comparisons:
+        assert found.difference < 0
+    figure = drawn(figures.differences(families))
+    assert "the reference at the same amount of data" in figure.axes[0].get_title(loc="left")
+    assert "theirs val_size=4000 minus ours val_size=4000" in drawn(figures.classes(families)).axes[0].get_title(
+        loc="left"
+    )
+
+
+def test_a_family_that_needs_less_data_is_told(families: Study) -> None:
+    found = figures.scaling(families)
+    assert {text.split()[0] for text in texts(drawn(found)) if "b = " in text} == {"ours", "theirs"}
+    assert found and "The error that theirs has with 4,000 images, ours has with about 1,000" in found[1].caption
+    assert "The error that ours has" not in found[1].caption
 
 
 def test_classes_are_the_most_changed(depths: Study) -> None:

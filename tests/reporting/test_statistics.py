@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybrid_vit.reporting.statistics import Comparison, compare, estimate, family, holm, power_law
+from hybrid_vit.reporting.statistics import Comparison, compare, estimate, family, holm, power_law, size_for
 
 # Hours of sleep gained with two drugs by the same ten patients (Student 1908; R's `sleep`).
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -116,6 +116,14 @@ def test_the_interval_of_a_difference_holds_the_truth_in_95_of_100_samples() -> 
     found = [compare(seeds(list(a)), seeds(list(b))) for a, b in pairs]
     assert np.mean([c.low <= 0.5 <= c.high for c in found]) == pytest.approx(0.95, abs=0.035)
     assert np.mean([c.high - c.low for c in found]) < 1.5
+
+
+def test_the_size_for_an_error_lies_between_its_neighbours() -> None:
+    sizes, errors = [100, 400, 1600], [80.0, 40.0, 20.0]
+    assert size_for(40, sizes, errors) == pytest.approx(400)
+    assert size_for(40 * 2**0.5, sizes, errors) == pytest.approx(200)
+    assert math.isnan(size_for(90, sizes, errors)) and math.isnan(size_for(10, sizes, errors))
+    assert size_for(50, [100, 200], [50.0, 50.0]) == pytest.approx(100)
 
 
 def test_a_power_law_is_found_again() -> None:
