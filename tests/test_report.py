@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 from hybrid_vit import report
+from hybrid_vit.config import recorded
+from hybrid_vit.reporting.study import comparisons_table, study
 
+PUBLISHED = Path(__file__).parent.parent / "outputs" / "published"
 DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3]}
 
 
@@ -96,9 +99,19 @@ def test_a_sweep_becomes_a_page(
 def test_the_published_run_of_this_house_can_be_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    published = Path(__file__).parent.parent / "outputs" / "published" / "quickstart"
-    call(monkeypatch, str(published), f"out={tmp_path / 'out'}")
+    call(monkeypatch, str(PUBLISHED / "quickstart"), f"out={tmp_path / 'out'}")
     assert "98.61 (n = 1: no interval)" in (tmp_path / "out" / "report.md").read_text()
+
+
+@pytest.mark.parametrize("page", sorted(PUBLISHED.glob("*/report.md")), ids=lambda page: page.parent.name)
+def test_a_published_study_says_what_its_runs_say(page: Path) -> None:
+    text = html.unescape(page.read_text())
+    reference = re.search(r"the reference is \*\*(.*)\*\*", text)
+    assert reference
+    found = study([page.parent / "runs"], recorded, metric="test_top1", reference=reference[1])
+    table = pd.read_csv(page.parent / "comparisons.csv")
+    pd.testing.assert_frame_equal(comparisons_table(found), table, check_exact=False, rtol=1e-6)
+    assert all(sentence in text for sentence in table["sentence"])
 
 
 @pytest.mark.parametrize(

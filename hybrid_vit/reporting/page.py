@@ -160,7 +160,8 @@ def machines(study: Study) -> pd.DataFrame:
     rows: dict[tuple[str, ...], list[str]] = {}
     for each, run in study.runs:
         summary = run.summary
-        machine = f"{summary['device']}, {summary['threads']} threads, {summary['accelerator']['precision']}"
+        threads = f"{summary['threads']} thread{'s' * (summary['threads'] > 1)}"
+        machine = f"{summary['device']}, {threads}, {summary['accelerator']['precision']}"
         rows.setdefault((machine, versions(run), commit(run), summary["protocol"]), []).append(each.label)
     columns = ("machine", "versions", "commit", "protocol")
     everything = len(study.configurations)
