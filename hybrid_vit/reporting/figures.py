@@ -149,7 +149,7 @@ def overlay(study: Study, published: dict[str, pd.DataFrame]) -> tuple[Figure, P
 
 def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
     """The score over parameters, MACs and seconds of training, with what no other configuration betters in both."""
-    if len(study.configurations) < 2:
+    if len({(each.mean("parameters"), each.mean("macs")) for each in study.configurations}) < 2:
         return None
     colors = palette(study)
     score = {each.label: estimate([*each.scores(study.metric).values()]) for each in study.configurations}
