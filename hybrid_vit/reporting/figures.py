@@ -62,7 +62,10 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     """A bar a configuration: its difference to the reference with the interval; faint if it cannot be told apart."""
     if not study.comparisons:
         return None
-    found = sorted(((each.label, c) for each, _, c in study.comparisons), key=lambda pair: pair[1].difference)
+    bases = {base.label for _, base, _ in study.comparisons}
+    found = [(each.label, c) for each, _, c in reversed(study.comparisons)]
+    if len(bases) == 1:
+        found.sort(key=lambda pair: pair[1].difference)
     values = [comparison.difference for _, comparison in found]
     widest = max(map(abs, values)) or 1.0
     ends = [(c.n >= ENOUGH, abs(x)) for _, c in found for x in (c.low, c.high) if not math.isnan(x)]
@@ -85,7 +88,6 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     ax.set_ylim(-0.6, len(found) - 0.4)
     ax.set_yticks(range(len(found)), [short(label) for label, _ in found], parse_math=False)
     ax.grid(visible=False, axis="y")
-    bases = {base.label for _, base, _ in study.comparisons}
     reference = "the reference at the same amount of data" if len(bases) > 1 else short(*bases)
     title(ax, f"{study.metric} minus that of {reference} ({unit(study.metric)}), 95 % interval")
     caption = (
@@ -96,18 +98,19 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
 
 
 def curves(study: Study) -> tuple[Figure, Picture] | None:
-    """The score that was watched, and the training loss, over epochs."""
+    """The score that was watched, and the training loss, over epochs; over images where epochs differ in them."""
     watched = next((key for key in WATCHED if all(key in run.epochs for _, run in study.runs)), None)
     if watched is None:
         return None
     figure = Figure(figsize=(7, 8.4), facecolor="white")
     upper, lower = figure.subplots(2, 1, gridspec_kw={"hspace": 0.3})
     colors = palette(study)
-    lines(upper, study, watched, colors, "{:.1f} %")
-    lines(lower, study, "train_loss", colors, "{:.2f}")
+    sizes = {run.summary["images"]["train"] for _, run in study.runs}
+    for ax, key, form in ((upper, watched, "{:.1f} %"), (lower, "train_loss", "{:.2f}")):
+        lines(ax, study, key, colors, form, by_images=len(sizes) > 1)
     title(upper, f"{NAMES[watched.removesuffix('_top1')]} top-1 (%)")
     title(lower, "training loss (nats)")
-    lower.set_xlabel("epochs trained", color=INK)
+    lower.set_xlabel("images seen (thousands)" if len(sizes) > 1 else "epochs trained", color=INK)
     note = "" if len(colors) == len(study.configurations) else f" The reference and the {len(HUES)} best are named."
     caption = f"Mean over seeds; bands from the lowest to the highest.{note}"
     return figure, Picture("learning_curves", "Learning curves", caption)
@@ -304,6 +307,8 @@ def lines(
     colors: dict[str, str],
     form: str,
     more: Iterable[tuple[float, str, str, bool]] = (),
+    *,
+    by_images: bool = False,
 ) -> None:
     """A line and a band for each configuration, named at their ends, with `more` that has been drawn."""
     ends = [*more]
@@ -312,8 +317,9 @@ def lines(
         if table.empty:
             continue
         color, mean = colors.get(each.label, UNNAMED), table.mean(axis=1)
-        ax.fill_between(table.index, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
-        ax.plot(table.index, mean, color=color, linewidth=1.8, marker=dot(len(mean)), markersize=4)
+        x = table.index * (each.runs[0].summary["images"]["train"] / 1000 if by_images else 1)
+        ax.fill_between(x, table.min(axis=1), table.max(axis=1), color=color, alpha=0.15, linewidth=0)
+        ax.plot(x, mean, color=color, linewidth=1.8, marker=dot(len(mean)), markersize=4)
         if each.label in colors:
             value = float(mean.iloc[-1])
             ends.append((value, f"{short(each.label)}  {form.format(value)}", color, False))

@@ -162,9 +162,17 @@ def test_families_are_compared_at_the_same_amount_of_data(families: Study) -> No
         assert found.difference < 0
     figure = drawn(figures.differences(families))
     assert "the reference at the same amount of data" in figure.axes[0].get_title(loc="left")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [label for label, _ in reversed(pairs)]
     assert "theirs val_size=4000 minus ours val_size=4000" in drawn(figures.classes(families)).axes[0].get_title(
         loc="left"
     )
+
+
+def test_unequal_epochs_are_drawn_over_images(families: Study) -> None:
+    axes = drawn(figures.curves(families)).axes
+    assert axes[1].get_xlabel() == "images seen (thousands)"
+    ends = {line.get_xdata()[-1] for line in axes[0].lines}
+    assert ends == {3 * size / 1000 for size in SIZES}
 
 
 def test_a_family_that_needs_less_data_is_told(families: Study) -> None:
