@@ -105,7 +105,7 @@ def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) ->
     runs: list[Run] = []
     left_out: list[LeftOut] = []
     seen: dict[str, Path] = {}
-    for directory in dict.fromkeys(path.resolve() for place in places for path in within(place)):
+    for directory in {path.resolve(): path for place in places for path in within(place)}.values():
         try:
             run = load(directory, read, metric)
             twin = f"{sorted(identity(run).items())} {run.seed}"
