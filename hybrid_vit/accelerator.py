@@ -128,12 +128,12 @@ def choose(
     )
 
 
-def cpu_name() -> str:
-    """The processor's model name."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's name; on Linux with family and model, since virtual machines call all generations by one name."""
+    first = info.read_text().partition("\n\n")[0] if info.exists() else ""
+    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in first.splitlines())}
+    name = told.get("model name") or platform.processor() or platform.machine()
+    return f"{name} (family {told['cpu family']} model {told['model']})" if "cpu family" in told else name
 
 
 def keep_memory() -> None:

@@ -96,7 +96,21 @@ def test_this_machine_has_a_choice_and_a_name() -> None:
     assert cpu_name()
     info = Path("/proc/cpuinfo")
     if info.exists() and platform.machine() == "x86_64":
-        assert f": {cpu_name()}\n" in info.read_text()
+        assert f": {cpu_name().partition(' (family')[0]}\n" in info.read_text()
+
+
+def test_generations_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    def name(*lines: str) -> str:
+        (tmp_path / "cpuinfo").write_text("\n".join([*lines, "", "processor\t: 1", "model name\t: Another", ""]))
+        return cpu_name(tmp_path / "cpuinfo")
+
+    generations = [
+        name("processor\t: 0", f"cpu family\t: {family}", f"model\t\t: {model}", "model name\t: AMD EPYC")
+        for family, model in ((25, 17), (26, 2))
+    ]
+    assert generations == ["AMD EPYC (family 25 model 17)", "AMD EPYC (family 26 model 2)"]
+    assert name("processor\t: 0", "model name\t: ARMv8") == "ARMv8"
+    assert cpu_name(tmp_path / "none")
 
 
 @pytest.mark.parametrize(("cores", "expected"), [(1, 1), (2, 4), (8, 16)])
