@@ -46,7 +46,8 @@ def studied(spec: Spec) -> Any:
 
     if not spec["runs"]:
         raise ValueError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
-    return study([Path(run) for run in spec["runs"]], recorded, metric=spec["metric"], reference=spec["reference"])
+    chosen = {key: spec[key] for key in ("metric", "reference", "pairs")}
+    return study([Path(run) for run in spec["runs"]], recorded, **chosen)
 
 
 def report(spec: Spec, directory: Path, *, made: str) -> None:

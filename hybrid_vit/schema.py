@@ -259,6 +259,7 @@ class Report:
     runs: list[str] = field(default_factory=list)
     out: str = MISSING
     reference: str | None = None
+    pairs: list[list[str]] = field(default_factory=list)
     metric: str = "test_top1"
     overlays: list[str] = field(default_factory=list)
     title: str = "What the runs say"

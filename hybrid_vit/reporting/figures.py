@@ -19,7 +19,7 @@ from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
 from hybrid_vit.reporting.claims import ENOUGH, lower_is_better, told_apart, unit
 from hybrid_vit.reporting.records import Configuration, called
 from hybrid_vit.reporting.statistics import estimate, power_law, size_for
-from hybrid_vit.reporting.study import Study, counterparts, course
+from hybrid_vit.reporting.study import Study, counterparts, course, opposed
 
 UNNAMED = "#c4c4c4"
 BLUE, ORANGE = HUES[:2]
@@ -62,8 +62,12 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     """A bar a configuration: its difference to the reference with the interval; faint if it cannot be told apart."""
     if not study.comparisons:
         return None
-    bases = {base.label for _, base, _ in study.comparisons}
-    found = [(each.label, c) for each, _, c in reversed(study.comparisons)]
+    usual = [(each.label, base.label) for each, base in opposed(study.configurations, study.reference)]
+    bases = {base for _, base in usual}
+    found = [
+        (short(each.label) + ("" if (each.label, base.label) in usual else f" against {short(base.label)}"), c)
+        for each, base, c in reversed(study.comparisons)
+    ]
     if len(bases) == 1:
         found.sort(key=lambda pair: pair[1].difference)
     values = [comparison.difference for _, comparison in found]
@@ -86,7 +90,7 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     reach = np.clip([0, *values, *(x for _, c in found for x in (c.low, c.high) if not math.isnan(x))], -limit, limit)
     ax.set_xlim(1.05 * min(reach), 1.05 * max(reach))
     ax.set_ylim(-0.6, len(found) - 0.4)
-    ax.set_yticks(range(len(found)), [short(label) for label, _ in found], parse_math=False)
+    ax.set_yticks(range(len(found)), [label for label, _ in found], parse_math=False)
     ax.grid(visible=False, axis="y")
     reference = "the reference at the same amount of data" if len(bases) > 1 else short(*bases)
     title(ax, f"{study.metric} minus that of {reference} ({unit(study.metric)}), 95 % interval")
@@ -245,7 +249,7 @@ def equals(series: dict[str, list[tuple[int, float]]]) -> list[str]:
 
 def classes(study: Study) -> tuple[Figure, Picture] | None:
     """The classes whose accuracy changed most from the reference to the best that is compared with it."""
-    bases = {each.label: base for each, base, _ in study.comparisons}
+    bases = {each.label: base for each, base in opposed(study.configurations, study.reference)}
     best = next((each for each in study.ranked() if each.label in bases), None)
     if best is None or any(run.classes.empty for each in (best, bases[best.label]) for run in each.runs):
         return None

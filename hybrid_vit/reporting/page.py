@@ -93,6 +93,7 @@ def page(text: str, title: str, out: Path) -> str:
     body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc", "sane_lists"])
     body = re.sub(r'<p><img alt="(?P<alt>[^"]*)" src="(?P<file>[^"]*)" /></p>', inline, body)
     body = re.sub(r'<a href="(?!#)[^"]*">(.*?)</a>', r"<code>\1</code>", body)  # the page may travel alone
+    body = re.sub(r"(?<=\d) (±|to) (?=[+-]?\d)", r"&nbsp;\1&nbsp;", body)  # an interval stays on its line
     head = '<meta charset="utf-8" /><meta name="viewport" content="width=device-width, initial-scale=1" />'
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title>'

@@ -42,7 +42,14 @@ class Study:
         return sorted(others, key=self.mean, reverse=not lower_is_better(self.metric))
 
 
-def study(places: Sequence[Path], read: Callable[[Path], Any], *, metric: str, reference: str | None) -> Study:
+def study(
+    places: Sequence[Path],
+    read: Callable[[Path], Any],
+    *,
+    metric: str,
+    reference: str | None,
+    pairs: Sequence[Sequence[str]] = (),
+) -> Study:
     """Collect the runs at `places`, group them, compare each configuration with the reference.
 
     Where the reference was trained on several amounts of data, another is compared with it at its own amount.
@@ -52,20 +59,32 @@ def study(places: Sequence[Path], read: Callable[[Path], Any], *, metric: str, r
         read: gives the configuration of a run's directory, or raises a ValueError.
         metric: the score that is compared, a key of a summary's scores.
         reference: the label of the configuration that the others are compared with; the first if None.
+        pairs: labels of further configurations to compare, the first of each with the second.
 
     Raises:
-        ValueError: nothing usable, or no configuration of that label.
+        ValueError: nothing usable, no configuration of that label, or a pair that is none.
     """
     runs, left_out = collect(places, read, metric)
     configurations = arrange(runs)
-    labels = [each.label for each in configurations]
-    if reference is not None and reference not in labels:
-        raise ValueError(f"reference={reference} is no configuration; it is one of: {'; '.join(labels)}")
-    base = configurations[labels.index(reference) if reference else 0]
-    pairs = opposed(configurations, base)
-    found = family([compare(each.scores(metric), other.scores(metric)) for each, other in pairs])
-    comparisons = [(*pair, comparison) for pair, comparison in zip(pairs, found, strict=True)]
+    base = named(configurations, reference, "reference") if reference is not None else configurations[0]
+    opponents = opposed(configurations, base)
+    for labels in pairs:
+        if len(set(labels)) != 2 or len(labels) != 2:
+            raise ValueError(f"pairs: [{', '.join(labels)}] are not two configurations; write pairs=[[A,B],[C,D]]")
+        one, other = (named(configurations, label, "pairs") for label in labels)
+        opponents.append((one, other))
+    found = family([compare(each.scores(metric), other.scores(metric)) for each, other in opponents])
+    comparisons = [(*pair, comparison) for pair, comparison in zip(opponents, found, strict=True)]
     return Study(metric, configurations, base, comparisons, left_out)
+
+
+def named(configurations: Sequence[Configuration], label: str, setting: str) -> Configuration:
+    """The configuration of a label; ValueError if there is none."""
+    found = next((each for each in configurations if each.label == label), None)
+    if found is None:
+        labels = "; ".join(each.label for each in configurations)
+        raise ValueError(f"{setting}: {label} is no configuration; it is one of: {labels}")
+    return found
 
 
 def opposed(configurations: Sequence[Configuration], reference: Configuration) -> list[Pair]:
