@@ -77,6 +77,18 @@ def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Stu
     }
 
 
+def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path: Path) -> None:
+    found = study([tmp_path / "runs"], recorded, metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]])
+    *usual, (each, base, comparison) = found.comparisons
+    assert [(a.label, b.label) for a, b, _ in usual] == [(a.label, b.label) for a, b, _ in depths.comparisons]
+    assert (each.label, base.label) == ("depth=8", "depth=4")
+    assert comparison.difference == pytest.approx(np.mean(DEPTHS[8]) - np.mean(DEPTHS[4]))
+    assert [c.p for *_, c in usual] == [c.p for *_, c in depths.comparisons]
+    assert usual[0][2].p_holm > depths.comparisons[0][2].p_holm
+    (ax,) = drawn(figures.differences(found)).axes
+    assert {label.get_text() for label in ax.get_yticklabels()} == {"depth=4", "depth=8", "depth=8 against depth=4"}
+
+
 def of_pairs(found: Study, n: int) -> Study:
     """The same study as if it had n pairs."""
     return Study(
