@@ -9,7 +9,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 INK, FAINT, GRID = "#333333", "#8a8a8a", "#e4e4e4"
-HUES = ("#4c78a8", "#e4572e", "#2a9d5c", "#8e5ea2", "#b5850b", "#17a2a2", "#c2477f", "#6b6b6b")
+HUES = (
+    *("#4c78a8", "#e4572e", "#2a9d5c", "#8e5ea2", "#b5850b", "#17a2a2", "#c2477f", "#6b6b6b"),
+    *("#8c4a2f", "#86a832", "#7d8fe0"),
+)
 
 
 def frame(ax: Axes) -> None:

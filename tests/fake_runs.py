@@ -60,6 +60,7 @@ def write(
         "state": "done",
         "seed": seed,
         "steps": 10 * epochs,
+        "epochs": epochs,
         "parameters": 10_000 * config["model"].get("depth", 1),
         "macs": 1_000_000 * config["model"].get("depth", 1),
         "images": {"train": 1000, "test": 400, "val": 100},

@@ -20,7 +20,7 @@ APART = (
 )
 KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
 NEEDED = (
-    *("seed", "steps", "scores", "images", "parameters", "macs", "seconds", "images_per_second"),
+    *("seed", "steps", "epochs", "scores", "images", "parameters", "macs", "seconds", "images_per_second"),
     *("protocol", "device", "threads", "accelerator", "versions", "commit"),
 )
 FEW = 3  # up to so many keys a label states them all, beyond only those that set its configuration apart

@@ -6,6 +6,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from hybrid_vit.reporting.checks import commit, versions
@@ -143,7 +144,7 @@ def overlays_table(study: Study, overlays: Mapping[str, pd.DataFrame]) -> pd.Dat
             there = published.set_index(published["epoch"] + 1)[theirs]
             pair = pd.concat([course(each, ours).mean(axis=1), there], axis=1, join="inner").dropna().tail(1)
             for epoch, (here, there) in zip(pair.index, pair.to_numpy(), strict=True):
-                rows.append((each.label, name, ours, epoch, f"{here:.2f}", f"{there:.2f}", f"{here - there:+.2f}"))
+                rows.append((each.label, name, ours, int(epoch), f"{here:.2f}", f"{there:.2f}", f"{here - there:+.2f}"))
     columns = ["configuration", "curve", "quantity", "epochs trained", "here", "published", "difference"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -155,7 +156,7 @@ def counterparts(study: Study) -> dict[str, str]:
 
 
 def course(configuration: Configuration, key: str) -> pd.DataFrame:
-    """Epochs trained -> a value of each run, as far as all of them have one."""
+    """Epochs trained -> a value of each run, as far as all of them have one; the last may be a part of an epoch."""
     columns = [run.epochs.set_index("epoch")[key] for run in configuration.runs if key in run.epochs]
     table = pd.concat(columns, axis=1).dropna() if columns else pd.DataFrame()
-    return table.set_axis(table.index + 1) if len(table) else table
+    return table.set_axis(np.minimum(table.index + 1, configuration.mean("epochs"))) if len(table) else table

@@ -111,6 +111,13 @@ def test_a_band_goes_from_the_lowest_to_the_highest_seed(depths: Study) -> None:
     assert last == pytest.approx(sorted(max(scores) for scores in DEPTHS.values()))
 
 
+def test_a_curve_ends_where_training_did(tmp_path: Path) -> None:
+    for seed, epochs in enumerate((2.25, 2.75)):
+        fake_runs.write(tmp_path / f"{seed}", seed=seed, summary={"epochs": epochs})
+    for ax in drawn(figures.curves(of(tmp_path))).axes:
+        assert ax.lines[0].get_xdata().tolist() == [1, 2, 2.5]
+
+
 def test_the_front_is_what_nothing_betters() -> None:
     points = [(1, 50), (2, 49), (2, 60), (3, 60), (4, 61), (9, 10)]
     assert figures.front(points, lower=False) == [(1, 50), (2, 60), (4, 61)]
@@ -234,7 +241,7 @@ def test_an_overlay_that_is_none(tmp_path: Path, text: str | None, words: str) -
 
 
 def test_many_configurations_are_not_all_named(tmp_path: Path) -> None:
-    found = of(fake_runs.sweep(tmp_path, "model.depth", {depth: [40.0 + depth] for depth in range(1, 13)}))
+    found = of(fake_runs.sweep(tmp_path, "model.depth", {depth: [40.0 + depth] for depth in range(1, 15)}))
     figure, picture = figures.curves(found) or pytest.fail("no picture")
-    assert len(figure.axes[0].texts) == 9
-    assert "The reference and the 8 best are named." in picture.caption
+    assert len(figure.axes[0].texts) == 12
+    assert "The reference and the 11 best are named." in picture.caption
