@@ -62,14 +62,15 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     """A bar a configuration: its difference to the reference with the interval; faint if it cannot be told apart."""
     if not study.comparisons:
         return None
-    usual = [(each.label, base.label) for each, base in opposed(study.configurations, study.reference)]
-    bases = {base for _, base in usual}
-    found = [
-        (short(each.label) + ("" if (each.label, base.label) in usual else f" against {short(base.label)}"), c)
-        for each, base, c in reversed(study.comparisons)
-    ]
+    usual = {each.label: base.label for each, base in opposed(study.configurations, study.reference)}
+    bases = set(usual.values())
+    compared = list(reversed(study.comparisons))
     if len(bases) == 1:
-        found.sort(key=lambda pair: pair[1].difference)
+        compared.sort(key=lambda entry: (usual.get(entry[0].label) == entry[1].label, entry[2].difference))
+    found = [
+        (short(each.label) + ("" if usual.get(each.label) == base.label else f" against {short(base.label)}"), c)
+        for each, base, c in compared
+    ]
     values = [comparison.difference for _, comparison in found]
     widest = max(map(abs, values)) or 1.0
     ends = [(c.n >= ENOUGH, abs(x)) for _, c in found for x in (c.low, c.high) if not math.isnan(x)]
@@ -98,6 +99,8 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
         "Blue is better and orange worse than the reference; grey cannot be told apart from it (p of 0.05 or more "
         "after Holm, or fewer than 3 scores). An arrow: the interval goes on. n: pairs, or scores of the smaller side."
     )
+    if len(found) > len(usual):
+        caption += " \u201cA against B\u201d: A minus B."
     return figure, Picture("differences", "Differences to the reference", caption)
 
 
