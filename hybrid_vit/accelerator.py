@@ -12,7 +12,15 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hybrid_vit.models import AttentionPath, folded, packed, set_attention, set_shards, set_trimmed
+from hybrid_vit.models import (
+    AttentionPath,
+    folded,
+    packed,
+    set_attention,
+    set_shards,
+    set_strided_depthwise,
+    set_trimmed,
+)
 
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
@@ -50,6 +58,7 @@ class Choice:
         set_attention(net, self.attention)
         set_shards(net, self.shards)
         set_trimmed(net)
+        set_strided_depthwise(net, fp32=self.accelerator == "cpu" and self.bf16 and not self.compile)
         if self.accelerator == "cpu":
             net.to(memory_format=torch.channels_last)  # convolutions then neither repack nor transpose
 

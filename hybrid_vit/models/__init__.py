@@ -1,6 +1,7 @@
 """Models: the hybrid, its parts, others' models. One joins by a class, a YAML in `conf/` and a row in a test."""
 
 from hybrid_vit.models.baselines import CvT, timm_model
+from hybrid_vit.models.depthwise import set_strided_depthwise
 from hybrid_vit.models.encoder import Attention, AttentionPath, Block, Encoder
 from hybrid_vit.models.folding import folded
 from hybrid_vit.models.hybrid import HybridViT, hybrid_vit, record_attention, set_attention, set_shards, set_trimmed
@@ -32,6 +33,7 @@ __all__ = [
     "record_attention",
     "set_attention",
     "set_shards",
+    "set_strided_depthwise",
     "set_trimmed",
     "timm_model",
 ]
