@@ -47,11 +47,12 @@ class _Convolution(torch.autograd.Function):
 def set_strided_depthwise(model: nn.Module, fp32: bool) -> None:
     """Make the strided depthwise convolutions in `model` compute the gradient of their input in fp32, or as others."""
     for module in model.modules():
-        if type(module) in (nn.Conv2d, StridedDepthwise) and depthwise(module) and max(module.stride) > 1:
+        # Not another subclass: timm's pad in their own way.
+        if isinstance(module, nn.Conv2d) and type(module) in (nn.Conv2d, StridedDepthwise) and strided(module):
             module.__class__ = StridedDepthwise if fp32 else nn.Conv2d
 
 
-def depthwise(conv: nn.Conv2d) -> bool:
-    """Whether each channel is convolved by itself, by numbers alone."""
+def strided(conv: nn.Conv2d) -> bool:
+    """Whether each channel is convolved by itself, with a stride, without a bias, padded by zeros."""
     plain = conv.bias is None and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return plain and conv.groups == conv.in_channels == conv.out_channels
+    return plain and conv.groups == conv.in_channels == conv.out_channels and max(conv.stride) > 1
