@@ -35,12 +35,14 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
 
-        def of(grad: Tensor, weight: Tensor, *wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
+        def of(grad: Tensor, x: Tensor, weight: Tensor, *wanted: bool) -> tuple[Tensor, Tensor, Tensor]:
             rest = (None, *ctx.geometry, False, (0, 0), x.shape[1], (*wanted, False))
             return torch.ops.aten.convolution_backward(grad, x, weight, *rest)
 
-        to_x = of(grad.float(), weight.float(), True, False)[0].to(x.dtype) if ctx.needs_input_grad[0] else None
-        to_weight = of(grad, weight, False, True)[1] if ctx.needs_input_grad[1] else None
+        to_x = None
+        if ctx.needs_input_grad[0]:
+            to_x = of(grad.float(), x.float(), weight.float(), True, False)[0].to(x.dtype)
+        to_weight = of(grad, x, weight, False, True)[1] if ctx.needs_input_grad[1] else None
         return to_x, to_weight, None
 
 
