@@ -105,10 +105,9 @@ def choose(
         best = ("32-true", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32, compiled")
     elif kind == "mps":
         best = ("32-true", False, "Apple GPU: fp32 is the safe precision there")
-    elif torch.cpu._is_amx_tile_supported():
-        best = ("bf16-mixed", True, f"{cpu_name()}: bf16 matrix units, explicit attention, compiled")
     elif torch.cpu._is_avx512_bf16_supported():
-        best = ("bf16-mixed", False, f"{cpu_name()}: bf16 dot products, explicit attention, eager")
+        units = "matrix units" if torch.cpu._is_amx_tile_supported() else "dot products"
+        best = ("bf16-mixed", False, f"{cpu_name()}: bf16 {units}, explicit attention, eager")
     else:
         best = ("32-true", False, f"{cpu_name()}: no bf16 units, so fp32, fused attention, eager")
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}

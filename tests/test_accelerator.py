@@ -38,7 +38,7 @@ def parts(choice: Choice) -> tuple[str, str, str, bool]:
     [
         ({}, ("cpu", "32-true", "auto", False), "Test CPU: no bf16 units"),
         ({"dot": True}, ("cpu", "bf16-mixed", "auto", False), "Test CPU: bf16 dot products"),
-        ({"amx": True, "dot": True}, ("cpu", "bf16-mixed", "auto", True), "Test CPU: bf16 matrix units"),
+        ({"amx": True, "dot": True}, ("cpu", "bf16-mixed", "auto", False), "Test CPU: bf16 matrix units"),
         ({"cuda": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test: bf16"),
         ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test"),
         ({"cuda": True, "bf16": False}, ("gpu", "32-true", "auto", True), "NVIDIA Test: no bf16"),
