@@ -119,6 +119,8 @@ def curves(study: Study) -> tuple[Figure, Picture] | None:
     title(lower, "training loss (nats)")
     lower.set_xlabel("images seen (thousands)" if len(sizes) > 1 else "epochs trained", color=INK)
     note = "" if len(colors) == len(study.configurations) else f" The reference and the {len(HUES)} best are named."
+    if any(len({len(run.epochs) for run in each.runs}) > 1 for each in study.configurations):
+        note += " A line of runs of several lengths ends, with its value, where the shortest does."
     caption = f"Mean over seeds; bands from the lowest to the highest.{note}"
     return figure, Picture("learning_curves", "Learning curves", caption)
 

@@ -120,6 +120,17 @@ def test_a_curve_ends_where_training_did(tmp_path: Path) -> None:
         assert ax.lines[0].get_xdata().tolist() == [1, 2, 2.5]
 
 
+def test_a_curve_of_runs_of_several_lengths_ends_with_the_shortest_and_says_so(tmp_path: Path, depths: Study) -> None:
+    for seed, rows in enumerate((3, 5)):
+        fake_runs.write(tmp_path / "lengths" / f"{seed}", seed=seed, epochs=rows, settings={"epochs": 5})
+    figure, picture = figures.curves(of(tmp_path / "lengths")) or pytest.fail("no picture")
+    assert [len(ax.lines[0].get_xdata()) for ax in figure.axes] == [3, 3]
+    words = "ends, with its value, where the shortest does"
+    assert words in picture.caption
+    equal = figures.curves(depths) or pytest.fail("no picture")
+    assert words not in equal[1].caption
+
+
 def test_the_front_is_what_nothing_betters() -> None:
     points = [(1, 50), (2, 49), (2, 60), (3, 60), (4, 61), (9, 10)]
     assert figures.front(points, lower=False) == [(1, 50), (2, 60), (4, 61)]
