@@ -25,8 +25,7 @@ def known(spec: Spec, directory: Path, multirun: bool) -> None:
 def bench(spec: Spec, directory: Path) -> None:
     """Run the suites, print their tables, write bench.json and a CSV and a picture of each into `directory`."""
     from hybrid_vit.benchmarks.pictures import draw
-    from hybrid_vit.callbacks import write_csv
-    from hybrid_vit.runs import write_json
+    from hybrid_vit.utils.files import write_csv, write_json
 
     about = environment(spec)
     print(", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)))

@@ -3,12 +3,11 @@
 Checkpoints are written beside their final name and then renamed, so a file is whole or not there.
 """
 
-import csv
 import logging
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +17,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
+
+from hybrid_vit.utils.files import replacing, write_csv
 
 log = logging.getLogger(__name__)
 
@@ -115,11 +116,8 @@ class Keeper(Checkpoint):
         """Write a checkpoint, whole or not at all."""
         weights = trainer.lightning_module.parameters()
         self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
-        final = self.directory / name
-        partial = final.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, final)
+        with replacing(self.directory / name) if trainer.is_global_zero else nullcontext(self.directory) as path:
+            trainer.save_checkpoint(path)  # all processes take part, the first one writes
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
@@ -231,14 +229,3 @@ class Bar(ProgressBar):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self._bar is not None:
             self._bar.close()
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
-    """Write `rows` whole or not at all; the columns are those of all rows, in order of appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    partial = path.with_suffix(".partial")
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(partial, path)

@@ -6,14 +6,15 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 
 import argparse
 import functools
-import json
+import itertools
 import logging
 import math
 import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hybrid_vit import schema
 from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, quoted, resolving
 from hybrid_vit.durations import seconds
 from hybrid_vit.sweeping import JobFailed, Planned, jobs, sweep
+from hybrid_vit.utils.files import read_json, write_json
 
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
@@ -89,7 +91,16 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
     return args, settings, [text for text in argv if text not in settings]
 
 
-def check(argv: list[str], name: str = "train", also: Check | None = None) -> list[Planned]:
+@dataclass(frozen=True)
+class Plan:
+    """Where a command writes, whether that directory must be a new one, and the jobs of a multirun."""
+
+    place: Path
+    fresh: bool
+    jobs: list[Planned]
+
+
+def check(argv: list[str], name: str = "train", also: Check | None = None) -> Plan | None:
     """Everything about a command line that can be known before it runs, in a multirun for each of its jobs.
 
     Args:
@@ -98,7 +109,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> li
         also: checks a plain configuration, the directory it would run in, and whether that is one of a multirun.
 
     Returns:
-        The jobs of a multirun; of anything else none.
+        What is to be done; None if it is only something to be shown, such as `--cfg job`.
 
     Raises:
         ValueError: a sentence that names the key or the file, and the remedy.
@@ -106,7 +117,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> li
     args, settings, _ = arguments(argv)
     elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
     if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
-        return []
+        return None
     several = [text for text in settings if parsed(text).is_sweep_override()]
     cfg = composed([text for text in settings if text not in several], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
@@ -117,35 +128,55 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> li
             f"or write {key}=[{value}] for a list and \"{key}='{value}'\" for one text"
         )
     if args.cfg:
-        return []
+        return None
     if not multirun:
-        spec, directory = checked(composed(settings, name))
-        if also:
-            also(spec, directory, False)
-        return []
+        plain(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
+    place, fresh = destination(cfg, "sweep" if multirun else "run")
+    check_place(place)
+    if not multirun:
+        check_job(cfg, place, also)
+        return Plan(place, fresh, [])
     planned = []
     sweeper = cfg.hydra.sweeper
     for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only):
-        chosen.append(f"hydra.sweep.subdir={quoted(job)}")
-        spec, directory = checked(composed(chosen, name), multirun=True)
-        if also:
-            also(spec, directory, True)
-        planned.append(Planned(job, chosen, directory))
-    return planned
+        check_job(composed(chosen, name), place / job, also, multirun=True)
+        planned.append(Planned(job, chosen, place / job))
+    return Plan(place, fresh, planned)
 
 
-def checked(cfg: DictConfig, *, multirun: bool = False) -> tuple[Spec, Path]:
-    """The plain configuration of a run and its directory.
+def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
+    """The directory of a "run" or the folder of a "sweep", and whether it is named by the time, so a new one each time.
 
-    Raises:
-        ValueError: a value that no run can have, or a directory that cannot be made.
+    Two commands of the same second would share a name: what is there already is left to the other.
     """
+    with resolving(cfg):
+        place = Path(cfg.hydra[kind].dir)
+    fresh = "${now:" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
+    return (unused(place) if fresh else place), fresh
+
+
+def unused(place: Path) -> Path:
+    """`place`, or the first of place_2, place_3, ... that is not there."""
+    numbered = (place.with_name(f"{place.name}_{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([place], numbered) if not path.exists())
+
+
+def claim(place: Path) -> Path:
+    """Make a directory that no other process has: `place`, or the first of place_2, place_3, ... that is not there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with suppress(FileExistsError):
+            chosen = unused(place)
+            chosen.mkdir()
+            return chosen
+
+
+def check_job(cfg: DictConfig, directory: Path, also: Check | None, *, multirun: bool = False) -> None:
+    """A value that no run can have is an error, and what `also` finds."""
     spec = plain(cfg)
     check_values(spec)
-    with resolving(cfg):
-        directory = Path(cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir) if multirun else Path(cfg.hydra.run.dir)
-    check_place(directory)
-    return spec, directory
+    if also:
+        also(spec, directory, multirun)
 
 
 def check_place(directory: Path) -> None:
@@ -169,7 +200,7 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
         SystemExit: what failed has been said on stderr.
     """
     with clear(code=2):
-        planned = check(argv, name, also)
+        plan = check(argv, name, also)
     args, settings, flags = arguments(argv)
     if args.help:  # Hydra's own way to the same text takes a second
         print(help_page(name))
@@ -182,8 +213,13 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
         with clear():
             return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
 
-    if planned:
+    if plan:
         with clear():
+            place = claim(plan.place) if plan.fresh else plan.place
+        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
+    if plan and plan.jobs:
+        with clear():
+            planned = [replace(job, directory=place / job.name) for job in plan.jobs]
             sweep(name, functools.partial(noting, task), settings, planned)
         return
     sys.argv = [sys.argv[0], *flags, *settings]
@@ -199,9 +235,9 @@ def noting(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
             raise
         cause = error.__context__ if isinstance(error, SystemExit) else error
         summary = Path(HydraConfig.get().runtime.output_dir) / "summary.json"
-        before = json.loads(summary.read_text()) if summary.exists() else {}
+        before = read_json(summary) if summary.exists() else {}
         reason = sentence(cause) if isinstance(cause, Exception) else repr(error)
-        summary.write_text(json.dumps(before | {"state": "failed", "reason": reason}, indent=2) + "\n")
+        write_json(summary, before | {"state": "failed", "reason": reason})
         raise JobFailed(reason) from None
 
 

@@ -23,14 +23,14 @@ def evaluate(spec: Spec, directory: Path) -> float:
     from hybrid_vit import runs  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.accelerator import choose, keep_memory
     from hybrid_vit.augment import Augment
-    from hybrid_vit.callbacks import write_csv
     from hybrid_vit.data.module import DataModule
     from hybrid_vit.evaluation import per_class, score
     from hybrid_vit.evaluation.plots import confusion_matrix
+    from hybrid_vit.utils.files import read_json, write_csv, write_json
 
     keep_memory()
     run = runs.find(spec["run"])
-    trained, description = runs.load(run), runs.read_json(run / "model.json")
+    trained, description = runs.load(run), read_json(run / "model.json")
     choice = choose(**spec["accelerator"])
     choice.tune(trained)
     own = description["data"] | {key: value for key, value in spec["data"].items() if value is not None}
@@ -48,7 +48,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
         bf16=choice.bf16,
     )
     classes = per_class(confusion, data.class_names)
-    runs.write_json(directory / "evaluation.json", {"run": str(run), "images": data.sizes["test"], "test": scores})
+    write_json(directory / "evaluation.json", {"run": str(run), "images": data.sizes["test"], "test": scores})
     write_csv(directory / "per_class.csv", classes)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 

@@ -67,7 +67,7 @@ def report(spec: Spec, directory: Path, *, made: str) -> None:
         overlays_table(found, overlays),
         directory,
         title=spec["title"],
-        note=Path(spec["note"]).read_text() if spec["note"] else "",
+        note=Path(spec["note"]).read_text(encoding="utf-8") if spec["note"] else "",
         command=spec["command"],
         made=made,
     )

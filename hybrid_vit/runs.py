@@ -11,8 +11,6 @@ summary.json         scores, size, speed, machine, versions, commit, seed; state
 
 import importlib
 import inspect
-import json
-import os
 import platform
 import resource
 import subprocess
@@ -30,6 +28,7 @@ from torchvision.transforms.v2 import functional as F
 
 from hybrid_vit.accelerator import choose
 from hybrid_vit.augment import Normalize
+from hybrid_vit.utils.files import read_json, replacing
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parent / "outputs" / "published"
@@ -156,24 +155,8 @@ def find(run: str | Path) -> Path:
 
 def save_weights(directory: Path, net: nn.Module) -> None:
     """Write model.safetensors, whole or not at all."""
-    partial = directory / "model.partial"
-    save_file({key: value.contiguous().cpu() for key, value in net.state_dict().items()}, partial)
-    os.replace(partial, directory / "model.safetensors")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run; one that is missing or damaged is a ValueError that names it."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); is {path.parent} a run directory?") from None
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(partial, path)
+    with replacing(directory / "model.safetensors") as partial:
+        save_file({key: value.contiguous().cpu() for key, value in net.state_dict().items()}, partial)
 
 
 def provenance() -> dict[str, Any]:

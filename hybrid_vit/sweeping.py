@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from hybrid_vit.config import CONF, parsed, quoted, resolving
 from hybrid_vit.durations import spoken
+from hybrid_vit.utils.files import write_text
 
 LONGEST_NAME = 150  # of a directory, in characters; file systems allow 255
 STATES = ("done", "running", "waiting", "stopped", "failed")
@@ -103,11 +104,11 @@ def look(directory: Path, since: float = 0.0) -> Status:
     """What a run directory tells; what was "running" but has not been touched `since` then waits to go on."""
     try:
         file = directory / "summary.json"
-        summary, touched = json.loads(file.read_text()), file.stat().st_mtime
+        summary, touched = json.loads(file.read_text(encoding="utf-8")), file.stat().st_mtime
     except (OSError, ValueError):
         return Status("waiting", 0.0, {})
     try:
-        last = (directory / "metrics.csv").read_text().splitlines()[-1]
+        last = (directory / "metrics.csv").read_text(encoding="utf-8").splitlines()[-1]
         share = min(float(last.split(",")[1]) / summary["steps"], 1.0)
     except (OSError, LookupError, ValueError):
         share = 0.0
@@ -141,7 +142,7 @@ class Overview(threading.Thread):
     def write(self, now: Sequence[Status]) -> str:
         """Table and line, into the file too."""
         text = f"{self.table(now)}\n\n{self.line(now)}\n"
-        (self.folder / "overview.txt").write_text(text)
+        write_text(self.folder / "overview.txt", text)
         return text
 
     def line(self, now: Sequence[Status]) -> str:

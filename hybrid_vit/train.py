@@ -1,6 +1,5 @@
 """Door: train a model, or continue a run. `python -m hybrid_vit.train model=hybrid_192`; `--help` says more."""
 
-import json
 import math
 import os
 import shlex
@@ -10,6 +9,7 @@ from typing import Any
 
 from hybrid_vit.command import Check, Job, arguments, check_values, clear, door
 from hybrid_vit.config import Spec, get, names, parsed, quoted, saved
+from hybrid_vit.utils.files import read_json
 
 # How and where a run computes may differ when it continues; what it computes may not.
 CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "checkpoint_minutes")
@@ -116,7 +116,7 @@ def run_directory(resume: str) -> Path:
     directory = Path(str(parsed(resume).value()) if text.startswith(("'", '"')) else text).absolute()
     saved(directory)
     summary = directory / "summary.json"
-    if summary.exists() and json.loads(summary.read_text()).get("state") == "done":
+    if summary.exists() and read_json(summary).get("state") == "done":
         raise ValueError(f"{directory} is done: its scores are in {summary}; leave out resume to start a new run")
     last = directory / "checkpoints" / "last.ckpt"
     if not last.exists():

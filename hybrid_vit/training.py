@@ -25,7 +25,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
-from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped, write_csv
+from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
@@ -42,11 +42,10 @@ from hybrid_vit.runs import (
     load,
     peak_memory_mib,
     provenance,
-    read_json,
     save_weights,
-    write_json,
 )
 from hybrid_vit.task import Classification
+from hybrid_vit.utils.files import read_json, write_csv, write_json
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from door import Train, main
 from omegaconf import OmegaConf
 
 from hybrid_vit.callbacks import Stopped
-from hybrid_vit.command import clear
+from hybrid_vit.command import claim, clear
 from hybrid_vit.config import composed, options, plain
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -68,6 +69,24 @@ def test_a_multirun_trains_every_combination(train: Train, tmp_path: Path) -> No
         (s["model"]["stem"]["depth"], s["model"]["depth"], str(d.relative_to(tmp_path))) for s, d, _ in train.calls
     ]
     assert found == [(a, b, f"s/model.stem.depth={a},model.depth={b}") for a, b in ((2, 4), (2, 6), (3, 4), (3, 6))]
+
+
+def test_two_runs_of_the_same_second_have_two_directories(train: Train, tmp_path: Path) -> None:
+    """This pattern has no time in it, so that the second command meets the directory of the first for certain."""
+    place = "hydra.run.dir=runs/${now:x}"
+    assert main(*RUN, "seed=0", place) == main(*RUN, "seed=1", place) == 0
+    assert [(spec["seed"], str(there.relative_to(tmp_path))) for spec, there, _ in train.calls] == [
+        (0, "runs/x"),
+        (1, "runs/x_2"),
+    ]
+    for seed in (0, 1):
+        assert f"seed={seed}\n" in (train.calls[seed][1] / ".hydra" / "overrides.yaml").read_text()
+
+
+def test_of_many_processes_each_claims_a_directory_of_its_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        claimed = list(pool.map(lambda _: claim(tmp_path / "runs" / "x"), range(64)))
+    assert sorted(claimed) == sorted((tmp_path / "runs").iterdir()) and len(claimed) == 64
 
 
 def test_a_directory_with_a_run_is_not_used_again(

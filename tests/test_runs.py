@@ -9,6 +9,7 @@ from PIL import Image
 
 import hybrid_vit
 from hybrid_vit import runs
+from hybrid_vit.utils.files import write_json
 
 DESCRIPTION = {
     "class_names": ["a", "b", "c"],
@@ -23,8 +24,8 @@ def run(tmp_path: Path) -> Path:
     """A run directory with a small trained model."""
     stem = {"_target_": "hybrid_vit.models.ConvStem", "embed_dim": 32, "depth": 2, "grid": 8}
     spec = {"_target_": "hybrid_vit.models.hybrid_vit", "stem": stem, "num_classes": 3, "embed_dim": 32, "depth": 1}
-    runs.write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec})
-    runs.write_json(tmp_path / "summary.json", {"state": "done"})
+    write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec})
+    write_json(tmp_path / "summary.json", {"state": "done"})
     runs.save_weights(tmp_path, runs.build(spec))
     return tmp_path
 
@@ -58,7 +59,7 @@ def test_published_runs_load_by_name(run: Path, monkeypatch: pytest.MonkeyPatch)
 def test_weights_of_another_model(run: Path) -> None:
     description = json.loads((run / "model.json").read_text())
     description["model"]["depth"] = 2
-    runs.write_json(run / "model.json", description)
+    write_json(run / "model.json", description)
     with pytest.raises(ValueError, match=r"model\.safetensors holds the weights of another model"):
         hybrid_vit.load(run)
 

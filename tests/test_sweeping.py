@@ -89,7 +89,9 @@ def test_every_sweep_can_be_built(name: str, model: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     own = [] if name == "zoo" else [f"model={model}"]
     seen = []
-    planned = check([f"sweep={name}", *own], also=lambda spec, directory, multirun: seen.append(spec))
+    plan = check([f"sweep={name}", *own], also=lambda spec, directory, multirun: seen.append(spec))
+    assert plan
+    planned = plan.jobs
     assert len({job.directory for job in planned}) == len(planned) > 1
     assert {job.directory.parent for job in planned} == {Path("outputs/sweeps") / name}
     compared = [{key: value for key, value in spec.items() if key not in ("name", "seed")} for spec in seen]
@@ -170,6 +172,16 @@ def test_our_own_mistakes_do_not_stop_the_others_either(train: Train) -> None:
     assert len(train.calls) == 2
     assert json.loads(Path("s/seed=1/summary.json").read_text())["reason"] == "cannot happen"
     assert "Traceback" in Path("s/seed=1/train.log").read_text()
+
+
+def test_a_multirun_without_a_name_has_one_folder(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    """`now` in the name of the folder is a time, which goes on while the jobs are planned."""
+    settled(train)
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=sweeps/${now:%f}") == 0  # microseconds
+    assert "3 of 3 jobs done\n" in capsys.readouterr().err
+    [folder] = Path("sweeps").iterdir()
+    assert {directory.parent for _, directory, _ in train.calls} == {folder.absolute()}
+    assert "waiting" not in (folder / "overview.txt").read_text()
 
 
 # --- what it says

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from hybrid_vit.benchmarks.table import Row, Table, figures
 from hybrid_vit.drawing import FAINT, GRID, INK, spread
+from hybrid_vit.utils.files import replacing
 
 BLUE = "#4c78a8"
 
@@ -38,7 +39,8 @@ def bars(table: Table, path: Path) -> None:
     ax.set_title(f"{table.title}: {column} (times)", loc="left", fontsize=11, color=INK)
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(left=False, colors=INK)
-    figure.savefig(path, format="png")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def growth(table: Table, path: Path) -> None:
@@ -69,7 +71,8 @@ def growth(table: Table, path: Path) -> None:
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=INK)
     figure.supylabel("ms a training step", fontsize=10, color=INK)
-    figure.savefig(path, format="png")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def zoo(table: Table, path: Path) -> None:
@@ -111,7 +114,8 @@ def zoo(table: Table, path: Path) -> None:
         ax.grid(True, which="major", color=GRID)
         ax.spines[["top", "right"]].set_visible(False)
         ax.tick_params(colors=INK)
-    figure.savefig(path, format="png")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def ink(row: Row) -> str:

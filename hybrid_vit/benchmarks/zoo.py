@@ -14,7 +14,8 @@ from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, alone
 from hybrid_vit.benchmarks.work import train_steps
 from hybrid_vit.evaluation import count_macs
-from hybrid_vit.runs import build, read_json
+from hybrid_vit.runs import build
+from hybrid_vit.utils.files import read_json
 
 SIDE = 32
 

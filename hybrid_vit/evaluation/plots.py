@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
+from hybrid_vit.utils.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +69,8 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", referenc
         frame(ax)
         label_ends(ax, ends)
     figure.suptitle(title, x=0.045, y=0.975, ha="left", fontsize=13, fontweight="bold", color=INK, parse_math=False)
-    figure.savefig(path, format="png")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: Path, *, title: str = "") -> None:
@@ -132,7 +134,8 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: Path, 
     accuracy = f"top-1 {100 * np.trace(matrix) / total:.2f} % of {total:,} images" if total else "no images"
     figure.text(0.095, 0.955, title, fontsize=14, fontweight="bold", color=INK, parse_math=False)
     figure.text(0.095, 0.93, accuracy, fontsize=11, color=FAINT)
-    figure.savefig(path, format="png")
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def most_confused(counts: ArrayLike, n: int) -> list[tuple[int, int]]:

@@ -20,6 +20,7 @@ from hybrid_vit.reporting.claims import ENOUGH, lower_is_better, told_apart, uni
 from hybrid_vit.reporting.records import Configuration, called
 from hybrid_vit.reporting.statistics import estimate, power_law, size_for
 from hybrid_vit.reporting.study import Study, counterparts, course, opposed
+from hybrid_vit.utils.files import replacing
 
 UNNAMED = "#c4c4c4"
 BLUE, ORANGE = HUES[:2]
@@ -53,9 +54,10 @@ def draw(study: Study, overlays: dict[str, pd.DataFrame], out: Path) -> list[Pic
 
 def save(figure: Figure, path: Path) -> None:
     """Write path.png and path.svg, the same bytes each time."""
-    figure.savefig(path.with_suffix(".png"), dpi=150, bbox_inches="tight", pad_inches=0.15)
-    with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(path.with_suffix(".svg"), bbox_inches="tight", pad_inches=0.15, metadata={"Date": None})
+    with replacing(path.with_suffix(".png")) as partial:
+        figure.savefig(partial, format="png", dpi=150, bbox_inches="tight", pad_inches=0.15)
+    with matplotlib.rc_context({"svg.hashsalt": path.name}), replacing(path.with_suffix(".svg")) as partial:
+        figure.savefig(partial, format="svg", bbox_inches="tight", pad_inches=0.15, metadata={"Date": None})
 
 
 def differences(study: Study) -> tuple[Figure, Picture] | None:

@@ -19,6 +19,7 @@ from hybrid_vit.reporting.figures import Picture
 from hybrid_vit.reporting.records import Configuration
 from hybrid_vit.reporting.statistics import Comparison, estimate
 from hybrid_vit.reporting.study import Study, comparisons_table, settings_table
+from hybrid_vit.utils.files import write_text
 
 HERE = Path(__file__).parent
 STYLE = """
@@ -79,8 +80,8 @@ def write(
         table=table,
     )
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-    (out / "report.md").write_text(text)
-    (out / "report.html").write_text(page(text, title, out))
+    write_text(out / "report.md", text)
+    write_text(out / "report.html", page(text, title, out))
 
 
 def page(text: str, title: str, out: Path) -> str:

@@ -145,7 +145,7 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
         begun = (directory / ".hydra").exists()
         raise ValueError("has no summary.json: its training has not begun" if begun else "holds no run")
     try:
-        summary = json.loads(path.read_text())
+        summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         raise ValueError("has a summary.json that is damaged") from None
     if not isinstance(summary, dict) or "state" not in summary:

@@ -1,13 +1,12 @@
 """What a search found: how its trials ended -> the Pareto front as a table, CSV files and a picture."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hybrid_vit.benchmarks.table import Table, figures
-from hybrid_vit.callbacks import write_csv
 from hybrid_vit.drawing import FAINT, INK, frame, spread
+from hybrid_vit.utils.files import replacing, write_csv, write_text
 
 Outcome = dict[str, Any]
 
@@ -46,9 +45,7 @@ def write(directory: Path, trials: Sequence[Outcome], cost: str, trainable: Call
         path.unlink()
     for path, trial in files.items():
         if not path.exists():
-            partial = path.with_suffix(".partial")
-            partial.write_text(trainable(trial, path.stem))
-            os.replace(partial, path)
+            write_text(path, trainable(trial, path.stem))
     write_csv(directory / "trials.csv", [row(trial) for trial in trials])
     write_csv(directory / "pareto.csv", [row(trial) for trial in best])
     draw(trials, best, cost, directory / "pareto.png", title=directory.name)
@@ -134,6 +131,5 @@ def draw(trials: Sequence[Outcome], best: Sequence[Outcome], cost: str, path: Pa
     ax.set_xlabel(UNITS[cost][2], color=INK)
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, labelcolor=INK)
     frame(ax)
-    partial = path.with_suffix(".partial")
-    figure.savefig(partial, format="png")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png")

@@ -8,10 +8,9 @@ A trial is trained by the process that holds its lock. The system lets go of a l
 killed, so that a trial without `trial.json` whose lock is free was left behind and is taken up again.
 """
 
-import fcntl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
@@ -19,43 +18,12 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from hybrid_vit.runs import read_json, write_json
 from hybrid_vit.searching.space import Plan, distributions
+from hybrid_vit.utils.files import Lock, read_json, write_json
 
 POPULATION = 10  # of NSGA-II: a few generations in as many trials as a small machine can train
 
 Outcome = dict[str, Any]
-
-
-class Lock:
-    """A file that one process at a time holds, until it lets go or ends; Optuna's own locks outlive their process."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[str] | None = None
-
-    def acquire(self, *, wait: bool = True) -> bool:
-        """Whether it is held now; with `wait` it will be."""
-        file = self.path.open("w")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return False
-        self._file = file
-        return True
-
-    def release(self) -> None:
-        if self._file is not None:
-            fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone leaves it to processes that were forked meanwhile
-            self._file.close()
-            self._file = None
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from hybrid_vit.accelerator import choose
 from hybrid_vit.callbacks import LAST, Stopped
-from hybrid_vit.runs import build, read_json, write_json
+from hybrid_vit.runs import build
 from hybrid_vit.training import make_data, make_task, train
+from hybrid_vit.utils.files import read_json, write_json
 
 RIVALS = 3  # so many must be better
 ERRORS = 2  # by so many standard errors
@@ -148,7 +149,7 @@ def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
 @contextmanager
 def aside(path: Path) -> Iterator[None]:
     """What is logged within goes to a file instead."""
-    logger, handler = logging.getLogger("hybrid_vit"), logging.FileHandler(path)
+    logger, handler = logging.getLogger("hybrid_vit"), logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s"))
     logger.addHandler(handler)
     logger.propagate = False
@@ -184,5 +185,5 @@ def accuracies(directory: Path) -> list[float]:
     table = directory / "metrics.csv"
     if not table.exists():
         return []
-    with table.open(newline="") as file:
+    with table.open(newline="", encoding="utf-8") as file:
         return [float(row["val_top1"]) for row in csv.DictReader(file)]

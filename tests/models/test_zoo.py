@@ -18,6 +18,7 @@ from hybrid_vit.config import composed, options, plain
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.models import folded, packed
 from hybrid_vit.optim import adamw
+from hybrid_vit.utils.files import write_json
 
 DESCRIPTION = {"class_names": [*"abcdefghij"], "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
 SLOW = {"cvt_13", "nest_tiny", "resnet50", "swin_tiny"}  # a billion multiply-adds an image
@@ -65,8 +66,8 @@ def test_it_computes_in_bf16(net: nn.Module, images: torch.Tensor) -> None:
 
 
 def test_it_comes_back_from_its_run(name: str, net: nn.Module, images: torch.Tensor, tmp_path: Path) -> None:
-    runs.write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec_of(name)})
-    runs.write_json(tmp_path / "summary.json", {"state": "done"})
+    write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec_of(name)})
+    write_json(tmp_path / "summary.json", {"state": "done"})
     runs.save_weights(tmp_path, net)
     with torch.no_grad():
         assert torch.equal(hybrid_vit.load(tmp_path)(images), net(images))

@@ -13,7 +13,8 @@ import optuna
 import pytest
 
 import hybrid_vit
-from hybrid_vit.searching.study import Lock, Study
+from hybrid_vit.searching.study import Study
+from hybrid_vit.utils.files import Lock
 
 HOUSE = Path(hybrid_vit.__file__).parent.parent
 PLAN: dict[str, Any] = {"space": {"x": {"low": 0.0, "high": 1.0}}, "sampler": "tpe", "cost": "macs", "settings": {}}
