@@ -1,6 +1,7 @@
 """A run directory gives its model back, and says what is wrong with it in one sentence."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ from PIL import Image
 
 import hybrid_vit
 from hybrid_vit import runs
+from hybrid_vit.config import CONF
+from hybrid_vit.schema import SCHEMAS
 from hybrid_vit.utils.files import write_json
 
 DESCRIPTION = {
+    "data": {"source": "digits"},
     "class_names": ["a", "b", "c"],
     "image_size": 32,
     "mean": [0.5, 0.5, 0.5],
@@ -73,9 +77,77 @@ def test_a_run_without_weights_and_damaged_files(run: Path) -> None:
         hybrid_vit.load(run)
 
 
-def test_only_own_parts_are_built() -> None:
-    with pytest.raises(ValueError, match="not part of hybrid_vit"):
-        runs.build({"_target_": "os.system", "command": "true"})
+@pytest.mark.parametrize("position", range(20))
+def test_a_flipped_bit_in_the_weights_is_noticed(run: Path, position: int) -> None:
+    path = run / "model.safetensors"
+    before = hybrid_vit.load(run).net.state_dict()
+    content = bytearray(path.read_bytes())
+    content[len(content) * position // 20 + position] ^= 1 << position % 8
+    path.write_bytes(content)
+    try:
+        after = hybrid_vit.load(run).net.state_dict()
+    except ValueError as error:
+        assert "model.safetensors" in str(error) and "\n" not in str(error)
+    else:  # it was in the names within the header that nothing reads
+        assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+@pytest.mark.parametrize("content", [b"", b"half", b"PK\x03\x04" + bytes(100)])
+def test_weights_that_are_no_weights(run: Path, content: bytes) -> None:
+    (run / "model.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged.*copy it again"):
+        hybrid_vit.load(run)
+    half = runs.build(json.loads((run / "model.json").read_text())["model"])
+    runs.save_weights(run, half)
+    whole = (run / "model.safetensors").read_bytes()
+    (run / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):
+        hybrid_vit.load(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"class_names": "abc"}, {"class_names": [1, 2, 3]}, {"mean": None}, {"mean": ["a", "b", "c"]}, {"model": []}),
+        *({"image_size": "32"}, {"data": 3}),
+    ],
+)
+def test_a_description_of_wrong_types(run: Path, change: dict) -> None:
+    write_json(run / "model.json", json.loads((run / "model.json").read_text()) | change)
+    with pytest.raises(ValueError, match=rf"model\.json is damaged.*\({next(iter(change))} is missing or not valid\)"):
+        hybrid_vit.load(run)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("os.system", "hybrid_vit.benchmarks.startup.imports_torch", "hybrid_vit.runs.os.system"),
+        *("hybrid_vit.models.torch.load", "hybrid_vit.models.baselines.importlib.import_module", "hybrid_vit"),
+    ],
+)
+def test_a_strangers_model_builds_only_models(run: Path, target: str) -> None:
+    description = json.loads((run / "model.json").read_text())
+    description["model"]["stem"] = {"_target_": target, "command": "touch attacked"}
+    write_json(run / "model.json", description)
+    with pytest.raises(ValueError, match=f"_target_ {target!r} is none of the models"):
+        hybrid_vit.load(run)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"architecture": "hf-hub:stranger/model"}, {"arguments": {"checkpoint_path": "stranger.pth"}}]
+)
+def test_a_strangers_model_loads_no_other_files(run: Path, arguments: dict) -> None:
+    description = json.loads((run / "model.json").read_text())
+    timm = {"_target_": "hybrid_vit.models.timm_model", "architecture": "resnet18", "num_classes": 3}
+    write_json(run / "model.json", description | {"model": timm | arguments | {"pretrained": True}})
+    with pytest.raises(ValueError, match="would load files"):
+        hybrid_vit.load(run)
+
+
+def test_every_part_that_a_configuration_names_can_be_built() -> None:
+    named = {getattr(node, "_target_", "hybrid_vit.models.") for node in SCHEMAS.values()}
+    named |= set(re.findall(r"_target_: (\S+)", " ".join(file.read_text() for file in CONF.glob("augment/*.yaml"))))
+    assert {target for target in named if target.rpartition(".")[2]} <= runs.PARTS.keys()
 
 
 def test_build_model() -> None:

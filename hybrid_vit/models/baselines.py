@@ -42,6 +42,11 @@ def timm_model(
     timm = needed("timm", architecture)
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     arguments = arguments or {}
+    if loading := {"pretrained", "checkpoint_path"} & arguments.keys() or ":" in architecture:
+        raise ValueError(
+            f"timm's {architecture} with {arguments} would load files ({loading}); "
+            "name an architecture of timm's own, and set model.pretrained=true for its ImageNet weights"
+        )
     try:
         net = timm.create_model(architecture, num_classes=num_classes, **rates, **arguments)
     except AssertionError as error:
