@@ -3,11 +3,14 @@
 Checkpoints are written beside their final name and then renamed, so a file is whole or not there.
 """
 
+import errno
 import logging
 import os
+import pickle
 import signal
+import threading
 import time
-from contextlib import nullcontext
+import zipfile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,15 +25,63 @@ from hybrid_vit.utils.files import replacing, write_csv
 
 log = logging.getLogger(__name__)
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+# What Lightning writes, and needs to continue.
+PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"}
 
 
 class Stopped(Exception):
     """Training was asked to stop, and `last.ckpt` holds the state to continue from."""
 
 
+def latest(directory: Path) -> Path | None:
+    """The checkpoint from which a run continues: the last, or the one before it if the last is damaged.
+
+    Args:
+        directory: the run's `checkpoints/`.
+
+    Returns:
+        None: there is none yet.
+
+    Raises:
+        ValueError: those that there are cannot be read; names them.
+    """
+    wrong: list[str] = []
+    for name in (LAST, PREVIOUS):
+        path = directory / name
+        if not path.exists():
+            continue
+        fault = damage(path)
+        if fault is None:
+            for other in wrong:
+                log.warning("%s, so the run continues from %s", other, path)
+            return path
+        wrong.append(f"{path} cannot be used ({fault})")
+    if not wrong:
+        return None
+    raise ValueError(
+        f"{'; '.join(wrong)}; copy a whole one there, or delete what is in {directory} to train from the beginning"
+    )
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None. Nothing in it is executed."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return "it is empty, truncated or no checkpoint"
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch does not compare the checksums that it wrote
+                return "it is damaged, its checksum differs"
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        return f"it is damaged or no checkpoint: {type(error).__name__}"
+    return None if isinstance(state, dict) and state.keys() >= PARTS else "it is a file of another program"
+
+
 class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
+
+    The `last.ckpt` before becomes `previous.ckpt`, for the case that the disk damages the newer one.
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
     or weights that are not finite stop training with a ValueError before a checkpoint could hold them.
@@ -65,8 +116,9 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._saved = time.monotonic()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.reason is not None:  # asked twice: do not wait for the step
@@ -90,7 +142,9 @@ class Keeper(Checkpoint):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check_finite(trainer, trainer.callback_metrics["train_loss"])
+        for name in sorted(trainer.callback_metrics):
+            if name.endswith("_loss"):
+                self._check_finite(trainer, trainer.callback_metrics[name], name)
         score = trainer.callback_metrics.get(self.monitor)
         if score is not None and float(score) > self.best:
             self.best = float(score)
@@ -116,8 +170,20 @@ class Keeper(Checkpoint):
         """Write a checkpoint, whole or not at all."""
         weights = trainer.lightning_module.parameters()
         self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
-        with replacing(self.directory / name) if trainer.is_global_zero else nullcontext(self.directory) as path:
-            trainer.save_checkpoint(path)  # all processes take part, the first one writes
+        final = self.directory / name
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(final)  # takes part, and writes nothing
+            return
+        final.parent.mkdir(exist_ok=True)
+        with replacing(final) as partial:
+            try:
+                trainer.save_checkpoint(partial)
+            except RuntimeError as error:  # torch's writer has no error of its own for this
+                if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container", "iostream")):
+                    raise
+                raise OSError(errno.EIO, "the checkpoint cannot be written; is the disk full?", str(final)) from error
+            if name == LAST and final.exists():
+                os.replace(final, final.with_name(PREVIOUS))
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
@@ -184,6 +250,11 @@ class EpochTable(Checkpoint):
         write_csv(self.path, self.rows)
         shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
         log.info("epoch %d  %s  %.0f s  %.0f img/s", row["epoch"], shown, row["seconds"], row["images_per_second"])
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs that have ended."""
+        return round(sum(row["seconds"] for row in self.rows), 1)
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began

@@ -6,14 +6,16 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 
 import argparse
 import functools
+import io
 import itertools
 import logging
 import math
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ from hybrid_vit import schema
 from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, quoted, resolving
 from hybrid_vit.durations import seconds
 from hybrid_vit.sweeping import JobFailed, Planned, jobs, sweep
-from hybrid_vit.utils.files import read_json, write_json
+from hybrid_vit.utils.files import Lock, read_json, write_json
 
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
@@ -187,7 +189,7 @@ def check_place(directory: Path) -> None:
         raise ValueError(f"{directory} cannot be written: {place} {what}; choose another place with hydra.run.dir=PATH")
 
 
-def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> None:
+def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
     """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
 
     Args:
@@ -195,10 +197,14 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
         job: does the work; ValueError and OSError are for the user, other errors are ours.
         argv: the arguments after the command.
         also: as in `check`, before the directory is made.
+        exclusive: whether the directory of a job belongs to one process; a second one is refused.
 
     Raises:
         SystemExit: what failed has been said on stderr.
     """
+    for stream in (sys.stdout, sys.stderr):  # a class may have a name that the console's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with clear(code=2):
         plan = check(argv, name, also)
     args, settings, flags = arguments(argv)
@@ -211,19 +217,63 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
     @functools.wraps(job)  # Hydra names the log file after the module of the job
     def task(cfg: DictConfig) -> Any:
         with clear():
-            return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
+            directory = Path(HydraConfig.get().runtime.output_dir)
+            with held(directory) if exclusive and plan and plan.jobs else nullcontext():
+                return job(plain(cfg), directory)
 
-    if plan:
-        with clear():
-            place = claim(plan.place) if plan.fresh else plan.place
-        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
-    if plan and plan.jobs:
-        with clear():
-            planned = [replace(job, directory=place / job.name) for job in plan.jobs]
-            sweep(name, functools.partial(noting, task), settings, planned)
+    if not plan:
+        run_hydra(task, name, [*flags, *settings])
         return
-    sys.argv = [sys.argv[0], *flags, *settings]
+    with made(plan, code=2) as place:
+        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
+        if plan.jobs:
+            with clear():
+                planned = [replace(job, directory=place / job.name) for job in plan.jobs]
+                sweep(name, functools.partial(noting, task), settings, planned)
+            return
+        with clear(code=2), held(place) if exclusive else nullcontext():
+            run_hydra(task, name, [*flags, *settings])
+
+
+def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: list[str]) -> None:
+    """Hand the rest to Hydra: it composes `conf/NAME.yaml`, starts the log and calls the task."""
+    sys.argv = [sys.argv[0], *arguments]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+
+
+@contextmanager
+def made(plan: Plan, code: int) -> Iterator[Path]:
+    """Make the directory of a command; if it fails before it has written anything but its log, remove it again."""
+    parents = [path for path in (plan.place, *plan.place.parents) if not path.exists()]
+    with clear(code):
+        place = claim(plan.place) if plan.fresh else plan.place
+        place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place
+    except Told:
+        written = {path.name for path in place.iterdir() if path.suffix != ".log"} - {".hydra", ".lock"}
+        if parents and not written:
+            shutil.rmtree(place)
+            for parent in parents[1:]:
+                with suppress(OSError):  # another command has put something there meanwhile
+                    parent.rmdir()
+        raise
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Within, this process alone uses `directory`.
+
+    Raises:
+        ValueError: another one does; names it.
+    """
+    lock = Lock(directory / ".lock")
+    if not lock.acquire(wait=False):
+        raise ValueError(f"{directory} is in use by {lock.holder()}; wait for its end, or choose another directory")
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def noting(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
@@ -256,24 +306,35 @@ def clear(code: int = 1) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise Told(130) from None
     except Exception as error:
         failure = (type(error), error, error.__traceback__)
         record = logging.getLogger(__name__).makeRecord(__name__, logging.ERROR, __file__, 0, "failed", (), failure)
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
-        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__}
+        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__} or out_of_memory(error)
         if not mendable or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(sentence(error), file=sys.stderr)
-        raise SystemExit(code) from None
+        raise Told(code) from None
+
+
+class Told(SystemExit):
+    """The end of a command after an error that has been told in a sentence."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was missing: torch has an error of its own for that on a GPU, and none on a CPU."""
+    told = str(error).lower()
+    cpu = isinstance(error, RuntimeError) and any(text in told for text in ("allocate memory", "not enough memory"))
+    return cpu or "Memory" in type(error).__name__
 
 
 def sentence(error: Exception) -> str:
     """An error as a user wants to read it."""
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if "Memory" in type(error).__name__:
+    if out_of_memory(error):
         return f"out of memory; try a smaller batch_size or model ({lines(error)})"
     return str(error) or repr(error)

@@ -9,6 +9,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -25,7 +26,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
-from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped
+from hybrid_vit.callbacks import Bar, EpochTable, Keeper, Stopped
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
@@ -43,6 +44,7 @@ from hybrid_vit.runs import (
     peak_memory_mib,
     provenance,
     save_weights,
+    untrained,
 )
 from hybrid_vit.task import Classification
 from hybrid_vit.utils.files import read_json, write_csv, write_json
@@ -51,9 +53,15 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    spec: dict[str, Any], directory: Path, *, resume: bool = False, callbacks: Sequence[pl.Callback] = ()
+    spec: dict[str, Any], directory: Path, *, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
 ) -> float:
-    """Train, score and summarise the run that `spec` describes, with further `callbacks` if there are any.
+    """Train, score and summarise the run that `spec` describes.
+
+    Args:
+        spec: its plain configuration.
+        directory: where it lies; nothing is written there before training can begin.
+        checkpoint: one of its own, to continue from.
+        callbacks: further ones for Lightning's trainer.
 
     Returns:
         What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
@@ -69,10 +77,10 @@ def train(
     log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
     data = make_data(spec)
     spec["model"]["num_classes"] = data.num_classes
-    fresh = {key: False if key == "pretrained" else value for key, value in spec["model"].items()}
+    fresh = untrained(spec["model"])
     torch.manual_seed(spec["seed"])
-    net = build(fresh if resume else spec["model"])  # a checkpoint holds the weights already
-    if spec["init_from"] and not resume:
+    net = build(fresh if checkpoint else spec["model"])  # a checkpoint holds the weights already
+    if spec["init_from"] and not checkpoint:
         adopt(net, spec["init_from"])
         log.info("weights of %s, but for the classifier", spec["init_from"])
     several = processes(spec) > 1
@@ -83,14 +91,14 @@ def train(
         "macs": count_macs(net, data.image_size),
     }
     choice.tune(net)
-    before = read_json(directory / "summary.json") if resume else {}
+    before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
     distill = make_teacher(spec, choice, data)
-    steps = before["steps"] if resume else fix_steps(spec, choice, net, data, distill, began)
+    steps = before["steps"] if checkpoint else fix_steps(spec, choice, net, data, distill, began)
     task = make_task(spec, net, data, steps, distill)
     compile_nets(task, choice)
     table = EpochTable(directory / "metrics.csv")
     if several and rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
-        fit(spec, choice, task, data, steps, directory, table, None, callbacks, resume=resume)
+        fit(spec, choice, task, data, steps, directory, table, None, callbacks, checkpoint)
         return math.nan
 
     summary = {
@@ -128,20 +136,20 @@ def train(
         picture_batch(data, directory / "augmented.png")
         if logger:
             logger.log_picture("augmented", directory / "augmented.png")
-        trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, resume=resume)
+        trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, checkpoint)
         results = finish(trainer, choice, task, data, table, directory)
         summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+        write_json(directory / "summary.json", summary)
         if logger:
             logger.log_picture("learning_curve", directory / "learning_curve.png")
             logger.log_picture("confusion", directory / "confusion.png")
     except BaseException as error:
         summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
-        summary |= {"reason": str(error) or type(error).__name__}
+        summary |= {"reason": " ".join(str(error).split()) or type(error).__name__, "seconds": table.seconds}
+        with suppress(OSError):  # a full disk is told already, and by the error that matters
+            write_json(directory / "summary.json", summary)
         raise
     finally:
-        if table.rows:
-            summary["seconds"] = round(sum(row["seconds"] for row in table.rows), 1)
-        write_json(directory / "summary.json", summary)
         if logger:
             logger.finish()
     show(summary, directory)
@@ -242,10 +250,9 @@ def fit(
     table: EpochTable,
     logger: Wandb | None,
     callbacks: Sequence[pl.Callback],
-    *,
-    resume: bool,
+    checkpoint: Path | None,
 ) -> pl.Trainer:
-    """Run Lightning's loop to the last step.
+    """Run Lightning's loop to the last step, from the beginning or from a checkpoint.
 
     Raises:
         Stopped: it did not get there, because of a signal, `trainer.max_time` or `trainer.max_epochs`.
@@ -272,25 +279,27 @@ def fit(
         num_sanity_val_steps=0,
         **limits,
     )
-    checkpoint = directory / "checkpoints" / LAST
     with logging_redirect_tqdm():
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except RuntimeError as error:
-            if "loading state_dict" in str(error):
+            if checkpoint and "loading state_dict" in str(error):
                 raise another_model(checkpoint, error) from None
             raise
     if trainer.global_step < steps:
-        raise Stopped(f"trainer.max_epochs of {max_epochs}")
+        if max_epochs:
+            raise Stopped(f"trainer.max_epochs of {max_epochs}")
+        raise RuntimeError(f"training ended after {trainer.global_step} of {steps} steps, and nothing asked it to")
     return trainer
 
 
 def finish(
     trainer: pl.Trainer, choice: Choice, task: Classification, data: DataModule, table: EpochTable, directory: Path
 ) -> dict[str, Any]:
-    """Score the last weights, once, on the test set; write weights and pictures."""
+    """Write the last weights, score them, once, on the test set, and draw pictures."""
     device = trainer.strategy.root_device
     net = task.scored.to(device)
+    save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
     values, confusion = score(
         net,
         data.test_dataloader(),
@@ -301,12 +310,12 @@ def finish(
     )
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
     scores |= {f"test_{key}": value for key, value in values.items()}
-    save_weights(directory, net)
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
     return {
         "scores": scores,
+        "seconds": table.seconds,
         "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
         "peak_memory_mib": peak_memory_mib(device),
     }
