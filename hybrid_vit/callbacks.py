@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
@@ -78,10 +79,29 @@ def damage(path: Path) -> str | None:
     return None if isinstance(state, dict) and state.keys() >= PARTS else "it is a file of another program"
 
 
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes each checkpoint whole or not at all, in its own folder (Lightning's own goes through the system's /tmp).
+
+    The `last.ckpt` before becomes `previous.ckpt`, for the case that the disk damages the newer one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as partial:
+            try:
+                torch.save(checkpoint, partial)
+            except RuntimeError as error:  # torch's writer has no error of its own for a full disk
+                if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container", "iostream")):
+                    raise
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+
+
 class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
 
-    The `last.ckpt` before becomes `previous.ckpt`, for the case that the disk damages the newer one.
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
     or weights that are not finite stop training with a ValueError before a checkpoint could hold them.
@@ -170,20 +190,7 @@ class Keeper(Checkpoint):
         """Write a checkpoint, whole or not at all."""
         weights = trainer.lightning_module.parameters()
         self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
-        final = self.directory / name
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(final)  # takes part, and writes nothing
-            return
-        final.parent.mkdir(exist_ok=True)
-        with replacing(final) as partial:
-            try:
-                trainer.save_checkpoint(partial)
-            except RuntimeError as error:  # torch's writer has no error of its own for this
-                if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container", "iostream")):
-                    raise
-                raise OSError(errno.EIO, "the checkpoint cannot be written; is the disk full?", str(final)) from error
-            if name == LAST and final.exists():
-                os.replace(final, final.with_name(PREVIOUS))
+        trainer.save_checkpoint(self.directory / name)
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:

@@ -26,7 +26,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
-from hybrid_vit.callbacks import Bar, EpochTable, Keeper, Stopped
+from hybrid_vit.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
@@ -271,6 +271,7 @@ def fit(
         precision=choice.precision,  # type: ignore[arg-type]
         max_epochs=max_epochs or math.ceil(steps / data.steps_per_epoch),
         callbacks=[table, keeper, Bar(steps), *callbacks],
+        plugins=[CheckpointFiles()],
         default_root_dir=directory,
         limit_val_batches=1.0 if data.val_names else 0,
         use_distributed_sampler=False,
