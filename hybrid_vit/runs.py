@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as F
 
 from hybrid_vit import augment, models
 from hybrid_vit.accelerator import choose
 from hybrid_vit.augment import Normalize
+from hybrid_vit.data.decode import Source, decode, square
 from hybrid_vit.utils.files import read_json, replacing
 
 MODELS = ("hybrid_vit", "timm_model", "CvT", "WideResNet")
@@ -100,11 +99,21 @@ class Trained(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images.to(next(self.net.parameters()))).float()
 
-    def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Pictures of any size -> (B, 3, H, W) float32: shorter side resized, centre cropped, normalised."""
-        size = self.image_size
-        images = [F.pil_to_tensor(F.center_crop(F.resize(p.convert("RGB"), [size]), [size])) for p in pictures]
-        return self.normalize(torch.stack(images))
+    def preprocess(self, pictures: Source | Sequence[Source]) -> Tensor:
+        """Pictures -> (B, 3, image_size, image_size) float32: decoded, resized and normalised as in training.
+
+        Args:
+            pictures: one or several of any size and kind: PIL image, path of a file, (H, W) or (H, W, 3) uint8 array,
+                (3, H, W) uint8 tensor.
+
+        Raises:
+            ValueError: something else, or a picture that cannot be read.
+        """
+        several = isinstance(pictures, Sequence) and not isinstance(pictures, str)
+        sources: list[Any] = list(pictures) if several else [pictures]  # type: ignore[arg-type]
+        if not sources:
+            raise ValueError("there are no pictures to preprocess; give at least one")
+        return self.normalize(torch.stack([square(decode(source), self.image_size) for source in sources]))
 
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:

@@ -126,6 +126,7 @@ class Data:
     fraction: float = 1.0
     eval_batch_size: int = 500
     num_workers: int = 2
+    check: bool | None = None
     drop_last: bool = False
     monitor_test: bool = False
 

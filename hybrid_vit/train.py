@@ -12,7 +12,7 @@ from hybrid_vit.config import Spec, absolute, get, keep, names, parsed, quoted, 
 from hybrid_vit.utils.files import read_json
 
 # How and where a run computes may differ when it continues; what it computes may not.
-CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "checkpoint_minutes")
+CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
