@@ -85,6 +85,7 @@ class Trained(nn.Module):
         class_names: name of each logit.
         image_size: side of its images in pixels.
         summary: the run's summary.
+        fingerprint: of the data it was trained and scored on, as `DataModule.fingerprint`; None in older runs.
     """
 
     def __init__(self, net: nn.Module, description: dict[str, Any], summary: dict[str, Any]) -> None:
@@ -95,6 +96,7 @@ class Trained(nn.Module):
         self.image_size: int = description["image_size"]
         self.normalize = Normalize(description["mean"], description["std"])
         self.summary = summary
+        self.fingerprint: dict[str, Any] | None = description.get("fingerprint")
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images.to(next(self.net.parameters()))).float()
@@ -147,9 +149,10 @@ def read_description(directory: Path) -> dict[str, Any]:
     """
     path = directory / "model.json"
     description = read_json(path, AGAIN)
-    kinds = {"model": dict, "data": dict, "class_names": list, "mean": list, "std": list, "image_size": int}
+    kinds: dict[str, Any] = {"model": dict, "data": dict, "class_names": list, "mean": list, "std": list}
+    kinds |= {"image_size": int, "seed": int}
     wrong = [key for key, kind in kinds.items() if not isinstance(description.get(key), kind)]
-    items = {"class_names": str, "mean": float | int, "std": float | int}
+    items: dict[str, Any] = {"class_names": str, "mean": float | int, "std": float | int}
     wrong += [key for key in items if not wrong and not all(isinstance(i, items[key]) for i in description[key])]
     if wrong:
         raise ValueError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")

@@ -27,7 +27,7 @@ from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
 from hybrid_vit.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
-from hybrid_vit.data.module import DataModule
+from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
 from hybrid_vit.durations import seconds
@@ -43,6 +43,7 @@ from hybrid_vit.runs import (
     load,
     peak_memory_mib,
     provenance,
+    read_description,
     save_weights,
     untrained,
 )
@@ -76,6 +77,9 @@ def train(
     choice = choose(**spec["accelerator"])
     log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
     data = make_data(spec)
+    fingerprint = data.fingerprint()
+    if checkpoint:
+        check_same_data(directory, fingerprint)
     spec["model"]["num_classes"] = data.num_classes
     fresh = untrained(spec["model"])
     torch.manual_seed(spec["seed"])
@@ -125,6 +129,7 @@ def train(
         "mean": data.mean,
         "std": data.std,
         "data": spec["data"],
+        "fingerprint": fingerprint,
         "seed": spec["seed"],
     }
     write_json(directory / "model.json", description)
@@ -160,10 +165,30 @@ def train(
 def make_data(spec: dict[str, Any]) -> DataModule:
     """The data module, loaded and split."""
     augment = Augment(**build(spec["augment"]))
-    data = DataModule(**spec["data"], batch_size=spec["batch_size"], augment=augment, seed=spec["seed"])
+    data = DataModule(
+        **spec["data"],
+        batch_size=spec["batch_size"],
+        augment=augment,
+        seed=spec["seed"],
+        world_size=processes(spec),
+    )
     data.prepare_data()
     data.setup()
     return data
+
+
+def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
+    """A run continues on the data that it began with: its splits, its shuffles and its classes are those of that data.
+
+    Raises:
+        ValueError: the data has changed; says how.
+    """
+    before = read_description(directory).get("fingerprint")
+    if before and (found := changes(before, fingerprint)):
+        raise ValueError(
+            f"the data has changed since {directory} began: {', '.join(found)}; "
+            "bring that data back, or start a new run without resume"
+        )
 
 
 def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Distillation | None:
@@ -180,6 +205,11 @@ def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Dist
         raise ValueError(
             f"distill.teacher={run} was trained on other classes, image size, mean or std; "
             "train a teacher on this data first, e.g. with model=resnet18"
+        )
+    if trained.fingerprint and trained.fingerprint["test"] != data.fingerprint()["test"]:
+        raise ValueError(
+            f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
+            "this run; train a teacher on this data first"
         )
     choice.tune(trained.net)
     return Distillation(trained.net, **settings)

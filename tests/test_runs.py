@@ -16,6 +16,7 @@ from hybrid_vit.utils.files import write_json
 
 DESCRIPTION = {
     "data": {"source": "digits"},
+    "seed": 0,
     "class_names": ["a", "b", "c"],
     "image_size": 32,
     "mean": [0.5, 0.5, 0.5],

@@ -59,6 +59,7 @@ class DataModule(LightningDataModule):
             all of up to 20,000 pictures and a sample of 1,000 of more.
         drop_last: leave out an epoch's last training batch where it is smaller than the others.
         monitor_test: also give the test set in validation, as the published runs did. Not for choosing anything.
+        world_size: number of processes, until a trainer says it: an epoch may have fewer steps on several.
 
     Attributes:
         normalize: uint8 images -> float32.
@@ -83,6 +84,7 @@ class DataModule(LightningDataModule):
         check: bool | None = None,
         drop_last: bool = False,
         monitor_test: bool = False,
+        world_size: int = 1,
     ) -> None:
         super().__init__()
         if not 0 < fraction <= 1:
@@ -102,6 +104,7 @@ class DataModule(LightningDataModule):
         self.check = check
         self.drop_last = drop_last
         self.monitor_test = monitor_test
+        self.world_size = world_size
         self.normalize = Normalize(self.mean, self.std)
         self._expected_classes = num_classes
         self._loaded: Source | None = None
@@ -305,7 +308,7 @@ class DataModule(LightningDataModule):
             seed=self.seed,
             shuffle=training,
             rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            world_size=self.trainer.world_size if self.trainer else self.world_size,
             drop_last=training and self.drop_last,
             led=training and self.augment.mix is not None,
         )
