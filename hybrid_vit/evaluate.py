@@ -34,7 +34,11 @@ def evaluate(spec: Spec, directory: Path) -> float:
     trained, description = runs.load(run), read_json(run / "model.json")
     choice = choose(**spec["accelerator"])
     choice.tune(trained)
-    own = description["data"] | {key: value for key, value in spec["data"].items() if value is not None}
+    own = (
+        description["data"]
+        | {"check": False}
+        | {key: value for key, value in spec["data"].items() if value is not None}
+    )
     data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
     data.prepare_data()
     data.setup()

@@ -51,7 +51,7 @@ def decode(source: Source) -> Image.Image:
     if isinstance(source, np.ndarray | Tensor):
         return _of_numbers(source)
     if not isinstance(source, str | Path | Image.Image):
-        raise ValueError(_no_picture(f"a {type(source).__name__}"))
+        raise ValueError(_no_picture(type(source).__name__))
     try:
         if isinstance(source, Image.Image):
             return _rgb(source)

@@ -107,14 +107,14 @@ def picture_splits(
         raise ValueError(
             f"{val.root} holds {len(val)} pictures, not val_size={val_size}; leave val_size out, or remove that folder"
         )
-    counts = [f"{len(train)} to train on"]
-    for name, part in (("validate", val), ("test", test)):
-        own = part is not None and part.root != train.root
-        source = f"in {part.root.name}/" if part and own else "split off the training pictures"
-        counts.append(f"{len(part)} to {name} on ({source})" if part else f"none to {name} on")
+    taken = []
+    for name, use, part in (("train", "train", train), ("val", "validate", val), ("test", "test", test)):
+        source = f"in {folders[name].name}/" if name in folders else "split off the training pictures"
+        source = "" if folders["train"] == top and name == "train" else f" ({source})"
+        taken.append(f"{len(part)} to {use} on{source}" if part else f"none to {use} on")
     log.info(
         "pictures of %s: %d classes, %s; left out: %s",
-        *(train.root, len(train.class_names), ", ".join(counts), in_words(+left_out)),
+        *(top, len(train.class_names), ", ".join(taken), in_words(+left_out)),
     )
     return train, val, test
 

@@ -60,7 +60,7 @@ def test_one_line_says_what_was_taken(tmp_path: Path, caplog: pytest.LogCaptureF
         train, _, test = picture_splits(tmp_path, 4, None, seed=0)
     assert len(train) + len(test) == 100
     assert [record.getMessage() for record in caplog.records] == [
-        f"pictures of {tmp_path / 'Training'}: 2 classes, {len(train)} to train on, 4 to validate on (in valid/), "
+        f"pictures of {tmp_path}: 2 classes, {len(train)} to train on (in Training/), 4 to validate on (in valid/), "
         f"{len(test)} to test on (split off the training pictures); left out: 2 x .csv file, 1 x .txt file, "
         "1 x broken link or special file, 1 x file outside the class folders, 1 x file without a suffix, "
         "1 x folder without pictures, 4 x hidden, 2 x made by the system"
@@ -75,8 +75,18 @@ def test_line_of_a_folder_where_all_is_taken(tmp_path: Path, caplog: pytest.LogC
         picture_splits(tmp_path, 4, 0, seed=0)
     own = "4 to test on (in test/); left out"
     assert [record.getMessage().partition(": 2 classes, ")[2] for record in caplog.records] == [
-        f"4 to train on, 4 to validate on (in val/), {own}: nothing",
-        f"4 to train on, none to validate on, {own}: 4 x picture for validation",
+        f"4 to train on (in train/), 4 to validate on (in val/), {own}: nothing",
+        f"4 to train on (in train/), none to validate on, {own}: 4 x picture for validation",
+    ]
+
+
+def test_line_of_a_folder_without_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path / "cat", tmp_path / "dog", number=2)
+    with caplog.at_level(logging.INFO, "hybrid_vit"):
+        picture_splits(tmp_path, 4, None, seed=0)
+    assert caplog.messages == [
+        f"pictures of {tmp_path}: 2 classes, 2 to train on, none to validate on, "
+        "2 to test on (split off the training pictures); left out: nothing"
     ]
 
 
