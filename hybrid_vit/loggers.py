@@ -210,5 +210,6 @@ class Wandb(Logger):
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:
-        log.warning("Weights & Biases is left out (%s: %s); metrics.csv has every number", type(error).__name__, error)
+        reason = " ".join(str(error).split())
+        log.warning("Weights & Biases is left out (%s: %s); metrics.csv has every number", type(error).__name__, reason)
         self.run = None
