@@ -255,6 +255,9 @@ class EpochTable(Checkpoint):
         }
         self.rows.append(row)
         write_csv(self.path, self.rows)
+        more = {key: value for key, value in row.items() if key not in metrics} | best(self.rows)
+        for logger in trainer.loggers:
+            logger.log_metrics(more, trainer.global_step - 1)  # Lightning's loggers count from 0
         shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
         log.info("epoch %d  %s  %.0f s  %.0f img/s", row["epoch"], shown, row["seconds"], row["images_per_second"])
 
@@ -272,6 +275,13 @@ class EpochTable(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
         self._images = state_dict["images"]
+
+
+def best(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The best value so far of each validation score: the lowest loss, the highest of the others."""
+    names = [name for name in rows[-1] if name.startswith("val_")]
+    choose = {name: min if name.endswith("loss") else max for name in names}
+    return {f"best_{name}": choose[name](row[name] for row in rows) for name in names}
 
 
 class Bar(ProgressBar):

@@ -135,19 +135,16 @@ def train(
     write_json(directory / "model.json", description)
     logger = make_logger(spec, directory, summary, before.get("wandb"))
     if logger:
-        summary["wandb"] = logger.version
+        summary["wandb"] = logger.version or before.get("wandb")
     write_json(directory / "summary.json", summary)
     try:
         picture_batch(data, directory / "augmented.png")
-        if logger:
+        if logger and not checkpoint:
             logger.log_picture("augmented", directory / "augmented.png")
         trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, checkpoint)
-        results = finish(trainer, choice, task, data, table, directory)
+        results = finish(trainer, choice, task, data, table, directory, logger)
         summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(directory / "summary.json", summary)
-        if logger:
-            logger.log_picture("learning_curve", directory / "learning_curve.png")
-            logger.log_picture("confusion", directory / "confusion.png")
     except BaseException as error:
         summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
         summary |= {"reason": " ".join(str(error).split()) or type(error).__name__, "seconds": table.seconds}
@@ -156,7 +153,7 @@ def train(
         raise
     finally:
         if logger:
-            logger.finish()
+            logger.finish(summary)
     show(summary, directory)
     scores = summary["scores"]
     return scores.get("val_top1", scores["test_top1"])
@@ -325,7 +322,13 @@ def fit(
 
 
 def finish(
-    trainer: pl.Trainer, choice: Choice, task: Classification, data: DataModule, table: EpochTable, directory: Path
+    trainer: pl.Trainer,
+    choice: Choice,
+    task: Classification,
+    data: DataModule,
+    table: EpochTable,
+    directory: Path,
+    logger: Wandb | None,
 ) -> dict[str, Any]:
     """Write the last weights, score them, once, on the test set, and draw pictures."""
     device = trainer.strategy.root_device
@@ -340,12 +343,15 @@ def finish(
         bf16=choice.bf16,
     )
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
-    scores |= {f"test_{key}": value for key, value in values.items()}
+    tested = {f"test_{key}": value for key, value in values.items()}
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
+    if logger:
+        ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
+        logger.log_results(tested, confusion, data.class_names, **ended)
     return {
-        "scores": scores,
+        "scores": scores | tested,
         "seconds": table.seconds,
         "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
         "peak_memory_mib": peak_memory_mib(device),
@@ -365,7 +371,8 @@ def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], 
         raise ValueError(f"logger.name {name!r} is unknown; use wandb or none")
     if name == "none":
         return None
-    return Wandb(directory, config=spec | {"summary": summary}, run_id=run_id, **settings)
+    facts = {key: value for key, value in summary.items() if key != "state"}
+    return Wandb(directory, config=spec | facts, run_id=run_id, **settings)
 
 
 def picture_batch(data: DataModule, path: Path) -> None:
