@@ -288,9 +288,14 @@ def fit(
 def finish(
     trainer: pl.Trainer, choice: Choice, task: Classification, data: DataModule, table: EpochTable, directory: Path
 ) -> dict[str, Any]:
-    """Score the last weights, once, on the test set; write weights and pictures."""
+    """Write the last weights and score them, once, on the whole test set in this process alone; write pictures.
+
+    Raises:
+        ValueError: their loss is not finite.
+    """
     device = trainer.strategy.root_device
     net = task.scored.to(device)
+    save_weights(directory, net)
     values, confusion = score(
         net,
         data.test_dataloader(),
@@ -299,13 +304,14 @@ def finish(
         device=device,
         bf16=choice.bf16,
     )
+    images = {**data.sizes, "test": values.pop("images")}
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
     scores |= {f"test_{key}": value for key, value in values.items()}
-    save_weights(directory, net)
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
     return {
+        "images": images,
         "scores": scores,
         "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
         "peak_memory_mib": peak_memory_mib(device),
