@@ -229,7 +229,7 @@ class EpochTable(Checkpoint):
         self.rows: list[dict[str, float]] = []
         self._seconds = 0.0  # of this epoch, spent before it was interrupted
         self._train_seconds = 0.0
-        self._images = 0
+        self._images: torch.Tensor | int = 0  # of all processes; a tensor while reading it would wait for the device
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
@@ -239,19 +239,20 @@ class EpochTable(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         self._train_seconds = self._elapsed()
-        self._images += len(batch[0]) * trainer.world_size
+        self._images = self._images + pl_module.step_images  # type: ignore[operator]
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
+        images = int(self._images)
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             **metrics,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self._elapsed(), 3),
-            "images": self._images,
-            "images_per_second": round(self._images / self._train_seconds, 1),
+            "images": images,
+            "images_per_second": round(images / self._train_seconds, 1),
         }
         self.rows.append(row)
         write_csv(self.path, self.rows)
@@ -270,7 +271,7 @@ class EpochTable(Checkpoint):
         return self._seconds + time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self._elapsed(), "images": self._images}
+        return {"rows": self.rows, "seconds": self._elapsed(), "images": int(self._images)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]

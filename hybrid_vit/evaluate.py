@@ -53,8 +53,9 @@ def evaluate(spec: Spec, directory: Path) -> float:
         device=choice.device,
         bf16=choice.bf16,
     )
+    images = scores.pop("images")
     classes = per_class(confusion, data.class_names)
-    content = {"run": str(run), "images": data.sizes["test"], "test": scores, "differences": differences}
+    content = {"run": str(run), "images": images, "test": scores, "differences": differences}
     write_json(directory / "evaluation.json", content)
     write_csv(directory / "per_class.csv", classes)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_vit.augment.draw import derive_seed
 from hybrid_vit.distill import Distillation
-from hybrid_vit.distributed import share
+from hybrid_vit.distributed import share, summed
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import Scores
 from hybrid_vit.optim import Schedule
@@ -35,7 +35,12 @@ class Classification(LightningModule):
         score: "ema" or "raw": whose scores are reported.
         clip_norm: largest global norm of the gradient, or None.
         eval_names: what the validation loaders hold, in their order ("val", "published_test").
+
+    Attributes:
+        step_images: how many images the last training step had in all processes together.
     """
+
+    step_images: Tensor | int
 
     def __init__(
         self,
@@ -97,7 +102,8 @@ class Classification(LightningModule):
         if self._logs:
             self._loss = loss.detach()
             self.log("train_loss_step", self._loss, prog_bar=True, logger=False)
-        return loss * share(len(images), loss.device)
+        self.step_images = summed(len(images), loss.device)
+        return loss * share(len(images), self.step_images)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Lightning's own clipping refuses a fused optimizer under bf16-mixed, where nothing is scaled anyway.
@@ -128,5 +134,5 @@ class Classification(LightningModule):
             self._log(name, cast(Scores, scores))
 
     def _log(self, name: str, scores: Scores) -> None:
-        self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items()})
+        self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items() if key != "images"})
         scores.reset()

@@ -330,7 +330,11 @@ def finish(
     directory: Path,
     logger: Wandb | None,
 ) -> dict[str, Any]:
-    """Write the last weights, score them, once, on the test set, and draw pictures."""
+    """Write the last weights and score them, once, on the whole test set in this process alone; draw pictures.
+
+    Raises:
+        ValueError: their loss is not finite.
+    """
     device = trainer.strategy.root_device
     net = task.scored.to(device)
     save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
@@ -342,6 +346,7 @@ def finish(
         device=device,
         bf16=choice.bf16,
     )
+    images = {**data.sizes, "test": values.pop("images")}
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
     tested = {f"test_{key}": value for key, value in values.items()}
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
@@ -351,6 +356,7 @@ def finish(
         ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
         logger.log_results(tested, confusion, data.class_names, **ended)
     return {
+        "images": images,
         "scores": scores | tested,
         "seconds": table.seconds,
         "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),

@@ -161,8 +161,8 @@ class DataModule(LightningDataModule):
         return [self._loader("val" if name == "val" else "test", training=False) for name in self.val_names]
 
     def test_dataloader(self) -> ResidentLoader | StreamLoader:
-        """The test set in order."""
-        return self._loader("test", training=False)
+        """The whole test set in order, in every process: the first one scores it alone, however long that takes."""
+        return self._loader("test", training=False, shared=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """uint8 batch -> (float32 images, targets), augmented if it has a draw and the trainer (if any) trains."""
@@ -301,21 +301,22 @@ class DataModule(LightningDataModule):
                 checksum.update(tensor.cpu().contiguous().numpy().data)
         return checksum.hexdigest()
 
-    def _sampler(self, name: str, *, training: bool) -> EpochSampler:
+    def _sampler(self, name: str, *, training: bool, shared: bool = True) -> EpochSampler:
+        trainer = self.trainer if shared else None
         return EpochSampler(
             len(self._parts[name]),
             self.batch_size if training else self.eval_batch_size,
             seed=self.seed,
             shuffle=training,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else self.world_size,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else self.world_size if shared else 1,
             drop_last=training and self.drop_last,
             led=training and self.augment.mix is not None,
         )
 
-    def _loader(self, name: str, *, training: bool) -> ResidentLoader | StreamLoader:
+    def _loader(self, name: str, *, training: bool, shared: bool = True) -> ResidentLoader | StreamLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        sampler = self._sampler(name, training=training)
+        sampler = self._sampler(name, training=training, shared=shared)
         part = self._parts[name]
         if isinstance(part, PictureFolder):
             stream = StreamLoader(part, sampler, self.num_workers, pin_memory=device.type == "cuda")
