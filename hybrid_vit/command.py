@@ -8,16 +8,18 @@ import argparse
 import errno
 import functools
 import io
-import itertools
 import logging
 import math
 import os
+import re
+import shlex
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,20 @@ from omegaconf import DictConfig, OmegaConf
 from hybrid_vit import schema
 from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, quoted, resolving
 from hybrid_vit.durations import seconds
-from hybrid_vit.sweeping import JobFailed, Planned, jobs, sweep
-from hybrid_vit.utils.files import Lock, read_json, write_json
+from hybrid_vit.sweeping import (
+    Differs,
+    JobFailed,
+    Planned,
+    Unusable,
+    attended,
+    candidates,
+    jobs,
+    note_failure,
+    purpose,
+    sweep,
+    unused,
+)
+from hybrid_vit.utils.files import Lock, write_json
 
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
@@ -96,11 +110,13 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a command writes, whether that directory must be a new one, and the jobs of a multirun."""
+    """Where a command writes, whether that directory must be a new one, and of a multirun its jobs and its purpose."""
 
     place: Path
     fresh: bool
     jobs: list[Planned]
+    purpose: Spec = field(default_factory=dict)
+    why: str = ""  # it has this folder
 
 
 def check(argv: list[str], name: str = "train", also: Check | None = None) -> Plan | None:
@@ -121,6 +137,11 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
     if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
         return None
+    for text in settings:
+        if text.startswith("hydra/sweeper=") and text != "hydra/sweeper=arms":
+            raise ValueError(
+                f"{text}: leave it out; -m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
+            )
     several = [text for text in settings if parsed(text).is_sweep_override()]
     cfg = composed([text for text in settings if text not in several], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
@@ -139,12 +160,36 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     if not multirun:
         check_job(cfg, place, also)
         return Plan(place, fresh, [])
-    planned = []
     sweeper = cfg.hydra.sweeper
-    for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only):
-        check_job(composed(chosen, name), place / job, also, multirun=True)
-        planned.append(Planned(job, chosen, place / job))
-    return Plan(place, fresh, planned)
+    listed = [
+        (job, chosen, composed(chosen, name))
+        for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only)
+    ]
+    own = purpose(cfg, settings)
+    given = fresh or any(text.startswith("hydra.sweep.dir=") for text in settings)
+    different: Differs | None = None
+    for folder, why in [(place, "")] if given else candidates(place, own):
+        try:
+            planned = [
+                Planned(job, chosen, folder / job, check_planned(cfg, folder / job, also))
+                for job, chosen, cfg in listed
+            ]
+            return Plan(folder, fresh, planned, own, why or (f"{different}" if different else ""))
+        except Differs as error:
+            different = different or error
+    assert different
+    raise ValueError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
+
+
+def check_planned(cfg: DictConfig, directory: Path, also: Check | None) -> str:
+    """Check a job of a multirun; what is wrong with its directory alone does not stop the others, and is returned."""
+    try:
+        check_job(cfg, directory, also, multirun=True)
+        if directory.exists() and not directory.is_dir():
+            raise Unusable(f"{directory} is a file; delete it, and the same command trains this job")
+    except Unusable as error:
+        return str(error)
+    return ""
 
 
 def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
@@ -156,12 +201,6 @@ def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
         place = Path(cfg.hydra[kind].dir)
     fresh = "${now:" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
     return (unused(place) if fresh else place), fresh
-
-
-def unused(place: Path) -> Path:
-    """`place`, or the first of place_2, place_3, ... that is not there."""
-    numbered = (place.with_name(f"{place.name}_{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([place], numbered) if not path.exists())
 
 
 def claim(place: Path) -> Path:
@@ -198,7 +237,7 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exc
         job: does the work; ValueError and OSError are for the user, other errors are ours.
         argv: the arguments after the command.
         also: as in `check`, before the directory is made.
-        exclusive: whether the directory of a job belongs to one process; a second one is refused.
+        exclusive: whether the directory belongs to one process, as those of a multirun do; a second one is refused.
 
     Raises:
         SystemExit: what failed has been said on stderr.
@@ -218,9 +257,7 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exc
     @functools.wraps(job)  # Hydra names the log file after the module of the job
     def task(cfg: DictConfig) -> Any:
         with clear():
-            directory = Path(HydraConfig.get().runtime.output_dir)
-            with held(directory) if exclusive and plan and plan.jobs else nullcontext():
-                return job(plain(cfg), directory)
+            return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
 
     if not plan:
         run_hydra(task, name, [*flags, *settings])
@@ -228,9 +265,11 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exc
     with made(plan, code=2) as place:
         settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
         if plan.jobs:
-            with clear():
+            with clear(code=2), held(place), clear():
                 planned = [replace(job, directory=place / job.name) for job in plan.jobs]
-                sweep(name, functools.partial(noting, task), settings, planned)
+                again = repeating(name, argv, place) if plan.fresh else "the same command"
+                noted = functools.partial(noting, task, os.getpid())
+                sweep(name, noted, settings, planned, own=plan.purpose, why=plan.why, again=again)
             return
         with clear(code=2), held(place) if exclusive else nullcontext():
             run_hydra(task, name, [*flags, *settings])
@@ -261,34 +300,54 @@ def made(plan: Plan, code: int) -> Iterator[Path]:
         raise
 
 
+class InUse(ValueError):
+    """Another process uses a directory."""
+
+
 @contextmanager
-def held(directory: Path) -> Iterator[None]:
-    """Within, this process alone uses `directory`.
+def held(directory: Path, patience: float = 0.0) -> Iterator[None]:
+    """Within, this process alone uses `directory`, for which it waits `patience` seconds.
 
     Raises:
-        ValueError: another one does; names it.
+        InUse: another one does; names it.
     """
-    lock = Lock(directory / ".lock")
-    if not lock.acquire(wait=False):
-        raise ValueError(f"{directory} is in use by {lock.holder()}; wait for its end, or choose another directory")
+    lock, began = Lock(directory / ".lock"), time.monotonic()
+    while not lock.acquire(wait=False):
+        if time.monotonic() - began >= patience:
+            raise InUse(f"{directory} is in use by {lock.holder()}; wait for its end, or choose another directory")
+        time.sleep(0.1)
     try:
         yield
     finally:
         lock.release()
 
 
-def noting(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Do a job of a multirun; that it failed, and why, is written into its directory."""
+def repeating(name: str, argv: list[str], place: Path) -> str:
+    """The command that goes on with a multirun whose folder is named by the time."""
+    folder = str(place) if re.fullmatch(r"[\w./-]+", str(place)) else quoted(place)
+    same = [text for text in argv if not text.startswith("hydra.sweep.dir=")]
+    return f"python -m hybrid_vit.{name} {shlex.join([*same, f'hydra.sweep.dir={folder}'])}"
+
+
+def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> Any:
+    """Do a job of a multirun of the process `parent`; how it ended is written into its directory."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return task(cfg)
+        # A worker of a sweep that was killed saves a checkpoint and ends within this time.
+        with attended(parent), held(directory, patience=30):
+            result = task(cfg)
+            if not (directory / "summary.json").exists():
+                write_json(directory / "summary.json", {"state": "done"})
+            return result
+    except InUse as error:
+        print(error, file=sys.stderr)
+        raise JobFailed(str(error)) from None
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code != 1:
             raise
         cause = error.__context__ if isinstance(error, SystemExit) else error
-        summary = Path(HydraConfig.get().runtime.output_dir) / "summary.json"
-        before = read_json(summary) if summary.exists() else {}
         reason = sentence(cause) if isinstance(cause, Exception) else repr(error)
-        write_json(summary, before | {"state": "failed", "reason": reason})
+        note_failure(directory, reason)
         raise JobFailed(reason) from None
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from hybrid_vit.command import Check, Job, arguments, check_values, clear, door, held
 from hybrid_vit.config import Spec, absolute, get, keep, names, parsed, quoted, saved
+from hybrid_vit.sweeping import CHANGEABLE, Differs, Unusable, changeable, look
 from hybrid_vit.utils.files import read_json
 
-# How and where a run computes may differ when it continues; what it computes may not.
-CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes")
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
@@ -72,20 +71,26 @@ def begun(directory: Path) -> Path | None:
 
 
 def same_run(spec: Spec, directory: Path) -> None:
-    """A job of a multirun goes on with its own configuration only."""
-    own = saved(directory)
-    for key in names(spec):
-        there, here = get(own, key), get(spec, key)
-        if not changeable(key) and not isinstance(here, dict) and there != here:
-            raise ValueError(
-                f"{directory} holds a run with {key}={there}, not {here}; "
-                "choose another folder with hydra.sweep.dir=PATH"
-            )
+    """A job of a multirun goes on with its own configuration only; one without a checkpoint or scores starts anew.
 
-
-def changeable(key: str) -> bool:
-    """Whether `key` says only how and where a run computes."""
-    return any(key == name or key.startswith(f"{name}.") for name in CHANGEABLE)
+    Raises:
+        Differs: the run in its directory has another configuration.
+        Unusable: what lies there is damaged.
+    """
+    here, done = absolute(spec), look(directory).state == "done"
+    begun = any((directory / "checkpoints" / name).exists() for name in ("last.ckpt", "previous.ckpt"))
+    try:
+        own = saved(directory)
+        if begun and not isinstance(read_json(directory / "summary.json").get("steps"), int):
+            raise ValueError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
+    except ValueError as error:
+        if begun or done:
+            raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
+        return
+    for key in names(here):
+        there, value = get(own, key), get(here, key)
+        if not changeable(key) and not isinstance(value, dict) and there != value:
+            raise Differs(f"{directory} holds a run with {key}={there}, not {value}")
 
 
 def helper() -> bool:

@@ -106,8 +106,24 @@ class Lock:
         """'process 4711 on HOST': who holds it, or held it last."""
         return self.path.read_text(encoding="utf-8").strip() or "another process"
 
+    def free(self) -> bool:
+        """Whether no process holds it."""
+        try:
+            with self.path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            return False
+        return True
+
+    def left(self) -> bool:
+        """Whether the process that held it last ended without letting go, as one that is killed does."""
+        return self.free() and self.path.exists() and bool(self.path.stat().st_size)
+
     def release(self) -> None:
         if self._file is not None:
+            self._file.truncate(0)
             fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone leaves it to processes that were forked meanwhile
             self._file.close()
             self._file = None
