@@ -1,6 +1,7 @@
 """Picture data sets: root/[train,val,test]/CLASS/*.jpg -> uint8 tensors of one size, decoded when asked for."""
 
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         self.root = _folder(root)
         self.image_size = image_size
         found = class_folders(self.root, Counter() if left_out is None else left_out)
-        self.class_names = list(found)
+        # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
+        self.class_names = [os.fsencode(name).decode("utf-8", "replace") for name in found]
         self.paths = [path for paths in found.values() for path in paths]
         self.labels = torch.tensor([label for label, paths in enumerate(found.values()) for _ in paths])
 
