@@ -106,12 +106,13 @@ def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:
         with os.scandir(current) as entries:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 path = current / entry.name
+                target = path if entry.is_symlink() else entry  # an entry knows its kind, but fails on a ring of links
                 reason = _unwanted(entry.name)
                 if reason:
                     left_out[reason] += 1
-                elif path.is_dir():
+                elif target.is_dir():
                     (linked if entry.is_symlink() else waiting).append(path)
-                elif not path.is_file():
+                elif not target.is_file():
                     left_out["broken link or special file"] += 1
                 elif path.suffix.lower() not in readable_suffixes():
                     left_out[f"{path.suffix.lower()} file" if path.suffix else "file without a suffix"] += 1
