@@ -10,18 +10,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-class SyncBatchNorm(nn.SyncBatchNorm):
-    """BatchNorm over the batches of all processes together, on any device: (B, C, ...) -> the same shape and type.
+class SyncBatchNorm(_BatchNorm):
+    """BatchNorm over the batches of all processes together: (B, C, ...) -> the same shape and type.
 
-    On CUDA it is torch's, which does not run on a CPU or an Apple GPU. Statistics are at least fp32, whatever the type.
+    For a CPU and an Apple GPU, where `nn.SyncBatchNorm` does not run. Statistics are at least fp32, whatever the type.
     """
 
-    process_group = None  # all processes
-    drop: nn.Module
-    act: nn.Module
+    def _check_input_dim(self, input: Tensor) -> None:
+        assert input.ndim >= 2
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or not dist.is_initialized() or x.device.type == "cuda":
+        if not self.training or not dist.is_initialized():
             return super().forward(x)
         each, places = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
         whole = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -40,11 +39,22 @@ class SyncBatchNorm(nn.SyncBatchNorm):
         return (y if self.bias is None else y + self.bias.view(places)).to(x.dtype)
 
 
-class SyncBatchNormAct(SyncBatchNorm):
-    """timm's `BatchNormAct2d` over all processes: dropout and an activation follow the norm."""
+class Activated(_BatchNorm):
+    """What timm's `BatchNormAct2d` adds to a BatchNorm: dropout and an activation follow it."""
+
+    drop: nn.Module
+    act: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.drop(super().forward(x)))
+
+
+class SyncBatchNormAct(Activated, SyncBatchNorm):
+    """`BatchNormAct2d` over all processes, on a CPU or an Apple GPU."""
+
+
+class CudaSyncBatchNormAct(Activated, nn.SyncBatchNorm):
+    """`BatchNormAct2d` over all processes, on CUDA."""
 
 
 class Sum(torch.autograd.Function):
@@ -63,30 +73,32 @@ class Sum(torch.autograd.Function):
         return total
 
 
-# By name: timm takes seconds to import.
-SYNCHRONISED = {
-    "torch.nn.modules.batchnorm.BatchNorm1d": SyncBatchNorm,
-    "torch.nn.modules.batchnorm.BatchNorm2d": SyncBatchNorm,
-    "torch.nn.modules.batchnorm.BatchNorm3d": SyncBatchNorm,
-    "timm.layers.norm_act.BatchNormAct2d": SyncBatchNormAct,
+# From the name of a class (timm takes seconds to import) to its form over several processes: on CUDA, elsewhere.
+SYNCHRONISED: dict[str, tuple[type[_BatchNorm], type[_BatchNorm]]] = {
+    "torch.nn.modules.batchnorm.BatchNorm1d": (nn.SyncBatchNorm, SyncBatchNorm),
+    "torch.nn.modules.batchnorm.BatchNorm2d": (nn.SyncBatchNorm, SyncBatchNorm),
+    "torch.nn.modules.batchnorm.BatchNorm3d": (nn.SyncBatchNorm, SyncBatchNorm),
+    "timm.layers.norm_act.BatchNormAct2d": (CudaSyncBatchNormAct, SyncBatchNormAct),
 }
 
 
-def synchronised(net: nn.Module) -> nn.Module:
+def synchronised(net: nn.Module, *, cuda: bool = False) -> nn.Module:
     """`net` with every BatchNorm made one over all processes, in place; the keys of its weights stay.
 
     Raises:
         ValueError: a subclass of BatchNorm whose form over several processes is not known.
     """
     for name, module in net.named_modules():
-        if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm):
+        if isinstance(module, _BatchNorm):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
             if kind not in SYNCHRONISED:
                 raise ValueError(
                     f"{name} is a {kind}, whose statistics cannot be shared by several processes; "
                     "use trainer.devices=1, or another model"
                 )
-            module.__class__ = SYNCHRONISED[kind]
+            # What nn.SyncBatchNorm's constructor sets: all processes.
+            module.process_group = None  # type: ignore[assignment]
+            module.__class__ = SYNCHRONISED[kind][0 if cuda else 1]
     return net
 
 

@@ -89,7 +89,7 @@ def train(
         log.info("weights of %s, but for the classifier", spec["init_from"])
     several = processes(spec) > 1
     if several:
-        synchronised(net)
+        synchronised(net, cuda=choice.accelerator == "gpu")
     size = {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "macs": count_macs(net, data.image_size),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ COLORS = dict(zip(NAMES, HUES, strict=False))
 OTHER_COLORS = HUES[len(NAMES) :]
 INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 PANELS = (("top1", "top-1 accuracy (%)", "{:.1f} %"), ("loss", "loss (nats)", "{:.3f}"))
-Counts = ArrayLike | csr_array  # (C, C) images, true class first
+Counts: TypeAlias = ArrayLike | csr_array  # (C, C) images, true class first
 
 LABELLED_CELLS = 20  # up to so many classes a cell has room for its number
 MOST_CELLS = 1000  # a side: the picture has about as many pixels
