@@ -233,7 +233,7 @@ class Bench:
     suite: str = "all"
     rounds: int = 5
     batch_size: int = 128
-    models: list[str] | None = None
+    models: Any = None  # a name or a list of names
     accelerator: Accelerator = MISSING
 
 
@@ -265,7 +265,7 @@ class Report:
     runs: list[str] = field(default_factory=list)
     out: str = MISSING
     reference: str | None = None
-    pairs: list[list[str]] = field(default_factory=list)
+    pairs: list[Any] = field(default_factory=list)  # [A, B], or a list of such
     metric: str = "test_top1"
     overlays: list[str] = field(default_factory=list)
     title: str = "What the runs say"

@@ -195,7 +195,7 @@ def needed(package: str, model: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        remedy = f"model {model} needs {package}: pip install 'hybrid-vit[baselines]'"
+        remedy = f"model {model} needs {package}: pip install -e '.[baselines]'"
         raise ModuleNotFoundError(remedy, name=package) from error
 
 

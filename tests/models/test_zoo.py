@@ -138,7 +138,7 @@ def test_a_missing_package_is_one_sentence(
     with pytest.raises(SystemExit) as stop, clear():
         hybrid_vit.build_model(name)
     assert stop.value.code == 1
-    assert capsys.readouterr().err == f"model {name} needs {package}: pip install 'hybrid-vit[baselines]'\n"
+    assert capsys.readouterr().err == f"model {name} needs {package}: pip install -e '.[baselines]'\n"
 
 
 @pytest.fixture
