@@ -108,7 +108,6 @@ class DataModule(LightningDataModule):
         self.normalize = Normalize(self.mean, self.std)
         self._expected_classes = num_classes
         self._loaded: Source | None = None
-        self._splits: tuple[PictureFolder, PictureFolder | None, PictureFolder] | None = None
         self._parts: dict[str, Part] = {}
         self._class_names: list[str] = []
         self._streams: list[StreamLoader] = []
@@ -116,26 +115,16 @@ class DataModule(LightningDataModule):
     # Lightning's hooks
 
     def prepare_data(self) -> None:
-        """Download what is missing, check the pictures of a folder (Lightning calls this on one process of a machine).
-
-        Raises:
-            ValueError: a picture that cannot be read, and what `picture_splits` and the source raise.
-        """
-        if self._parts:
-            return
-        if self.source == "folder":
-            self._splits = self._split_folder()
-            if self.check is not False and os.environ.get("LOCAL_RANK", "0") == "0":
-                self._check([path for part in self._splits if part for path in part.paths])
-        else:
+        """Download what is missing (Lightning calls this on one process of a machine)."""
+        if self.source != "folder" and not self._parts:
             self._loaded = load_source(self.source, self.root)
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and split, once.
+        """Load, split and check, once; one process of a machine checks.
 
         Raises:
             ValueError: another number of classes or image size than asked for, a fraction that holds less than an image
-                of each class; and what the source and the split raise.
+                of each class, a picture that cannot be read; and what the source and the split raise.
             FileNotFoundError, NotADirectoryError: as the source.
         """
         if self._parts:
@@ -150,6 +139,8 @@ class DataModule(LightningDataModule):
         if self.batch_size > n:
             log.warning("batch_size=%d is larger than the %d training images, so it is %d", self.batch_size, n, n)
             self.batch_size = n
+        if self.check is not False and os.environ.get("LOCAL_RANK", "0") == "0":
+            self._check([path for part in parts.values() if isinstance(part, PictureFolder) for path in part.paths])
         self._parts, self._class_names = parts, class_names
 
     def train_dataloader(self) -> ResidentLoader | StreamLoader:
@@ -257,14 +248,10 @@ class DataModule(LightningDataModule):
             parts["val"] = TensorDataset(data.train_images[val], data.train_labels[val])
         return parts, data.class_names
 
-    def _split_folder(self) -> tuple[PictureFolder, PictureFolder | None, PictureFolder]:
+    def _folder(self) -> tuple[dict[str, Part], list[str]]:
         if self.root is None:
             raise ValueError("data=folder needs a folder of pictures; set data.root")
-        return picture_splits(self.root, self.image_size, self.val_size, self.seed)
-
-    def _folder(self) -> tuple[dict[str, Part], list[str]]:
-        train, val, test = self._splits or self._split_folder()
-        self._splits = None
+        train, val, test = picture_splits(self.root, self.image_size, self.val_size, self.seed)
         parts: dict[str, Part] = {"train": train.subset(self._kept(train.labels)), "test": test}
         if val is not None:
             parts["val"] = val

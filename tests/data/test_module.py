@@ -120,15 +120,16 @@ def test_small_folders_are_checked_before_the_training(
     shutil.copytree(picture_root, root)
     bad = root / "eel" / "3.bmp"
     bad.write_bytes(bad.read_bytes()[:-9])
-    names = [path.name for path in sorted((root / "eel").iterdir())]
     settings = {"val_size": None, "image_size": 16, "batch_size": 8, "prepared": False}
     for check in (None, True):
         with pytest.raises(ValueError) as caught:
-            module("folder", root, check=check, **settings).prepare_data()  # type: ignore[arg-type]
-        assert str(caught.value).startswith(f"{bad} cannot be read as a picture (") and names
-    module("folder", root, check=False, **settings).prepare_data()  # type: ignore[arg-type]
+            module("folder", root, check=check, **settings).setup()  # type: ignore[arg-type]
+        assert str(caught.value).startswith(f"{bad} cannot be read as a picture (")
+    with pytest.raises(ValueError, match="has 3 classes, not num_classes=4"):  # what is known at once comes first
+        module("folder", root, num_classes=4, **settings).setup()  # type: ignore[arg-type]
+    module("folder", root, check=False, **settings).setup()  # type: ignore[arg-type]
     monkeypatch.setenv("LOCAL_RANK", "1")
-    module("folder", root, check=True, **settings).prepare_data()  # type: ignore[arg-type]
+    module("folder", root, check=True, **settings).setup()  # type: ignore[arg-type]
 
 
 def test_of_large_folders_a_sample_is_checked(
