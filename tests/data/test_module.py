@@ -216,17 +216,30 @@ class _Of(L.LightningDataModule):
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
 
+class Place:
+    """What the data module asks of a trainer."""
+
+    training = True
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.global_rank, self.world_size = rank, world_size
+        self.strategy = self
+        self.root_device = torch.device("cpu")
+
+
+@pytest.mark.parametrize("source", ["digits", "folder"])
+def test_every_process_has_the_whole_test_set(picture_root: Path, source: str) -> None:
+    folder = {"root": picture_root, "image_size": 16, "batch_size": 8, "num_workers": 0} if source == "folder" else {}
+    plain = {"root": None, "image_size": 32, "batch_size": 8, "mean": None, "std": None, "val_size": None}
+    data = module(source, **plain | folder)
+    data.trainer = Place(1, 2)  # type: ignore[assignment]
+    assert sum(len(batch.labels) for batch in data.test_dataloader()) == data.sizes["test"]
+    (val,) = data.val_dataloader()
+    assert sum(len(batch.labels) for batch in val) == (data.sizes["val"] + 1) // 2
+    data.teardown("test")
+
+
 def test_processes_share_every_batch(small_cifar_root: Path) -> None:
-    class Place:
-        """What the data module asks of a trainer."""
-
-        training = True
-
-        def __init__(self, rank: int, world_size: int) -> None:
-            self.global_rank, self.world_size = rank, world_size
-            self.strategy = self
-            self.root_device = torch.device("cpu")
-
     alone = module(root=small_cifar_root)
     expected = [alone.on_after_batch_transfer(batch, 0) for batch in alone.train_dataloader()]
     shares = []
