@@ -49,7 +49,7 @@ def room(name: str) -> str:
         ("ema.py", set()),
         ("data", {"data", "augment", "lightning", "PIL", "sklearn", "numpy"}),
         ("drawing.py", {"matplotlib"}),
-        ("evaluation", {"evaluation", "drawing", "torchmetrics", "matplotlib", "numpy"}),
+        ("evaluation", {"evaluation", "drawing", "torchmetrics", "matplotlib", "numpy", "scipy"}),
         (
             "reporting",
             {"reporting", "drawing", "pandas", "scipy", "numpy", "matplotlib", "jinja2", "markdown", "markupsafe"},

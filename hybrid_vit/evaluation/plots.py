@@ -107,7 +107,14 @@ def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, 
     ax = figure.add_axes((0.095, bottom, square, height))
     # The square root spreads the few per cent in which classes are confused.
     colors = LinearSegmentedColormap.from_list("ink", INKS).with_extremes(bad="#eeeeee")
-    image = ax.imshow(100 * rates, cmap=colors, norm=PowerNorm(0.5, 0, 100), interpolation="nearest")
+    low, high = -0.5, cell * len(rates) - 0.5  # the axes count classes
+    image = ax.imshow(
+        100 * rates,
+        cmap=colors,
+        norm=PowerNorm(0.5, 0, 100),
+        interpolation="nearest",
+        extent=(low, high, high, low),
+    )
     _name_axes(ax, names, font=min(10.0 if few else 8.0, 0.8 * 72 * height * (9 if few else 11) / max(classes, 1)))
     if few:
         for (row, column), rate in np.ndenumerate(100 * rates):

@@ -60,7 +60,10 @@ def score(
 
 
 def per_class(confusion: csr_array, class_names: list[str]) -> list[dict[str, float | str]]:
-    """A row a class, worst first: its name, images, top-1 in per cent, and the class it is most often taken for."""
+    """A row a class, worst first: its name, images, top-1 in per cent, and the class it is most often taken for.
+
+    The top-1 of a class without images is NaN, and it comes last.
+    """
     rows: list[dict[str, float | str]] = []
     for index, name in enumerate(class_names):
         row = slice(*confusion.indptr[index : index + 2])
@@ -75,7 +78,7 @@ def per_class(confusion: csr_array, class_names: list[str]) -> list[dict[str, fl
                 "taken_for": "" if other is None else class_names[other],
             }
         )
-    return sorted(rows, key=lambda row: row["top1"])
+    return sorted(rows, key=lambda row: (not row["images"], row["top1"]))
 
 
 def count_macs(net: nn.Module, image_size: int) -> int:

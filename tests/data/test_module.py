@@ -385,6 +385,18 @@ class Place:
         self.root_device = torch.device("cpu")
 
 
+@pytest.mark.parametrize("source", ["digits", "folder"])
+def test_every_process_has_the_whole_test_set(picture_root: Path, source: str) -> None:
+    folder = {"root": picture_root, "image_size": 16, "batch_size": 8, "num_workers": 0} if source == "folder" else {}
+    plain = {"root": None, "image_size": 32, "batch_size": 8, "mean": None, "std": None, "val_size": None}
+    data = module(source, **plain | folder)
+    data.trainer = Place(1, 2)  # type: ignore[assignment]
+    assert sum(len(batch.labels) for batch in data.test_dataloader()) == data.sizes["test"]
+    (val,) = data.val_dataloader()
+    assert sum(len(batch.labels) for batch in val) == (data.sizes["val"] + 1) // 2
+    data.teardown("test")
+
+
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_processes_share_every_batch(small_cifar_root: Path, augment: str) -> None:
     alone = module(root=small_cifar_root, augment=AUGMENTS[augment])

@@ -2,11 +2,13 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.sparse import csr_array
 
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve, most_confused, worst_classes
 
@@ -107,6 +109,27 @@ def test_counts_may_be_a_tensor_and_a_class_may_have_no_images(tmp_path: Path) -
     confusion_matrix(torch.zeros(2, 2, dtype=torch.int64), ["a", "b"], tmp_path / "none.png")
     assert has(picture(tmp_path / "some.png"), "#eeeeee")
     assert has(picture(tmp_path / "none.png"), "#eeeeee")
+
+
+def test_many_classes_share_cells_and_no_image_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2,001 classes: 667 cells of 3 x 3 a side; the last class is in the last cell."""
+    from matplotlib.axes import Axes
+
+    shown: list[np.ndarray] = []
+    imshow = Axes.imshow
+
+    def watched(self: Axes, rates: np.ndarray, **options: Any) -> Any:
+        shown.append(rates)
+        assert options["extent"] == (-0.5, 2000.5, 2000.5, -0.5)
+        return imshow(self, rates, **options)
+
+    monkeypatch.setattr(Axes, "imshow", watched)
+    counts = csr_array(([3, 1, 2], ([0, 2, 2000], [0, 4, 1999])), shape=(2001, 2001))
+    confusion_matrix(counts, [str(i) for i in range(2001)], tmp_path / "confusion.png")
+    (rates,) = shown
+    assert rates.shape == (667, 667)
+    assert (rates[0, 0], rates[0, 1], rates[666, 666]) == (75, 25, 100)
+    assert most_confused(counts, 5) == [(2000, 1999), (2, 4)]
 
 
 def test_names_that_do_not_match_the_counts_are_a_sentence(tmp_path: Path) -> None:
