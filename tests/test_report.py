@@ -176,7 +176,9 @@ def test_nothing_in_a_run_or_a_note_loads_from_outside(tmp_path: Path, monkeypat
         (run / "per_class.csv").write_text(f'class,images,top1,taken_for\n"{quoted}",400,{50 + seed},"{quoted}"\n')
     fake_runs.write(tmp_path / "runs" / "bad", summary={"state": text, "reason": text})
     fake_runs.write(tmp_path / "runs" / "![x](http:evil.example)", summary={"scores": {text: 3}})
-    (tmp_path / "note.md").write_text(f"**Mine**: {text}\n\n![local](differences.svg)\n\n<iframe src='http://e.x'>\n")
+    (tmp_path / "note.md").write_text(
+        f"**Mine**: {HOSTILE}\n\n![local](differences.svg)\n\n<iframe src='http://e.x'>\n"
+    )
     (tmp_path / "paper ![x](http:e.x).csv").write_text("epoch,train_acc,val_acc\n0,1,2\n1,2,3\n")
     out = tmp_path / "out"
     call(

@@ -56,8 +56,8 @@ class Run:
     def score(self, metric: str) -> Fraction:
         """A score of the summary; an accuracy as the exact share of the images, where their number is known.
 
-        Top-1 on the test set is counted in per_class.csv, so that it is what the page shows of the classes. A float32 of
-        the summary, too, stands for a whole number of images, unless it is that of another way of counting.
+        The test set's top-1 is counted from per_class.csv, so that it is what the page shows of the classes. A float32
+        of the summary, too, stands for a whole number of images, unless it was counted in another way.
         """
         value = self.summary["scores"][metric]
         split, _, counted = metric.rpartition("_top")
