@@ -126,6 +126,7 @@ class Data:
     fraction: float = 1.0
     eval_batch_size: int = 500
     num_workers: int = 2
+    check: bool | None = None
     drop_last: bool = False
     monitor_test: bool = False
 
@@ -154,9 +155,14 @@ class Accelerator:
 @dataclass
 class Logger:
     name: str = "none"
-    project: str = "hybrid_vit"
+    project: str | None = None
+    entity: str | None = None
     group: str | None = None
+    job_type: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
     mode: str = "auto"
+    log_model: bool = False
 
 
 @dataclass

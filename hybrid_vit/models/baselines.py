@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,11 @@ def timm_model(
     timm = needed("timm", architecture)
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     arguments = arguments or {}
+    if loading := {"pretrained", "checkpoint_path"} & arguments.keys() or ":" in architecture:
+        raise ValueError(
+            f"timm's {architecture} with {arguments} would load files ({loading}); "
+            "name an architecture of timm's own, and set model.pretrained=true for its ImageNet weights"
+        )
     try:
         net = timm.create_model(architecture, num_classes=num_classes, **rates, **arguments)
     except AssertionError as error:
@@ -168,9 +174,18 @@ class CvT(nn.Module):
             log.info("cvt_13 begins with ImageNet weights; new is the classifier")
         else:
             self.net = make(transformers.CvtConfig(**small))
+        for module in self.net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_hook(lay_out_gradient)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).logits
+
+
+def lay_out_gradient(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    """A forward hook of a BatchNorm that has tokens behind it: see `hybrid_vit.models.layout`."""
+    if output.shape[0] == 1 and output.requires_grad:
+        output.register_hook(lambda gradient: gradient.clone(memory_format=torch.contiguous_format))
 
 
 def needed(package: str, model: str) -> ModuleType:

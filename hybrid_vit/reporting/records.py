@@ -21,7 +21,7 @@ Settings = dict[str, Any]
 # Who ran it, and how and where it was computed: no part of what a configuration is.
 APART = (
     *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
-    *("data.root", "data.num_workers", "data.eval_batch_size"),
+    *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
 )
 KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
 # What a summary must hold, and of what type.

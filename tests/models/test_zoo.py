@@ -20,7 +20,14 @@ from hybrid_vit.models import folded, packed
 from hybrid_vit.optim import adamw
 from hybrid_vit.utils.files import write_json
 
-DESCRIPTION = {"class_names": [*"abcdefghij"], "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+DESCRIPTION = {
+    "data": {},
+    "seed": 0,
+    "class_names": [*"abcdefghij"],
+    "image_size": 32,
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+}
 SLOW = {"cvt_13", "nest_tiny", "resnet50", "swin_tiny"}  # a billion multiply-adds an image
 MODELS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in options("model")]
 
