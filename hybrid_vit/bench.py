@@ -1,10 +1,6 @@
 """Door: measure speed on this machine, side by side with others. `python -m hybrid_vit.bench suite=step`."""
 
-import logging
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +9,6 @@ from typing import Any
 from hybrid_vit.command import CHOICES, door
 from hybrid_vit.config import Spec, composed, options, plain, recorded
 
-TURNS = "turns.csv"
-OFTEN = 1.0  # seconds between two writings of it
 SUITES = [suite for suite in CHOICES["suite"] if suite != "all"]
 
 
@@ -31,6 +25,7 @@ def known(spec: Spec, directory: Path, multirun: bool) -> None:
 def bench(spec: Spec, directory: Path) -> None:
     """Run the suites, print their tables, write bench.json and a CSV and a picture of each into `directory`."""
     from hybrid_vit.benchmarks.pictures import draw
+    from hybrid_vit.benchmarks.turns import Turns
     from hybrid_vit.utils.files import write_csv, write_json
 
     about = environment(spec)
@@ -49,48 +44,6 @@ def bench(spec: Spec, directory: Path) -> None:
         draw(table, directory / f"{suite}.png")
         write_csv(directory / f"{suite}.csv", table.flat())
     print(f"\nnumbers: {directory / 'bench.json'}")
-
-
-class Turns(logging.Handler):
-    """Says each turn of a case on stderr, and keeps it in turns.csv, so that a benchmark may be stopped at any time."""
-
-    def __init__(self, directory: Path) -> None:
-        super().__init__()
-        self.path = directory / TURNS
-        self.suite = ""
-        self.rows: list[dict[str, Any]] = []
-        self.written = -OFTEN
-
-    @contextmanager
-    def kept(self, suite: str) -> Iterator[None]:
-        """Within, what is measured counts for `suite`."""
-        from hybrid_vit.benchmarks.timing import log
-
-        self.suite = suite
-        level, log.propagate = log.level, False
-        log.setLevel(logging.INFO)
-        log.addHandler(self)
-        try:
-            yield
-        finally:
-            log.removeHandler(self)
-            log.setLevel(level)
-            log.propagate = True
-            self.write()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        print(f"  {self.suite}: {record.getMessage()}", file=sys.stderr, flush=True)
-        self.rows.append({"suite": self.suite, **vars(record)["turn"]})
-        if time.monotonic() - self.written > OFTEN:
-            self.write()
-
-    def write(self) -> None:
-        """Write turns.csv."""
-        from hybrid_vit.utils.files import write_csv
-
-        if self.rows:
-            write_csv(self.path, self.rows)
-        self.written = time.monotonic()
 
 
 def measure(suite: str, spec: Spec) -> Any:

@@ -52,7 +52,18 @@ def room(name: str) -> str:
         ("evaluation", {"evaluation", "drawing", "torchmetrics", "matplotlib", "numpy", "scipy"}),
         (
             "reporting",
-            {"reporting", "drawing", "pandas", "scipy", "numpy", "matplotlib", "jinja2", "markdown", "markupsafe"},
+            {
+                "reporting",
+                "drawing",
+                "pandas",
+                "scipy",
+                "numpy",
+                "matplotlib",
+                "jinja2",
+                "markdown",
+                "markupsafe",
+                "tqdm",
+            },
         ),
         (
             "benchmarks",

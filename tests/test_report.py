@@ -155,3 +155,57 @@ def test_mistakes_are_answered_before_anything_is_written(
 def test_help_says_what_there_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     call(monkeypatch, "--help")
     assert "reference=LABEL" in capsys.readouterr().out
+
+
+HOSTILE = "![x](http://evil.example/a.png) <img src=http://evil.example/b> [y](javascript:alert(1)) `q` | <http://e.x>"
+
+
+def test_nothing_in_a_run_or_a_note_loads_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hostile text in every field that a page shows is shown as text; images and links of a note lead nowhere."""
+    text = HOSTILE + "\n\n[x]: http://evil.example/c\n~~~\n```\n<script src=http://evil.example/d></script>"
+    for seed, name in enumerate((text, f"{text} 2", f"{text} 2")):
+        fields = {"device": text, "protocol": text, "commit": text, "versions": {text: text}}
+        scores = {"test_top1": 50.0 + seed, text: 1.0}
+        accelerator = {"precision": text}
+        run = fake_runs.write(
+            tmp_path / "runs" / str(seed),
+            settings={"augment.flip": text, "model.depth": seed},
+            summary={**fields, "name": name, "scores": scores, "accelerator": accelerator},
+        )
+        quoted = text.replace('"', "'").replace("\n", " ")
+        (run / "per_class.csv").write_text(f'class,images,top1,taken_for\n"{quoted}",400,{50 + seed},"{quoted}"\n')
+    fake_runs.write(tmp_path / "runs" / "bad", summary={"state": text, "reason": text})
+    fake_runs.write(tmp_path / "runs" / "![x](http:evil.example)", summary={"scores": {text: 3}})
+    (tmp_path / "note.md").write_text(
+        f"**Mine**: {HOSTILE}\n\n![local](differences.svg)\n\n<iframe src='http://e.x'>\n"
+    )
+    (tmp_path / "paper ![x](http:e.x).csv").write_text("epoch,train_acc,val_acc\n0,1,2\n1,2,3\n")
+    out = tmp_path / "out"
+    call(
+        monkeypatch,
+        *(str(tmp_path / "runs"), f"out={out}", f"note={tmp_path / 'note.md'}", f"title={HOSTILE}"),
+        *(f"command={text}", f"overlays=['{tmp_path / 'paper ![x](http:e.x).csv'}']"),
+    )
+    page = (out / "report.html").read_text()
+    found = Page(page)
+    assert not found.open
+    assert found.links
+    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in found.links), found.links
+    for tag in ("<script", "<iframe", "<img src=http"):
+        assert tag not in page
+    assert "<strong>Mine</strong>" in page
+    assert "<code>image: x (http://evil.example/a.png)</code>" in page  # of the note, which is Markdown
+    assert "![x](http://evil.example/a.png) &lt;img" in page  # of a run, which is text
+
+
+def test_a_foreign_number_of_runs_says_what_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = fake_runs.sweep(tmp_path / "runs", "model.depth", {2: [14.0, 21.0], 4: [30.0, 31.0, 32.0]})
+    call(monkeypatch, str(sweep), f"out={tmp_path / 'out'}", "pairs=['depth=4','depth=2']")
+    said, told = capsys.readouterr()
+    assert told.count("looking for runs in") == 1
+    assert "depth=4 against depth=2: +13.00 points, from +10.00 to +16.00 (n = 2 pairs), too few for" in said
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "| 17.50 (n = 2: 14.00 to 21.00) |" in text and "| +13.00 (of the pairs alone) |" in text
+    assert "the means of each configuration also count 1 run whose seed the other lacks" in text

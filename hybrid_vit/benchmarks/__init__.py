@@ -1,6 +1,7 @@
 """Benchmarks: suites of cases that take turns, each in a process of its own -> tables of medians, spreads and ratios.
 
 timing.py   processes that take turns
+turns.py    each turn as it is measured, on stderr and in a file
 table.py    what a suite measured, as text
 pictures.py the same, drawn
 work.py     the training step, and what the suites share

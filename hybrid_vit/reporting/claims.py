@@ -70,7 +70,7 @@ def shown_p(p: float) -> str:
 
 
 def equation(p: float) -> str:
-    """"= 0.03" or "< 0.0001"."""
+    """ "= 0.03" or "< 0.0001"."""
     return shown_p(p) if p < 1e-4 else f"= {shown_p(p)}"
 
 

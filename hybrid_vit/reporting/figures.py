@@ -183,7 +183,8 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
         ax.set_xlabel(label, color=INK)
         frame(ax)
     title(panels[0], f"{study.metric}, mean over seeds")
-    panels[-1].set_ylim(*roomy(*panels[-1].get_ylim(), resolution(study)))
+    bottom, top = panels[-1].get_ylim()
+    panels[-1].set_ylim(*roomy(bottom, top, resolution(study)))
     label_ends(panels[-1], [(score[label].mean, short(label), color, False) for label, color in colors.items()])
     caption = (
         "The line joins what no other configuration betters in both (the Pareto front). "

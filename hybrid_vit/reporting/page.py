@@ -119,7 +119,7 @@ class Alone(Treeprocessor):
         self.pictures = pictures
 
     def run(self, root: Element) -> None:
-        for parent, element in [(parent, element) for parent in root.iter() for element in parent]:
+        for parent, element in [(above, below) for above in root.iter() for below in above]:
             address = element.get("src") or element.get("href") or ""
             if element.tag == "img" and address in self.pictures:
                 picture = base64.b64encode(self.pictures[address]).decode()

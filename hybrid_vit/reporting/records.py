@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from hybrid_vit.reporting.statistics import ROUNDING
 from hybrid_vit.utils.files import read_json
 
 Settings = dict[str, Any]
@@ -33,7 +34,6 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
 }
 COLUMNS = {"metrics": ("epoch",), "per_class": ("class", "images", "top1")}
 TEXT = ("class", "taken_for")  # columns of words; the others are of numbers
-NEAR = 0.02  # of an image: as near to a whole number are the hits of a percentage in float32
 FEW = 3  # a label states no more settings than these; the page has a table of all that differ
 SKIPPED = {"data", "node_modules", "site-packages", "venv", "wandb"}  # hold no runs, but many files; also hidden ones
 ENDLESS = 20_000  # folders without a single run: it is the wrong folder
@@ -56,8 +56,8 @@ class Run:
     def score(self, metric: str) -> Fraction:
         """A score of the summary; an accuracy as the exact share of the images, where their number is known.
 
-        Top-1 on the test set is counted in per_class.csv, so that it is what the page shows of the classes. A float32 of
-        the summary, too, stands for a whole number of images, unless it is that of another way of counting.
+        The test set's top-1 is counted from per_class.csv, so that it is what the page shows of the classes. A float32
+        of the summary, too, stands for a whole number of images, unless it was counted in another way.
         """
         value = self.summary["scores"][metric]
         split, _, counted = metric.rpartition("_top")
@@ -66,10 +66,12 @@ class Run:
             return Fraction(value)
         if metric == "test_top1" and not self.classes.empty and self.classes["images"].sum() == images:
             each = self.classes["images"] * self.classes["top1"].fillna(0) / 100
-            if (each - each.round()).abs().max() < NEAR:
+            if (each - each.round()).abs().max() <= ROUNDING * images:
                 return Fraction(100 * int(each.round().sum()), images)
         hits = round(value * images / 100)
-        return Fraction(100 * hits, images) if abs(value * images / 100 - hits) < NEAR else Fraction(value)
+        return (
+            Fraction(100 * hits, images) if abs(value * images / 100 - hits) <= ROUNDING * images else Fraction(value)
+        )
 
     @property
     def images_seen(self) -> int:
@@ -233,8 +235,8 @@ def settings_of(directory: Path, read: Callable[[Path], Any]) -> Settings:
     """The value of every dotted key of a run's configuration."""
     try:
         settings = flat(read(directory))
-    except UnicodeDecodeError:
-        raise ValueError("has a config.yaml that is damaged") from None
+    except (ValueError, TypeError, AttributeError) as error:  # whatever is in it, the other runs are reported
+        raise ValueError(f"has a config.yaml that cannot be used ({error})") from None
     missing = [key for key in ("data.source", "data.image_size", "batch_size") if key not in settings]
     if missing:
         raise ValueError(f"has a config.yaml without {', '.join(missing)}")

@@ -84,7 +84,7 @@ class PowerLaw(NamedTuple):
 
 def estimate(values: Sequence[Score]) -> Estimate:
     """The mean of independent scores and its t-interval; fewer than three scores have no interval."""
-    n, mean = len(values), float(sum(map(Fraction, values)) / len(values))
+    n, mean = len(values), float(sum(Fraction(value) for value in values) / len(values))
     margin = _margin(float(stats.sem(np.asarray(values, dtype=float))), n - 1) if n >= ENOUGH else math.nan
     return Estimate(n, mean, mean - margin, mean + margin, float(min(values)), float(max(values)))
 
@@ -188,7 +188,7 @@ def _paired(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
 def _welch(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
     """Welch's t-test, if both sides have three scores or more, and not all the same."""
     noise = _noise(*scores, *reference)
-    means = [sum(map(Fraction, side)) / Fraction(len(side)) for side in (scores, reference)]
+    means = [sum(Fraction(score) for score in side) / Fraction(len(side)) for side in (scores, reference)]
     n, difference = min(len(scores), len(reference)), _difference(means[0] - means[1], noise)
     if n < 2 or all(max(side) - min(side) <= noise for side in (scores, reference)):
         return Comparison("single", n, difference)
@@ -214,9 +214,9 @@ def _noise(*scores: Score) -> float:
     return ROUNDING * max(abs(float(score)) for score in scores)
 
 
-def _difference(value: Fraction | float, noise: float) -> float:
+def _difference(value: Fraction, noise: float) -> float:
     """A difference; one of rounding is none."""
-    return 0.0 if abs(value) <= noise else float(value)
+    return 0.0 if abs(float(value)) <= noise else float(value)
 
 
 def _margin(error: float, df: int) -> float:

@@ -20,7 +20,7 @@ OLD = {0: 50.0, 1: 51.0, 2: 52.0, 3: 53.0, 4: 54.0, 5: 55.0}
         ({0: 52.0}, "-0.50 points; one run on a side, so nothing can be said about other seeds"),
         (
             {0: 52.0, 1: 53.01},
-            "from +2.00 to +2.01 (n = 2 pairs), too few for an interval: cannot be told apart with n = 2. By sign flips",
+            "from +2.00 to +2.01 (n = 2 pairs), too few for an interval: cannot be told apart with n = 2. By sign",
         ),
         ({0: 52.0, 1: 50.0, 2: 53.0}, "the interval holds 0: cannot be told apart with n = 3"),
         ({0: 52.0, 1: 53.0}, "by exactly as much in each pair (n = 2 pairs), so that no interval can be estimated"),

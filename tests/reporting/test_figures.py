@@ -91,6 +91,27 @@ def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path:
     assert set(labels[1:]) == {"depth=4", "depth=8"}
 
 
+def test_no_difference_is_drawn_as_none(tmp_path: Path) -> None:
+    """Equal means, up to the rounding of float32, are on a line, on axes of an image of the test set at least."""
+    scores = {4: [16.25, 16.5, 16.75], 2: [16.2500003, 16.4999998, 16.7500004]}
+    found = of(fake_runs.sweep(tmp_path / "runs", "model.depth", scores))
+    (ax,) = drawn(figures.differences(found)).axes
+    assert [bar.get_width() for bar in ax.patches] == [0]
+    assert np.ptp(ax.get_xlim()) >= 100 / 400
+    panel = drawn(figures.tradeoffs(found)).axes[0]
+    heights = {line.get_ydata()[0] for line in panel.lines if line.get_marker() == "o"}
+    assert heights == {16.5}
+    assert np.ptp(panel.get_ylim()) >= 100 / 400
+    assert figures.roomy(3.0, 3.0, 0.5) == (2.75, 3.25) and figures.roomy(1.0, 3.0, 0.5) == (1.0, 3.0)
+
+
+def test_two_scores_are_joined_by_a_dotted_line(tmp_path: Path) -> None:
+    found = of(fake_runs.sweep(tmp_path / "runs", "model.depth", {2: [14.0, 21.0], 4: [30.0, 31.0]}))
+    (ax,) = drawn(figures.differences(found)).axes
+    (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert tuple(line.get_xdata()) == (10.0, 16.0)
+
+
 def of_pairs(found: Study, n: int) -> Study:
     """The same study as if it had n pairs."""
     return Study(
