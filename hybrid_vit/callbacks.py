@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
@@ -78,10 +79,29 @@ def damage(path: Path) -> str | None:
     return None if isinstance(state, dict) and state.keys() >= PARTS else "it is a file of another program"
 
 
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes each checkpoint whole or not at all, in its own folder (Lightning's own goes through the system's /tmp).
+
+    The `last.ckpt` before becomes `previous.ckpt`, for the case that the disk damages the newer one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as partial:
+            try:
+                torch.save(checkpoint, partial)
+            except RuntimeError as error:  # torch's writer has no error of its own for a full disk
+                if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container", "iostream")):
+                    raise
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+
+
 class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
 
-    The `last.ckpt` before becomes `previous.ckpt`, for the case that the disk damages the newer one.
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
     or weights that are not finite stop training with a ValueError before a checkpoint could hold them.
@@ -170,20 +190,7 @@ class Keeper(Checkpoint):
         """Write a checkpoint, whole or not at all."""
         weights = trainer.lightning_module.parameters()
         self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
-        final = self.directory / name
-        if not trainer.is_global_zero:
-            trainer.save_checkpoint(final)  # takes part, and writes nothing
-            return
-        final.parent.mkdir(exist_ok=True)
-        with replacing(final) as partial:
-            try:
-                trainer.save_checkpoint(partial)
-            except RuntimeError as error:  # torch's writer has no error of its own for this
-                if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container", "iostream")):
-                    raise
-                raise OSError(errno.EIO, "the checkpoint cannot be written; is the disk full?", str(final)) from error
-            if name == LAST and final.exists():
-                os.replace(final, final.with_name(PREVIOUS))
+        trainer.save_checkpoint(self.directory / name)
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
@@ -222,7 +229,7 @@ class EpochTable(Checkpoint):
         self.rows: list[dict[str, float]] = []
         self._seconds = 0.0  # of this epoch, spent before it was interrupted
         self._train_seconds = 0.0
-        self._images = 0
+        self._images: torch.Tensor | int = 0  # of all processes; a tensor while reading it would wait for the device
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
@@ -232,22 +239,26 @@ class EpochTable(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         self._train_seconds = self._elapsed()
-        self._images += len(batch[0]) * trainer.world_size
+        self._images = self._images + pl_module.step_images  # type: ignore[operator]
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
+        images = int(self._images)
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             **metrics,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self._elapsed(), 3),
-            "images": self._images,
-            "images_per_second": round(self._images / self._train_seconds, 1),
+            "images": images,
+            "images_per_second": round(images / self._train_seconds, 1),
         }
         self.rows.append(row)
         write_csv(self.path, self.rows)
+        more = {key: value for key, value in row.items() if key not in metrics} | best(self.rows)
+        for logger in trainer.loggers:
+            logger.log_metrics(more, trainer.global_step - 1)  # Lightning's loggers count from 0
         shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
         log.info("epoch %d  %s  %.0f s  %.0f img/s", row["epoch"], shown, row["seconds"], row["images_per_second"])
 
@@ -260,11 +271,18 @@ class EpochTable(Checkpoint):
         return self._seconds + time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self._elapsed(), "images": self._images}
+        return {"rows": self.rows, "seconds": self._elapsed(), "images": int(self._images)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
         self._images = state_dict["images"]
+
+
+def best(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The best value so far of each validation score: the lowest loss, the highest of the others."""
+    names = [name for name in rows[-1] if name.startswith("val_")]
+    choose = {name: min if name.endswith("loss") else max for name in names}
+    return {f"best_{name}": choose[name](row[name] for row in rows) for name in names}
 
 
 class Bar(ProgressBar):

@@ -5,6 +5,7 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 """
 
 import argparse
+import errno
 import functools
 import io
 import logging
@@ -392,6 +393,8 @@ def out_of_memory(error: Exception) -> bool:
 
 def sentence(error: Exception) -> str:
     """An error as a user wants to read it."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({error.filename2 or error.filename}); free some space, then continue"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if out_of_memory(error):

@@ -6,6 +6,7 @@ Nothing here imports torch, so that a wrong key is answered at once.
 import copy
 import difflib
 import functools
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -104,9 +105,9 @@ def options(group: str) -> list[str]:
 
 
 def sweep_name() -> str | None:
-    """What the folder of the multirun that a job belongs to is called."""
+    """The sweep that a run belongs to: WANDB_RUN_GROUP, else what the folder of its multirun is called, or None."""
     cfg = HydraConfig.get()
-    return Path(cfg.sweep.dir).name if cfg.mode == RunMode.MULTIRUN else None
+    return os.environ.get("WANDB_RUN_GROUP") or (Path(cfg.sweep.dir).name if cfg.mode == RunMode.MULTIRUN else None)
 
 
 OmegaConf.register_new_resolver("options", lambda group: ", ".join(options(group)), replace=True)  # for --help

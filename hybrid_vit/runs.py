@@ -21,15 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torchvision.transforms.v2 import functional as F
 
 from hybrid_vit import augment, models
 from hybrid_vit.accelerator import choose
 from hybrid_vit.augment import Normalize
+from hybrid_vit.data.decode import Source, decode, square
 from hybrid_vit.utils.files import read_json, replacing
 
 MODELS = ("hybrid_vit", "timm_model", "CvT", "WideResNet")
@@ -86,6 +85,7 @@ class Trained(nn.Module):
         class_names: name of each logit.
         image_size: side of its images in pixels.
         summary: the run's summary.
+        fingerprint: of the data it was trained and scored on, as `DataModule.fingerprint`; None in older runs.
     """
 
     def __init__(self, net: nn.Module, description: dict[str, Any], summary: dict[str, Any]) -> None:
@@ -96,15 +96,26 @@ class Trained(nn.Module):
         self.image_size: int = description["image_size"]
         self.normalize = Normalize(description["mean"], description["std"])
         self.summary = summary
+        self.fingerprint: dict[str, Any] | None = description.get("fingerprint")
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images.to(next(self.net.parameters()))).float()
 
-    def preprocess(self, pictures: Sequence[Image.Image]) -> Tensor:
-        """Pictures of any size -> (B, 3, H, W) float32: shorter side resized, centre cropped, normalised."""
-        size = self.image_size
-        images = [F.pil_to_tensor(F.center_crop(F.resize(p.convert("RGB"), [size]), [size])) for p in pictures]
-        return self.normalize(torch.stack(images))
+    def preprocess(self, pictures: Source | Sequence[Source]) -> Tensor:
+        """Pictures -> (B, 3, image_size, image_size) float32: decoded, resized and normalised as in training.
+
+        Args:
+            pictures: one or several of any size and kind: PIL image, path of a file, (H, W) or (H, W, 3) uint8 array,
+                (3, H, W) uint8 tensor.
+
+        Raises:
+            ValueError: something else, or a picture that cannot be read.
+        """
+        several = isinstance(pictures, Sequence) and not isinstance(pictures, str)
+        sources: list[Any] = list(pictures) if several else [pictures]  # type: ignore[arg-type]
+        if not sources:
+            raise ValueError("there are no pictures to preprocess; give at least one")
+        return self.normalize(torch.stack([square(decode(source), self.image_size) for source in sources]))
 
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:
@@ -138,9 +149,10 @@ def read_description(directory: Path) -> dict[str, Any]:
     """
     path = directory / "model.json"
     description = read_json(path, AGAIN)
-    kinds = {"model": dict, "data": dict, "class_names": list, "mean": list, "std": list, "image_size": int}
+    kinds: dict[str, Any] = {"model": dict, "data": dict, "class_names": list, "mean": list, "std": list}
+    kinds |= {"image_size": int, "seed": int}
     wrong = [key for key, kind in kinds.items() if not isinstance(description.get(key), kind)]
-    items = {"class_names": str, "mean": float | int, "std": float | int}
+    items: dict[str, Any] = {"class_names": str, "mean": float | int, "std": float | int}
     wrong += [key for key in items if not wrong and not all(isinstance(i, items[key]) for i in description[key])]
     if wrong:
         raise ValueError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")

@@ -126,6 +126,7 @@ class Data:
     fraction: float = 1.0
     eval_batch_size: int = 500
     num_workers: int = 2
+    check: bool | None = None
     drop_last: bool = False
     monitor_test: bool = False
 
@@ -154,9 +155,14 @@ class Accelerator:
 @dataclass
 class Logger:
     name: str = "none"
-    project: str = "hybrid_vit"
+    project: str | None = None
+    entity: str | None = None
     group: str | None = None
+    job_type: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
     mode: str = "auto"
+    log_model: bool = False
 
 
 @dataclass
@@ -227,7 +233,7 @@ class Bench:
     suite: str = "all"
     rounds: int = 5
     batch_size: int = 128
-    models: list[str] | None = None
+    models: Any = None  # a name or a list of names
     accelerator: Accelerator = MISSING
 
 
@@ -259,7 +265,7 @@ class Report:
     runs: list[str] = field(default_factory=list)
     out: str = MISSING
     reference: str | None = None
-    pairs: list[list[str]] = field(default_factory=list)
+    pairs: list[Any] = field(default_factory=list)  # [A, B], or a list of such
     metric: str = "test_top1"
     overlays: list[str] = field(default_factory=list)
     title: str = "What the runs say"

@@ -40,7 +40,7 @@ from hybrid_vit.durations import spoken
 from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
 
 # How and where a run computes may differ when it continues; what it computes may not.
-CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "checkpoint_minutes")
+CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes")
 RECORD = "sweep.json"
 LONGEST_NAME = 150  # of a directory, in characters; file systems allow 255
 STATES = ("done", "running", "waiting", "stopped", "failed")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import Check, Job, arguments, check_values, clear, door
+from hybrid_vit.command import Check, Job, arguments, check_values, clear, door, held
 from hybrid_vit.config import Spec, absolute, get, keep, names, parsed, quoted, saved
 from hybrid_vit.sweeping import CHANGEABLE, Differs, Unusable, changeable, look
 from hybrid_vit.utils.files import read_json
@@ -53,14 +53,15 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
     """A new run has one length, and its directory holds no run, or in a multirun the same one."""
     if spec["budget"] is not None and spec["steps"] is not None:
         raise ValueError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
-    held = begun(directory)
-    if held and multirun:
+    file = begun(directory)
+    if file and multirun:
         same_run(spec, directory)
-    elif held and not helper():
-        raise ValueError(
-            f"{directory} holds a run already ({held}); "
-            f"continue it with resume={directory}, or choose another directory with hydra.run.dir=PATH"
-        )
+    elif file and not helper():
+        with held(directory):
+            raise ValueError(
+                f"{directory} holds a run already ({file}); "
+                f"continue it with resume={directory}, or choose another directory with hydra.run.dir=PATH"
+            )
 
 
 def begun(directory: Path) -> Path | None:

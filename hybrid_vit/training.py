@@ -26,8 +26,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
-from hybrid_vit.callbacks import Bar, EpochTable, Keeper, Stopped
-from hybrid_vit.data.module import DataModule
+from hybrid_vit.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
+from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
 from hybrid_vit.durations import seconds
@@ -43,6 +43,7 @@ from hybrid_vit.runs import (
     load,
     peak_memory_mib,
     provenance,
+    read_description,
     save_weights,
     untrained,
 )
@@ -76,6 +77,9 @@ def train(
     choice = choose(**spec["accelerator"])
     log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
     data = make_data(spec)
+    fingerprint = data.fingerprint()
+    if checkpoint:
+        check_same_data(directory, fingerprint)
     spec["model"]["num_classes"] = data.num_classes
     fresh = untrained(spec["model"])
     torch.manual_seed(spec["seed"])
@@ -85,7 +89,7 @@ def train(
         log.info("weights of %s, but for the classifier", spec["init_from"])
     several = processes(spec) > 1
     if several:
-        synchronised(net)
+        synchronised(net, cuda=choice.accelerator == "gpu")
     size = {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "macs": count_macs(net, data.image_size),
@@ -125,24 +129,22 @@ def train(
         "mean": data.mean,
         "std": data.std,
         "data": spec["data"],
+        "fingerprint": fingerprint,
         "seed": spec["seed"],
     }
     write_json(directory / "model.json", description)
     logger = make_logger(spec, directory, summary, before.get("wandb"))
     if logger:
-        summary["wandb"] = logger.version
+        summary["wandb"] = logger.version or before.get("wandb")
     write_json(directory / "summary.json", summary)
     try:
         picture_batch(data, directory / "augmented.png")
-        if logger:
+        if logger and not checkpoint:
             logger.log_picture("augmented", directory / "augmented.png")
         trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, checkpoint)
-        results = finish(trainer, choice, task, data, table, directory)
+        results = finish(trainer, choice, task, data, table, directory, logger)
         summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         write_json(directory / "summary.json", summary)
-        if logger:
-            logger.log_picture("learning_curve", directory / "learning_curve.png")
-            logger.log_picture("confusion", directory / "confusion.png")
     except BaseException as error:
         summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
         summary |= {"reason": " ".join(str(error).split()) or type(error).__name__, "seconds": table.seconds}
@@ -151,7 +153,7 @@ def train(
         raise
     finally:
         if logger:
-            logger.finish()
+            logger.finish(summary)
     show(summary, directory)
     scores = summary["scores"]
     return scores.get("val_top1", scores["test_top1"])
@@ -160,10 +162,30 @@ def train(
 def make_data(spec: dict[str, Any]) -> DataModule:
     """The data module, loaded and split."""
     augment = Augment(**build(spec["augment"]))
-    data = DataModule(**spec["data"], batch_size=spec["batch_size"], augment=augment, seed=spec["seed"])
+    data = DataModule(
+        **spec["data"],
+        batch_size=spec["batch_size"],
+        augment=augment,
+        seed=spec["seed"],
+        world_size=processes(spec),
+    )
     data.prepare_data()
     data.setup()
     return data
+
+
+def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
+    """A run continues on the data that it began with: its splits, its shuffles and its classes are those of that data.
+
+    Raises:
+        ValueError: the data has changed; says how.
+    """
+    before = read_description(directory).get("fingerprint")
+    if before and (found := changes(before, fingerprint)):
+        raise ValueError(
+            f"the data has changed since {directory} began: {', '.join(found)}; "
+            "bring that data back, or start a new run without resume"
+        )
 
 
 def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Distillation | None:
@@ -180,6 +202,11 @@ def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Dist
         raise ValueError(
             f"distill.teacher={run} was trained on other classes, image size, mean or std; "
             "train a teacher on this data first, e.g. with model=resnet18"
+        )
+    if trained.fingerprint and trained.fingerprint["test"] != data.fingerprint()["test"]:
+        raise ValueError(
+            f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
+            "this run; train a teacher on this data first"
         )
     choice.tune(trained.net)
     return Distillation(trained.net, **settings)
@@ -271,6 +298,7 @@ def fit(
         precision=choice.precision,  # type: ignore[arg-type]
         max_epochs=max_epochs or math.ceil(steps / data.steps_per_epoch),
         callbacks=[table, keeper, Bar(steps), *callbacks],
+        plugins=[CheckpointFiles()],
         default_root_dir=directory,
         limit_val_batches=1.0 if data.val_names else 0,
         use_distributed_sampler=False,
@@ -294,9 +322,19 @@ def fit(
 
 
 def finish(
-    trainer: pl.Trainer, choice: Choice, task: Classification, data: DataModule, table: EpochTable, directory: Path
+    trainer: pl.Trainer,
+    choice: Choice,
+    task: Classification,
+    data: DataModule,
+    table: EpochTable,
+    directory: Path,
+    logger: Wandb | None,
 ) -> dict[str, Any]:
-    """Write the last weights, score them, once, on the test set, and draw pictures."""
+    """Write the last weights and score them, once, on the whole test set in this process alone; draw pictures.
+
+    Raises:
+        ValueError: their loss is not finite.
+    """
     device = trainer.strategy.root_device
     net = task.scored.to(device)
     save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
@@ -308,13 +346,18 @@ def finish(
         device=device,
         bf16=choice.bf16,
     )
+    images = {**data.sizes, "test": values.pop("images")}
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
-    scores |= {f"test_{key}": value for key, value in values.items()}
+    tested = {f"test_{key}": value for key, value in values.items()}
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
+    if logger:
+        ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
+        logger.log_results(tested, confusion, data.class_names, **ended)
     return {
-        "scores": scores,
+        "images": images,
+        "scores": scores | tested,
         "seconds": table.seconds,
         "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
         "peak_memory_mib": peak_memory_mib(device),
@@ -334,7 +377,8 @@ def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], 
         raise ValueError(f"logger.name {name!r} is unknown; use wandb or none")
     if name == "none":
         return None
-    return Wandb(directory, config=spec | {"summary": summary}, run_id=run_id, **settings)
+    facts = {key: value for key, value in summary.items() if key != "state"}
+    return Wandb(directory, config=spec | facts, run_id=run_id, **settings)
 
 
 def picture_batch(data: DataModule, path: Path) -> None:

@@ -3,7 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -11,11 +13,14 @@ from PIL import Image
 import hybrid_vit
 from hybrid_vit import runs
 from hybrid_vit.config import CONF
+from hybrid_vit.data.decode import decode
+from hybrid_vit.data.pictures import PictureFolder
 from hybrid_vit.schema import SCHEMAS
 from hybrid_vit.utils.files import write_json
 
 DESCRIPTION = {
     "data": {"source": "digits"},
+    "seed": 0,
     "class_names": ["a", "b", "c"],
     "image_size": 32,
     "mean": [0.5, 0.5, 0.5],
@@ -43,6 +48,56 @@ def test_load_gives_the_same_logits_preprocessing_and_names(run: Path) -> None:
     assert images[1, :, 5, 5].tolist() == pytest.approx([2, -2, -2])  # (1 - 0.5) / 0.25
     assert torch.equal(trained(images), again(images))
     assert trained.class_names == ["a", "b", "c"]
+
+
+def test_preprocessing_is_that_of_training_for_every_kind_of_picture(run: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned
+    random = np.random.default_rng(0)
+    (tmp_path / "pictures").mkdir()
+    for name, mode in (("cat", "RGB"), ("dog", "RGBA"), ("eel", "L")):
+        (tmp_path / "pictures" / name).mkdir()
+        picture = Image.fromarray(random.integers(0, 256, (40, 70, 4), dtype=np.uint8), "RGBA").convert(mode)
+        picture.save(tmp_path / "pictures" / name / "1.png", exif=exif)
+    trained, pictures = hybrid_vit.load(run), PictureFolder(tmp_path / "pictures", 32)
+    expected = trained.normalize(torch.stack([pictures[i][0] for i in range(3)]))
+    assert trained.preprocess(pictures.paths).equal(expected)
+    assert trained.preprocess([str(path) for path in pictures.paths]).equal(expected)
+    assert trained.preprocess(tuple(map(Image.open, pictures.paths))).equal(expected)
+    arrays = [np.asarray(decode(path)) for path in pictures.paths]
+    assert trained.preprocess(arrays).equal(expected)
+    assert trained.preprocess([torch.from_numpy(array.copy()).permute(2, 0, 1) for array in arrays]).equal(expected)
+    for single in (pictures.paths[2], str(pictures.paths[2]), arrays[2], arrays[2][:, :, 0]):
+        assert trained.preprocess(single).equal(expected[2:])
+    own = torch.randint(256, (3, 32, 32), dtype=torch.uint8)  # of the size of the model: as it is
+    assert trained.preprocess(own).equal(trained.normalize(own[None]))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        (7, "int"),
+        ([None], "NoneType"),
+        (np.zeros((4, 4, 3)), "ndarray of float64"),
+        (np.zeros((2, 4, 4, 3), np.uint8), r"ndarray of shape \(2, 4, 4, 3\)"),
+        (np.zeros((4, 4, 4), np.uint8), r"ndarray of shape \(4, 4, 4\)"),
+        (np.zeros((0, 4), np.uint8), r"ndarray of shape \(0, 4\)"),
+        (torch.zeros(3, 4, 4), "Tensor of torch.float32"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), r"Tensor of shape \(4, 4, 3\)"),
+        (torch.zeros(2, 3, 4, 4, dtype=torch.uint8), r"Tensor of shape \(2, 3, 4, 4\)"),
+    ],
+)
+def test_what_is_no_picture(run: Path, wrong: Any, named: str) -> None:
+    with pytest.raises(ValueError, match=f"^{named} is no picture; give a path, a PIL image, "):
+        hybrid_vit.load(run).preprocess(wrong)
+
+
+def test_no_pictures_and_damaged_ones(run: Path, tmp_path: Path) -> None:
+    trained = hybrid_vit.load(run)
+    with pytest.raises(ValueError, match="there are no pictures to preprocess"):
+        trained.preprocess([])
+    with pytest.raises(ValueError, match=r"absent\.jpg cannot be read as a picture"):
+        trained.preprocess(tmp_path / "absent.jpg")
 
 
 def test_loaded_for_speed_it_answers_the_same(run: Path) -> None:

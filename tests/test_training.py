@@ -22,7 +22,7 @@ import hybrid_vit
 from hybrid_vit.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
 from hybrid_vit.config import composed, plain
 from hybrid_vit.task import Classification
-from hybrid_vit.training import train
+from hybrid_vit.training import make_data, train
 
 TINY = [
     *("data=digits", "augment=document", "logger=none", "accelerator=cpu", "epochs=3", "batch_size=256"),
@@ -175,11 +175,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     with pytest.raises(Stopped):
         run(tmp_path, "trainer.max_time=0.001s")
     before = (tmp_path / "checkpoints" / LAST).read_bytes()
-    monkeypatch.setattr(pl.Trainer, "save_checkpoint", lambda self, path: torch.save(torch.ones(10**6), "/dev/full"))
-    with pytest.raises(OSError, match="is the disk full"):
+    monkeypatch.setattr(torch, "save", lambda state, path, save=torch.save: save(state, "/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
         run(tmp_path, resume=True)
     monkeypatch.undo()
-    assert summary(tmp_path)["state"] == "failed" and "is the disk full" in summary(tmp_path)["reason"]
+    assert summary(tmp_path)["state"] == "failed" and "No space left" in summary(tmp_path)["reason"]
     assert (tmp_path / "checkpoints" / LAST).read_bytes() == before
     assert not list(tmp_path.rglob("*.partial"))
     run(tmp_path, resume=True)
@@ -232,6 +232,62 @@ def test_a_training_that_ends_early_without_a_reason_is_an_error(
     with pytest.raises(RuntimeError, match="of 15 steps, and nothing asked it to"):
         train(plain(composed(TINY)), tmp_path, callbacks=[Ends()])
     assert summary(tmp_path)["state"] == "failed"
+
+
+FOLDER = ["data=folder", "data.num_workers=0", "batch_size=16", "optim.warmup_epochs=0.1"]
+
+
+def grown(root: Path) -> None:
+    for name in ("cat", "dog", "eel"):
+        for i in range(20):
+            shutil.copy(root / name / "0.png", root / name / f"new{i}.png")
+
+
+def swapped(root: Path) -> None:
+    (root / "cat").rename(root / "other")
+    (root / "dog").rename(root / "cat")
+    (root / "other").rename(root / "dog")
+
+
+def renamed(root: Path) -> None:
+    (root / "cat").rename(root / "lion")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (grown, r"\d+ more training images"),
+        (swapped, "(more|fewer|other) training images"),
+        (renamed, "other classes .without cat; with lion."),
+    ],
+)
+def test_a_run_continues_on_its_own_data_only(
+    picture_root: Path, tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    root = shutil.copytree(picture_root, tmp_path / "pictures")
+    settings = [*FOLDER, f"data.root={root}"]
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", *settings, "trainer.max_time=0.001s")
+    before = (tmp_path / "run" / "model.json").read_bytes()
+    change(root)
+    with pytest.raises(ValueError, match=f"the data has changed since .*run began: .*{said}.*; bring that data back"):
+        run(tmp_path / "run", *settings, resume=True)
+    assert (tmp_path / "run" / "model.json").read_bytes() == before
+    shutil.rmtree(root)
+    shutil.copytree(picture_root, root)
+    run(tmp_path / "run", *settings, resume=True)
+    assert summary(tmp_path / "run")["state"] == "done"
+
+
+def test_a_last_batch_that_is_too_small_for_all_processes_is_no_step() -> None:
+    """81 training images in batches of 20: one is left, and two processes put it into the batch before it."""
+    alone, together = (
+        make_data(plain(composed([*TINY, "data.val_size=0", "batch_size=1256", f"trainer.devices={devices}"])))
+        for devices in (1, 4)
+    )
+    assert alone.sizes["train"] == 1438
+    alone.batch_size = together.batch_size = 719 - 1
+    assert (alone.steps_per_epoch, together.steps_per_epoch) == (3, 2)
 
 
 def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

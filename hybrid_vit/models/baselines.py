@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -173,9 +174,18 @@ class CvT(nn.Module):
             log.info("cvt_13 begins with ImageNet weights; new is the classifier")
         else:
             self.net = make(transformers.CvtConfig(**small))
+        for module in self.net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_hook(lay_out_gradient)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).logits
+
+
+def lay_out_gradient(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    """A forward hook of a BatchNorm that has tokens behind it: see `hybrid_vit.models.layout`."""
+    if output.shape[0] == 1 and output.requires_grad:
+        output.register_hook(lambda gradient: gradient.clone(memory_format=torch.contiguous_format))
 
 
 def needed(package: str, model: str) -> ModuleType:
@@ -185,7 +195,7 @@ def needed(package: str, model: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        remedy = f"model {model} needs {package}: pip install 'hybrid-vit[baselines]'"
+        remedy = f"model {model} needs {package}: pip install -e '.[baselines]'"
         raise ModuleNotFoundError(remedy, name=package) from error
 
 

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all, in UTF-8 with "\\n" at the end of lines."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # a path may hold any byte
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -69,7 +69,7 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
         ValueError: it is missing, empty, damaged or holds something else; names the file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise ValueError(f"{path} cannot be read ({reason}){remedy and f'; {remedy}'}") from None
