@@ -432,15 +432,18 @@ def test_a_sweep_outlives_a_killed_worker(tmp_path: Path) -> None:
 def test_workers_end_with_their_sweep_and_the_same_command_goes_on(tmp_path: Path) -> None:
     line = ["sweep=seeds", "seed=0,1", "steps=400", "checkpoint_minutes=0.01", "hydra.sweep.dir=s", *JOBLIB]
     process = command(*line, cwd=tmp_path)
-    pids = [worker(tmp_path / "s" / f"seed={seed}", process) for seed in (0, 1)]
+    jobs = [tmp_path / "s" / f"seed={seed}" for seed in (0, 1)]
+    for directory in jobs:
+        worker(directory, process)
     process.send_signal(signal.SIGKILL)
-    process.wait()
     again = command(*line, cwd=tmp_path)  # at once: the workers may still be saving their checkpoints
+    before = time.monotonic()
+    while {json.loads((directory / "summary.json").read_text())["state"] for directory in jobs} != {"stopped"}:
+        assert time.monotonic() - before < 60
+        time.sleep(0.05)
+    process.communicate()
     _, said = again.communicate()
     assert again.returncode == 0 and "s: 2 of 2 jobs done" in said, said
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
 
 
 def test_a_job_whose_process_dies_each_time_has_failed_and_the_others_go_on(
