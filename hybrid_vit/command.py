@@ -65,6 +65,7 @@ CHOICES = {
     "sampler": ("tpe", "nsga2"),
     "cost": ("macs", "step_seconds"),
 }
+PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
 # What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
 MENDABLE = {
     *("ValueError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException", "ModuleNotFoundError")
@@ -199,7 +200,9 @@ def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
     """
     with resolving(cfg):
         place = Path(cfg.hydra[kind].dir)
-    fresh = "${now:" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
+    pattern = str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
+    named = kind == "sweep" and "${either:" in pattern and cfg.hydra.runtime.choices.get("sweep")
+    fresh = "${now:" in pattern and not named
     return (unused(place) if fresh else place), fresh
 
 
@@ -333,8 +336,7 @@ def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> A
     """Do a job of a multirun of the process `parent`; how it ended is written into its directory."""
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
-        # A worker of a sweep that was killed saves a checkpoint and ends within this time.
-        with attended(parent), held(directory, patience=30):
+        with attended(parent), held(directory, PATIENCE):
             result = task(cfg)
             if not (directory / "summary.json").exists():
                 write_json(directory / "summary.json", {"state": "done"})

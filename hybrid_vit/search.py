@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from hybrid_vit.command import arguments, check_values, clear, door
 from hybrid_vit.config import Spec, absolute, composed, experiment, keep, parsed, plain
-from hybrid_vit.searching.space import Plan, first, overrides, written
+from hybrid_vit.searching.space import Plan, first, inspect, overrides, written
 
 OWN = ("search", "out", "trials", "sampler", "cost")
 
@@ -25,7 +25,10 @@ def main() -> None:
         search(planned(spec, given), spec["trials"], directory)
 
     def also(spec: Spec, directory: Path, multirun: bool) -> None:
-        common(planned(spec, given))
+        plan = planned(spec, given)
+        common(plan)
+        inspect(directory, plan)
+        check_trials(plan)
 
     door("search", job, argv, also=also)
 
@@ -80,18 +83,26 @@ def common(plan: Plan) -> Spec:
     return spec
 
 
+def check_trials(plan: Plan) -> None:
+    """Machine, data and recipe, which all trials share, before anything is written; this imports torch."""
+    from hybrid_vit.searching.trial import ready
+
+    ready(common(plan))
+
+
 def search(plan: Plan, total: int, directory: Path) -> None:
     """Train trials until there are `total`, together with other processes, and report after each of them."""
     from hybrid_vit.callbacks import Stopped  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.searching import front
     from hybrid_vit.searching.study import Study
-    from hybrid_vit.searching.trial import ready
 
-    spec, cost = common(plan), plan["cost"]
-    study = Study(directory, plan, seed=spec["seed"])
-    ready(spec)
+    cost = plan["cost"]
+    study = Study(directory, plan, seed=common(plan)["seed"])
     began, before = time.monotonic(), len(study.ended())
+    print(f"a search of {total} trials in {directory}, {before} ended already", flush=True)
     while claim := study.claim(total):
+        drawn = "  ".join(f"{front.short(key)} {front.shown(value)}" for key, value in claim.params.items())
+        print(f"trial {claim.number} begins: {drawn}", flush=True)
         try:
             outcome = attempted(plan, claim.params, claim.directory)
             study.tell(claim, outcome)

@@ -198,7 +198,7 @@ def test_a_failing_job_does_not_stop_the_others(train: Train, capsys: pytest.Cap
     assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 1
     assert [spec["seed"] for spec, _, _ in train.calls] == [0, 1, 2]
     said = capsys.readouterr().err
-    assert "\nseed=1  failed     0%                               0  seed 1 is unlucky\n" in said
+    assert "\nseed=1  failed     0%                                  seed 1 is unlucky\n" in said
     assert said.endswith("failed: seed=1; the same command tries again\n")
     assert json.loads(Path("s/seed=1/summary.json").read_text()) == {"state": "failed", "reason": "seed 1 is unlucky"}
 

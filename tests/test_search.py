@@ -68,6 +68,8 @@ def table(path: str) -> list[dict[str, str]]:
 def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(*TINY, "trials=2", "out=s", "name=mine") == 0
     printed = capsys.readouterr().out
+    assert "a search of 2 trials in " in printed and ", 0 ended already\n" in printed
+    assert "\ntrial 0 begins: stem " in printed
     assert "1 of 2  trial 0  complete" in printed
     assert "2 of 2  trial 1  complete" in printed
     assert "the Pareto front, cheapest first" in printed
@@ -200,8 +202,24 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
 
 def test_another_search_in_the_same_place(attempts: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main("trials=1", "out=s", "epochs=3") == 0
-    assert main("trials=1", "out=s", "epochs=4") == 1
-    assert "s is another search" in capsys.readouterr().err
+    before = {path: path.stat().st_mtime_ns for path in Path("s").rglob("*")}
+    for settings, said in ((["epochs=4"], "epochs=4"), ([], "epochs=10"), (["epochs=3", "cost=step_seconds"], "cost=")):
+        capsys.readouterr()
+        assert main("trials=1", "out=s", *settings) == 2
+        error = capsys.readouterr().err
+        assert "s holds another search, with " in error and f", not {said}" in error and error.count("\n") == 1
+    Path("s/search.json").write_text("")
+    assert main("trials=1", "out=s", "epochs=3") == 2
+    assert "s/search.json cannot be read" in capsys.readouterr().err
+    assert before.keys() == {*Path("s").rglob("*")}
+
+
+@pytest.mark.parametrize("settings", [["data=folder", "data.root=nowhere"], ["data=digits", "data.val_size=5000"]])
+def test_what_no_trial_can_use_leaves_nothing(settings: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    Path("there").mkdir()
+    assert main(*settings, "out=there") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [*Path().rglob("*")] == [Path("there")]
 
 
 @pytest.mark.parametrize("name", options("search"))

@@ -3,21 +3,27 @@
 import json
 import math
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 from door import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
+from hybrid_vit import command as command_module
+from hybrid_vit import sweeping
 from hybrid_vit.callbacks import Stopped
 from hybrid_vit.command import check
 from hybrid_vit.config import composed, options, plain
 from hybrid_vit.runs import build
 from hybrid_vit.sweeping import Overview, Planned, file_name, jobs, look
+from hybrid_vit.utils.files import Lock
 
 HOUSE = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -183,6 +189,139 @@ def test_a_multirun_without_a_name_has_one_folder(train: Train, capsys: pytest.C
     assert "waiting" not in (folder / "overview.txt").read_text()
 
 
+def test_the_line_that_tries_again_is_true(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    def effect(spec: dict) -> float:
+        raise ValueError("unlucky")
+
+    train.effect = effect
+    assert main("-m", "seed=0,1", "epochs=3", "hydra.sweep.dir=sweeps/${now:x}") == 1
+    said = capsys.readouterr().err
+    assert "waiting" not in said.splitlines()[-2] and "x: 0 of 2 jobs done, 2 failed" in said
+    line = said.splitlines()[-1].removeprefix("failed: seed=0, seed=1; ").removesuffix(" tries again")
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "hybrid_vit.train"]
+    settled(train)
+    assert main(*words[3:]) == 0
+    assert [path.name for path in Path("sweeps").iterdir()] == ["x"]
+    assert main("sweep=seeds", "seed=0,1") == 0
+    train.effect = effect
+    assert main("sweep=seeds", "seed=0,1,2") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "failed: seed=2; the same command tries again"
+    settled(train)
+    assert main("sweep=seeds", "seed=0,1,2") == 0
+    assert [path.name for path in Path("outputs/sweeps").iterdir()] == ["seeds"]
+
+
+def test_a_sweep_with_other_settings_has_a_folder_of_its_own_and_finds_it_again(
+    train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def folders(*settings: str) -> tuple[set[str], str]:
+        train.calls.clear()
+        assert main("sweep=seeds", *settings) == 0
+        return {directory.parent.name for _, directory, _ in train.calls}, capsys.readouterr().err
+
+    settled(train)
+    assert folders("seed=0,1", "epochs=1")[0] == {"seeds"}
+    again, said = folders("seed=0,1")
+    assert again == {"seeds_2"}
+    assert "seeds_2: 2 jobs, 0 done already, in outputs/sweeps/seeds_2 (outputs/sweeps/seeds is of " in said
+    assert "with epochs=1, not 200)" in said
+    assert folders("seed=2")[0] == {"seeds_2"}  # no run of it is anywhere, and it belongs to these
+    assert folders("seed=0,1,2", "accelerator=cpu")[0] == set()
+    assert folders("seed=0,1,2", "epochs=1")[0] == {"seeds"}
+    assert folders("seed=0", "model=hybrid_384")[0] == {"seeds_3"}
+    assert folders("seed=0", "model=hybrid_192,hybrid_384")[0] == {"seeds_4"}
+    shutil.rmtree("outputs/sweeps/seeds")
+    assert folders("seed=0,1")[0] == set()  # it is in seeds_2
+    (Path("outputs/sweeps/seeds_2") / "sweep.json").write_text("[]")
+    assert main("sweep=seeds", "seed=0,1") == 2
+    assert "outputs/sweeps/seeds_2/sweep.json cannot be read" in (said := capsys.readouterr().err)
+    assert said.count("\n") == 1
+
+
+def test_the_sweep_seeds_10_is_not_the_tenth_of_seeds(train: Train) -> None:
+    settled(train)
+    assert main("sweep=seeds_10", "seed=0") == 0
+    assert main("sweep=seeds", "seed=0") == 0
+    assert [directory.parent.name for _, directory, _ in train.calls] == ["seeds_10", "seeds"]
+
+
+def test_of_two_processes_the_second_is_refused(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s").mkdir()
+    with (lock := Lock(Path("s/.lock"))):
+        assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 2
+        assert capsys.readouterr().err == (
+            f"s is in use by {lock.holder()}; wait for its end, or choose another directory\n"
+        )
+        assert not train.calls and [path.name for path in Path("s").iterdir()] == [".lock"]
+    settled(train)
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
+
+
+def test_a_job_that_another_process_trains_is_left_alone(
+    train: Train, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled(train)
+    monkeypatch.setattr(command_module, "PATIENCE", 0)
+    running = job(Path("s"), "seed=0", {"state": "running", "steps": 10})
+    with Lock(running.directory / ".lock"):
+        assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 1
+    assert "s/seed=0 is in use by process" in (said := capsys.readouterr().err)
+    assert "1 of 2 jobs done, 1 running" in said
+    assert json.loads((running.directory / "summary.json").read_text())["state"] == "running"
+
+
+@pytest.mark.parametrize("left", [".hydra/", ".hydra/config.yaml", "summary.json", "train.log", ""])
+def test_a_half_made_job_starts_anew_and_stops_no_other(train: Train, left: str) -> None:
+    settled(train)
+    place = Path("s/seed=0", left)
+    (place if left[-1:] in ("", "/") else place.parent).mkdir(parents=True)
+    if left[-1:] not in ("", "/"):
+        place.write_text("")
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
+    assert [(spec["seed"], resume) for spec, _, resume in train.calls] == [(0, False), (1, False)]
+
+
+@pytest.mark.parametrize("name", ["summary.json", ".hydra/config.yaml"])
+@pytest.mark.parametrize("content", ["", "[]", '{"state": 3}', "a: [", "\0"])
+def test_a_damaged_job_is_one_sentence_and_stops_no_other(
+    train: Train, capsys: pytest.CaptureFixture[str], name: str, content: str
+) -> None:
+    settled(train)
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
+    write_checkpoint(Path("s/seed=0/checkpoints/last.ckpt"))
+    Path("s/seed=0/summary.json").write_text('{"state": "stopped", "steps": 10}')
+    Path("s/seed=0", name).write_text(content)
+    capsys.readouterr()
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 1
+    said = capsys.readouterr().err
+    [line] = [line for line in said.splitlines() if line.startswith("seed=0 ")]
+    assert "failed" in line and f"s/seed=0/{name}" in line
+    assert "delete s/seed=0 to train this job from its beginning" in line
+    assert "s: 2 of 3 jobs done, 1 failed" in said
+    assert [spec["seed"] for spec, _, _ in train.calls] == [0, 1, 2]
+    assert Path("s/seed=0", name).read_text() == content
+    shutil.rmtree("s/seed=0")
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 0
+
+
+def test_a_job_whose_settings_name_a_run_by_a_relative_path_is_the_same_again(train: Train) -> None:
+    settled(train)
+    Path("teacher").mkdir()
+    for _ in range(2):
+        assert main("-m", "seed=0,1", "init_from=teacher", "hydra.sweep.dir=s") == 0
+    assert len(train.calls) == 2
+
+
+@pytest.mark.parametrize("choice", ["optuna", "basic"])
+def test_another_sweeper_is_refused(train: Train, capsys: pytest.CaptureFixture[str], choice: str) -> None:
+    assert main("-m", f"hydra/sweeper={choice}", "seed=0,1") == 2
+    said = capsys.readouterr().err
+    assert f"hydra/sweeper={choice}" in said and "leave it out" in said and "python -m hybrid_vit.search" in said
+    assert said.count("\n") == 1
+    assert not list(Path().iterdir())
+
+
 # --- what it says
 
 
@@ -199,18 +338,37 @@ def job(folder: Path, name: str, summary: dict | None = None, steps: int | None 
 def test_a_directory_tells_how_far_it_is(tmp_path: Path) -> None:
     assert look(tmp_path / "none").state == "waiting"
     running = job(tmp_path, "a", {"state": "running", "steps": 200}, 50)
-    assert (look(running.directory).state, look(running.directory).share) == ("running", 0.25)
-    assert look(running.directory, since=time.time() + 9).state == "waiting"  # a process that is dead left it
-    (running.directory / "summary.json").write_text('{"state": "runn')
-    assert look(running.directory).state == "waiting"
+    assert look(running.directory).state == "waiting"  # a process that is dead left it
+    with Lock(running.directory / ".lock"):
+        assert (look(running.directory).state, look(running.directory).share) == ("running", 0.25)
 
 
-def test_the_overview_estimates_the_time_that_is_left(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "content", ["", '{"state": "runn', "[]", "3", '{"state": 3}', '{"state": []}', '{"scores": 3}']
+)
+def test_the_overview_bears_damaged_files(tmp_path: Path, content: str) -> None:
+    bad = job(tmp_path, "a")
+    (bad.directory / "summary.json").write_text(content)
+    for table in ("", "\n", "epoch,step\n0,nan\n", "epoch,step\n0,-3\n", "\0"):
+        (bad.directory / "metrics.csv").write_text(table)
+        overview = Overview(tmp_path, [bad])
+        assert "a  waiting    0%" in overview.write(overview.status())
+    (bad.directory / "summary.json").write_text('{"state": "done", "scores": {"val_top1": null}, "seconds": "?"}')
+    assert "a  done" in overview.table(overview.status())
+
+
+def test_the_overview_estimates_the_time_that_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     planned = [job(tmp_path, "a", {"state": "done", "steps": 10}, 10), job(tmp_path, "b"), job(tmp_path, "c")]
     overview = Overview(tmp_path, planned)
     overview.began -= 60
     (planned[1].directory / "summary.json").write_text('{"state": "running", "steps": 10}')
     (planned[1].directory / "metrics.csv").write_text("epoch,step\n0,5\n")
+    held = Lock(planned[1].directory / ".lock")
+    held.acquire()
+    request.addfinalizer(held.release)
+    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock of the machine is set back
     line = overview.line(overview.status())  # half a job a minute, and one and a half are left
     assert line == f"{tmp_path.name}: 1 of 3 jobs done, 1 running, 1 waiting, about 3 min left"
     table = overview.write(overview.status())
@@ -245,6 +403,72 @@ def test_a_killed_sweep_continues(tmp_path: Path) -> None:
     assert again.returncode == 0 and "s: 2 of 2 jobs done" in said
     rows = (tmp_path / "s" / "seed=0" / "metrics.csv").read_text().splitlines()
     assert len(rows) == 1 + math.ceil(300 / 40)
+
+
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+def worker(directory: Path, process: subprocess.Popen[str]) -> int:
+    """The process that trains in a directory, once it has a checkpoint there."""
+    while not (directory / "checkpoints" / "last.ckpt").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    return int((directory / ".lock").read_text().split()[1])
+
+
+@pytest.mark.slow
+def test_a_sweep_outlives_a_killed_worker(tmp_path: Path) -> None:
+    line = ["sweep=seeds", "seed=0,1,2", "steps=400", "checkpoint_minutes=0.01", "hydra.sweep.dir=s", *JOBLIB]
+    process = command(*line, cwd=tmp_path)
+    os.kill(worker(tmp_path / "s" / "seed=0", process), signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "a worker died during seed=0" in said and "s: 3 of 3 jobs done" in said and "Traceback" not in said
+    for path in tmp_path.glob("s/*/metrics.csv"):
+        assert len(path.read_text().splitlines()) == 1 + math.ceil(400 / 40)
+
+
+@pytest.mark.slow
+def test_workers_end_with_their_sweep_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    line = ["sweep=seeds", "seed=0,1", "steps=400", "checkpoint_minutes=0.01", "hydra.sweep.dir=s", *JOBLIB]
+    process = command(*line, cwd=tmp_path)
+    jobs = [tmp_path / "s" / f"seed={seed}" for seed in (0, 1)]
+    for directory in jobs:
+        worker(directory, process)
+    process.send_signal(signal.SIGKILL)
+    again = command(*line, cwd=tmp_path)  # at once: the workers may still be saving their checkpoints
+    before = time.monotonic()
+    while {json.loads((directory / "summary.json").read_text())["state"] for directory in jobs} != {"stopped"}:
+        assert time.monotonic() - before < 60
+        time.sleep(0.05)
+    process.communicate()
+    _, said = again.communicate()
+    assert again.returncode == 0 and "s: 2 of 2 jobs done" in said, said
+
+
+def test_a_job_whose_process_dies_each_time_has_failed_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As loky does: one process dies, all are ended, and nobody knows which it was."""
+    planned = [job(tmp_path, name) for name in "abcd"]
+    launched = []
+
+    def launch(name: str, task: object, settings: object, batch: list[Planned]) -> None:
+        launched.append("".join(job.name for job in batch))
+        for first in range(0, len(batch), 2):  # two at a time
+            pair = batch[first : first + 2]
+            if "b" in [job.name for job in pair]:
+                for job in pair:
+                    (job.directory / ".lock").write_text("process 1 on nowhere\n")
+                raise BrokenProcessPool
+            for job in pair:
+                (job.directory / "summary.json").write_text('{"state": "done"}')
+
+    monkeypatch.setattr(sweeping, "launch", launch)
+    sweeping.relaunch("train", lambda cfg: None, [], planned)
+    assert launched == ["abcd", "abcd", "cd", "a", "b"]
+    assert [look(job.directory).state for job in planned] == ["done", "failed", "done", "done"]
+    assert "its process died each time" in look(planned[1].directory).summary["reason"]
 
 
 @pytest.mark.slow

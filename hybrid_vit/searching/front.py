@@ -77,10 +77,7 @@ def table(best: Sequence[Outcome], cost: str) -> str:
         return "no trial is complete"
     rows = [
         {"trial": trial["number"], "val top-1, %": f"{trial['val_top1']:.2f}", UNITS[cost][1]: scaled(trial, cost)}
-        | {
-            short(key): f"{value:.3g}" if isinstance(value, float) else str(value)
-            for key, value in trial["params"].items()
-        }
+        | {short(key): shown(value) for key, value in trial["params"].items()}
         for trial in best
     ]
     return Table("search", "the Pareto front, cheapest first", rows).text()
@@ -89,6 +86,11 @@ def table(best: Sequence[Outcome], cost: str) -> str:
 def short(key: str) -> str:
     """stem@model.stem -> stem, model.stem.depth -> stem.depth."""
     return key.split("@")[0].removeprefix("model.").removeprefix("optim.")
+
+
+def shown(value: Any) -> str:
+    """A drawn value; three digits of a float."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def scaled(trial: Outcome, cost: str) -> float:

@@ -1,12 +1,22 @@
-"""A space: training settings, each with its choices or its range, as in `conf/search` -> Optuna's distributions."""
+"""A space: training settings, each with its choices or its range, as in `conf/search` -> Optuna's distributions.
+
+What can be known of a search's directory without Optuna is here, too, so that a wrong command is answered at once.
+"""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hybrid_vit.utils.files import read_json
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+
+PLAN = "search.json"
+REMEDY = "restore it from a copy, or begin a new search with another out=PATH"
+STATES = ("complete", "pruned", "infeasible", "failed")
 
 Plan = dict[str, Any]  # "settings" of every trial, "space", "sampler", "cost": what stays the same in a search
 
@@ -51,3 +61,65 @@ def written(value: Any) -> str:
 def overrides(plan: Plan, params: dict[str, Any]) -> list[str]:
     """The training settings of a trial, as on the command line."""
     return [f"{key}={written(value)}" for key, value in (plan["settings"] | params).items()]
+
+
+def inspect(directory: Path, plan: Plan) -> None:
+    """See that a search can go on in `directory`, or begin there; nothing is written.
+
+    Raises:
+        ValueError: another search lies there, or its files are damaged.
+    """
+    if (directory / PLAN).exists():
+        agree(directory, plan)
+    elif any((directory / "trials").glob("*")):
+        raise ValueError(f"{directory / PLAN} is missing, and the search in {directory} cannot go on; {REMEDY}")
+    ended(directory / "trials")
+
+
+def agree(directory: Path, plan: Plan) -> None:
+    """See that a directory is that of the search `plan`.
+
+    Raises:
+        ValueError: it is not; names the first setting that differs.
+    """
+    before = read_json(directory / PLAN, REMEDY)
+    if not all(isinstance(before.get(key), type(plan[key])) for key in plan):
+        raise ValueError(f"{directory / PLAN} cannot be read (no search has written it); {REMEDY}")
+    there, here = flat(before), flat(plan)
+    for key in here | there:
+        if there.get(key) != here.get(key):
+            raise ValueError(
+                f"{directory} holds another search, with {said(key, there)}, not {said(key, here)}; "
+                "repeat its settings to go on with it, or choose another directory with out=PATH"
+            )
+
+
+def flat(plan: Plan) -> dict[str, Any]:
+    """A plan with one value a setting: a text, or what its space has."""
+    return {"sampler": plan["sampler"], "cost": plan["cost"]} | plan["space"] | plan["settings"]
+
+
+def said(key: str, values: dict[str, Any]) -> str:
+    """A setting as a user would write it; one that is not given has the default of training."""
+    return f"{key}={written(values[key])}" if key in values else f"the default of {key}"
+
+
+def ended(trials: Path) -> list[dict[str, Any]]:
+    """How each trial ended that did, by number.
+
+    Args:
+        trials: the folder with a directory a trial.
+
+    Raises:
+        ValueError: a trial.json is damaged; names it.
+    """
+    found = []
+    for path in sorted(trials.glob("*/trial.json")):
+        end = read_json(path, REMEDY)
+        whole = (
+            isinstance(end.get("number"), int) and isinstance(end.get("params"), dict) and end.get("state") in STATES
+        )
+        if not whole or (end["state"] == "complete" and not isinstance(end.get("val_top1"), int | float)):
+            raise ValueError(f"{path} cannot be read (no search has written it); {REMEDY}")
+        found.append(end)
+    return found

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from hybrid_vit.searching.space import Plan, distributions
+from hybrid_vit.searching.space import PLAN, REMEDY, Plan, agree, distributions, ended, inspect
 from hybrid_vit.utils.files import Lock, read_json, write_json
 
 POPULATION = 10  # of NSGA-II: a few generations in as many trials as a small machine can train
@@ -45,26 +45,26 @@ class Study:
         seed: of the sampler, which draws from it and from the number of the trial.
 
     Raises:
-        ValueError: another search lies there.
+        ValueError: another search lies there, or its files are damaged.
     """
 
     def __init__(self, directory: Path, plan: Plan, *, seed: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        inspect(directory, plan)
         self.trials = directory / "trials"
         self.trials.mkdir(parents=True, exist_ok=True)
         self.plan, self.seed = plan, seed
         self.space = distributions(plan["space"])
         self.lock = Lock(directory / "study.lock")
-        lock: Any = Lock(directory / "journal.lock")  # the type that Optuna asks for is not public
-        journal = JournalFileBackend(str(directory / "study.journal"), lock)
+        journal = directory / "study.journal"
         with self.lock:
-            agree(directory / "search.json", plan)
-            self._study = optuna.create_study(
-                storage=JournalStorage(journal),
-                study_name="search",
-                directions=["maximize", "minimize"],
-                load_if_exists=True,
-            )
+            if not (directory / PLAN).exists():
+                write_json(directory / PLAN, plan)
+            agree(directory, plan)
+            self._study = opened(journal, Lock(directory / "journal.lock"))
+            last = max((int(path.name) for path in self.trials.glob("[0-9]*")), default=-1)
+            if last >= len(self._study.get_trials(deepcopy=False)):
+                raise ValueError(f"{journal} lacks trial {last} of {self.trials}; {REMEDY}")
 
     def claim(self, total: int) -> Claim | None:
         """A trial that a process left behind, else a new one, or None once there are `total`."""
@@ -92,7 +92,7 @@ class Study:
 
     def ended(self) -> list[Outcome]:
         """How each trial ended that did, by number."""
-        return [read_json(path) for path in sorted(self.trials.glob("*/trial.json"))]
+        return ended(self.trials)
 
     def _take(self, number: int, params: dict[str, Any]) -> Claim | None:
         directory = self.trials / f"{number:04d}"
@@ -108,20 +108,27 @@ class Study:
         claim.lock.release()
 
 
-def agree(path: Path, plan: Plan) -> None:
-    """Write the plan of a search, or see that it is the one that is there.
+def opened(journal: Path, lock: Any) -> optuna.Study:
+    """The study in a journal, or a new one. Call it while no other process writes there.
+
+    Args:
+        journal: the file.
+        lock: guards it; the type that Optuna asks for is not public.
 
     Raises:
-        ValueError: it is not; names what differs.
+        ValueError: Optuna cannot read the file.
     """
-    if not path.exists():
-        write_json(path, plan)
-    before = read_json(path)
-    for key in plan:
-        if before[key] != plan[key]:
-            raise ValueError(
-                f"{path.parent} is another search: its {key} is {before[key]}, not {plan[key]}; choose another out=PATH"
-            )
+    try:
+        if journal.exists() and journal.read_bytes()[-1:] not in (b"", b"\n"):  # Optuna would append to that line
+            raise ValueError("its last line is truncated")
+        return optuna.create_study(
+            storage=JournalStorage(JournalFileBackend(str(journal), lock)),
+            study_name="search",
+            directions=["maximize", "minimize"],
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:
+        raise ValueError(f"{journal} cannot be read ({type(error).__name__}: {error}); {REMEDY}") from error
 
 
 def sampler(name: str, *, seed: int) -> BaseSampler:

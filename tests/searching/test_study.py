@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -159,10 +160,55 @@ def test_what_cannot_be_built_is_avoided(tmp_path: Path) -> None:
 def test_another_search_is_one_sentence(tmp_path: Path) -> None:
     Study(tmp_path, PLAN | {"settings": {"epochs": "3"}}, seed=0)
     with pytest.raises(
-        ValueError, match=r"is another search: its settings is .*'3'.*, not .*'4'.*; choose another out"
+        ValueError, match=r"holds another search, with epochs=3, not epochs=4; repeat its settings .* out=PATH"
     ):
         Study(tmp_path, PLAN | {"settings": {"epochs": "4"}}, seed=0)
     assert json.loads((tmp_path / "search.json").read_text())["settings"] == {"epochs": "3"}
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"space": 3}', '{"sett', "\0"])
+def test_a_damaged_plan_is_one_sentence(tmp_path: Path, content: str) -> None:
+    work(Study(tmp_path, PLAN, seed=0), 1)
+    (tmp_path / "search.json").write_text(content)
+    with pytest.raises(ValueError, match=r"search.json cannot be read \(.*\); restore it from a copy, or .*out=PATH"):
+        Study(tmp_path, PLAN, seed=0)
+    (tmp_path / "search.json").unlink()
+    with pytest.raises(ValueError, match=r"search.json is missing, .*; restore it"):
+        Study(tmp_path, PLAN, seed=0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"number": 0, "params": {}, "state": 3}', '{"state": "complete"}']
+)
+def test_a_damaged_trial_is_one_sentence(tmp_path: Path, content: str) -> None:
+    work(Study(tmp_path, PLAN, seed=0), 1)
+    (tmp_path / "trials" / "0000" / "trial.json").write_text(content)
+    with pytest.raises(ValueError, match=r"0000/trial.json cannot be read \(.*\); restore it"):
+        Study(tmp_path, PLAN, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (lambda text: "", "lacks trial 1 of"),
+        (lambda text: text.splitlines(keepends=True)[0], "lacks trial 1 of"),
+        (lambda text: text[:-9], "cannot be read .ValueError: its last line is truncated"),
+        (lambda text: "\n" + text, "cannot be read"),
+        (lambda text: "3\n" + text, "cannot be read"),
+        (lambda text: "{}\n" + text, "cannot be read"),
+    ],
+)
+def test_a_damaged_journal_is_one_sentence(tmp_path: Path, damaged: Callable[[str], str], said: str) -> None:
+    work(Study(tmp_path, PLAN, seed=0), 2)
+    journal = tmp_path / "study.journal"
+    journal.write_text(damaged(journal.read_text()))
+    with pytest.raises(ValueError, match=f"study.journal {said}.*; restore it from a copy, or"):
+        Study(tmp_path, PLAN, seed=0)
+
+
+def test_a_search_that_was_killed_while_it_began_begins_again(tmp_path: Path) -> None:
+    (tmp_path / "trials").mkdir()
+    assert len(work(Study(tmp_path, PLAN, seed=0), 2)) == 2
 
 
 def test_a_lock_is_held_once(tmp_path: Path) -> None:
