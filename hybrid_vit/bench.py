@@ -1,14 +1,21 @@
 """Door: measure speed on this machine, side by side with others. `python -m hybrid_vit.bench suite=step`."""
 
+import logging
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hybrid_vit.command import door
-from hybrid_vit.config import Spec, composed, options, plain
+from hybrid_vit.config import Spec, composed, options, plain, recorded
 from hybrid_vit.schema import SUITES
+
+TURNS = "turns.csv"
+OFTEN = 1.0  # seconds between two writings of it
 
 
 def main() -> None:
@@ -28,15 +35,62 @@ def bench(spec: Spec, directory: Path) -> None:
 
     about = environment(spec)
     print(", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)))
-    tables = []
+    tables: list[dict[str, Any]] = []
+    turns = Turns(directory)
+    print(f"each turn, as it is measured: {turns.path}", file=sys.stderr)
     for suite in SUITES if spec["suite"] == "all" else (spec["suite"],):
-        table = measure(suite, spec)
+        try:
+            with turns.kept(suite):
+                table = measure(suite, spec)
+            tables.append(asdict(table))
+        finally:  # what has been measured is worth keeping when the rest fails or is interrupted
+            write_json(directory / "bench.json", {"environment": about, "tables": tables, "turns": turns.rows})
         print(f"\n{table.text()}", flush=True)
         draw(table, directory / f"{suite}.png")
         write_csv(directory / f"{suite}.csv", table.flat())
-        tables.append(asdict(table))
-        write_json(directory / "bench.json", {"environment": about, "tables": tables})
     print(f"\nnumbers: {directory / 'bench.json'}")
+
+
+class Turns(logging.Handler):
+    """Says each turn of a case on stderr, and keeps it in turns.csv, so that a benchmark may be stopped at any time."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.path = directory / TURNS
+        self.suite = ""
+        self.rows: list[dict[str, Any]] = []
+        self.written = -OFTEN
+
+    @contextmanager
+    def kept(self, suite: str) -> Iterator[None]:
+        """Within, what is measured counts for `suite`."""
+        from hybrid_vit.benchmarks.timing import log
+
+        self.suite = suite
+        level, log.propagate = log.level, False
+        log.setLevel(logging.INFO)
+        log.addHandler(self)
+        try:
+            yield
+        finally:
+            log.removeHandler(self)
+            log.setLevel(level)
+            log.propagate = True
+            self.write()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"  {self.suite}: {record.getMessage()}", file=sys.stderr, flush=True)
+        self.rows.append({"suite": self.suite, **vars(record)["turn"]})
+        if time.monotonic() - self.written > OFTEN:
+            self.write()
+
+    def write(self) -> None:
+        """Write turns.csv."""
+        from hybrid_vit.utils.files import write_csv
+
+        if self.rows:
+            write_csv(self.path, self.rows)
+        self.written = time.monotonic()
 
 
 def measure(suite: str, spec: Spec) -> Any:
@@ -61,13 +115,14 @@ def measure(suite: str, spec: Spec) -> Any:
         case "startup":
             return startup.run(**common)
         case "zoo":
-            return zoo.run(**common, **machine, **batch, models=models(spec), published=PUBLISHED)
+            return zoo.run(**common, **machine, **batch, models=models(spec), published=PUBLISHED, read=recorded)
     raise AssertionError(suite)
 
 
 def models(spec: Spec) -> dict[str, Spec]:
     """What the zoo suite measures: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
-    return {name: plain(composed([f"model={name}"]))["model"] for name in spec["models"] or options("model")}
+    names = [spec["models"]] if isinstance(spec["models"], str) else spec["models"]
+    return {name: plain(composed([f"model={name}"]))["model"] for name in names or options("model")}
 
 
 def recipe(name: str) -> Spec:

@@ -3,11 +3,14 @@
 Checkpoints are written beside their final name and then renamed, so a file is whole or not there.
 """
 
+import errno
 import logging
 import os
+import pickle
 import signal
+import threading
 import time
-from contextlib import nullcontext
+import zipfile
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
@@ -22,15 +26,82 @@ from hybrid_vit.utils.files import replacing, write_csv
 
 log = logging.getLogger(__name__)
 
-LAST, BEST = "last.ckpt", "best.ckpt"
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+# What Lightning writes, and needs to continue.
+PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"}
 
 
 class Stopped(Exception):
     """Training was asked to stop, and `last.ckpt` holds the state to continue from."""
 
 
+def latest(directory: Path) -> Path | None:
+    """The checkpoint from which a run continues: the last, or the one before it if the last is damaged.
+
+    Args:
+        directory: the run's `checkpoints/`.
+
+    Returns:
+        None: there is none yet.
+
+    Raises:
+        ValueError: those that there are cannot be read; names them.
+    """
+    wrong: list[str] = []
+    for name in (LAST, PREVIOUS):
+        path = directory / name
+        if not path.exists():
+            continue
+        fault = damage(path)
+        if fault is None:
+            for other in wrong:
+                log.warning("%s, so the run continues from %s", other, path)
+            return path
+        wrong.append(f"{path} cannot be used ({fault})")
+    if not wrong:
+        return None
+    raise ValueError(
+        f"{'; '.join(wrong)}; copy a whole one there, or delete what is in {directory} to train from the beginning"
+    )
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a checkpoint, or None. Nothing in it is executed."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return "it is empty, truncated or no checkpoint"
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:  # torch does not compare the checksums that it wrote
+                return "it is damaged, its checksum differs"
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, pickle.UnpicklingError) as error:
+        return f"it is damaged or no checkpoint: {type(error).__name__}"
+    return None if isinstance(state, dict) and state.keys() >= PARTS else "it is a file of another program"
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """Writes each checkpoint whole or not at all, in its own folder (Lightning's own goes through the system's /tmp).
+
+    The `last.ckpt` before becomes `previous.ckpt`, for the case that the disk damages the newer one.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as partial:
+            try:
+                torch.save(checkpoint, partial)
+            except RuntimeError as error:  # torch's writer has no error of its own for a full disk
+                if not any(name in str(error) for name in ("PytorchStreamWriter", "inline_container", "iostream")):
+                    raise
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            if path.name == LAST and path.exists():
+                os.replace(path, path.with_name(PREVIOUS))
+
+
 class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
+
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
     or weights that are not finite stop training with a ValueError before a checkpoint could hold them.
@@ -65,8 +136,9 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._saved = time.monotonic()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._handlers[number] = signal.signal(number, self._on_signal)
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.reason is not None:  # asked twice: do not wait for the step
@@ -90,7 +162,9 @@ class Keeper(Checkpoint):
             self._stop(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._check_finite(trainer, trainer.callback_metrics["train_loss"])
+        for name in sorted(trainer.callback_metrics):
+            if name.endswith("_loss"):
+                self._check_finite(trainer, trainer.callback_metrics[name], name)
         score = trainer.callback_metrics.get(self.monitor)
         if score is not None and float(score) > self.best:
             self.best = float(score)
@@ -116,8 +190,7 @@ class Keeper(Checkpoint):
         """Write a checkpoint, whole or not at all."""
         weights = trainer.lightning_module.parameters()
         self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
-        with replacing(self.directory / name) if trainer.is_global_zero else nullcontext(self.directory) as path:
-            trainer.save_checkpoint(path)  # all processes take part, the first one writes
+        trainer.save_checkpoint(self.directory / name)
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
@@ -156,7 +229,7 @@ class EpochTable(Checkpoint):
         self.rows: list[dict[str, float]] = []
         self._seconds = 0.0  # of this epoch, spent before it was interrupted
         self._train_seconds = 0.0
-        self._images = 0
+        self._images: torch.Tensor | int = 0  # of all processes; a tensor while reading it would wait for the device
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = time.monotonic()
@@ -166,35 +239,51 @@ class EpochTable(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         self._train_seconds = self._elapsed()
-        self._images += len(batch[0]) * trainer.world_size
+        self._images = self._images + pl_module.step_images  # type: ignore[operator]
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
+        images = int(self._images)
         row = {
             "epoch": trainer.current_epoch,
             "step": trainer.global_step,
             **metrics,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self._elapsed(), 3),
-            "images": self._images,
-            "images_per_second": round(self._images / self._train_seconds, 1),
+            "images": images,
+            "images_per_second": round(images / self._train_seconds, 1),
         }
         self.rows.append(row)
         write_csv(self.path, self.rows)
+        more = {key: value for key, value in row.items() if key not in metrics} | best(self.rows)
+        for logger in trainer.loggers:
+            logger.log_metrics(more, trainer.global_step - 1)  # Lightning's loggers count from 0
         shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
         count = (trainer.current_epoch + 1, trainer.max_epochs)  # people count from 1, `metrics.csv` from 0
         log.info("epoch %d of %d  %s  %.0f s  %.0f img/s", *count, shown, row["seconds"], row["images_per_second"])
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs that have ended."""
+        return round(sum(row["seconds"] for row in self.rows), 1)
 
     def _elapsed(self) -> float:
         return self._seconds + time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self._elapsed(), "images": self._images}
+        return {"rows": self.rows, "seconds": self._elapsed(), "images": int(self._images)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
         self._images = state_dict["images"]
+
+
+def best(rows: list[dict[str, float]]) -> dict[str, float]:
+    """The best value so far of each validation score: the lowest loss, the highest of the others."""
+    names = [name for name in rows[-1] if name.startswith("val_")]
+    choose = {name: min if name.endswith("loss") else max for name in names}
+    return {f"best_{name}": choose[name](row[name] for row in rows) for name in names}
 
 
 class Bar(ProgressBar):

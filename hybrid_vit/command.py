@@ -5,18 +5,23 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 """
 
 import argparse
+import errno
 import functools
 import inspect
-import itertools
+import io
 import logging
 import math
 import os
+import re
+import shlex
+import shutil
 import sys
 import tempfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +47,20 @@ from hybrid_vit.config import (
     resolving,
 )
 from hybrid_vit.durations import seconds
-from hybrid_vit.sweeping import JobFailed, Planned, jobs, sweep
-from hybrid_vit.utils.files import read_json, write_json
+from hybrid_vit.sweeping import (
+    Differs,
+    JobFailed,
+    Planned,
+    Unusable,
+    attended,
+    candidates,
+    jobs,
+    note_failure,
+    purpose,
+    sweep,
+    unused,
+)
+from hybrid_vit.utils.files import Lock, write_json
 
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
@@ -181,11 +198,13 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a command writes, whether that directory must be a new one, and the jobs of a multirun."""
+    """Where a command writes, whether that directory must be a new one, and of a multirun its jobs and its purpose."""
 
     place: Path
     fresh: bool
     jobs: list[Planned]
+    purpose: Spec = field(default_factory=dict)
+    why: str = ""  # it has this folder
 
 
 def check(argv: list[str], name: str = "train", also: Check | None = None) -> Plan | None:
@@ -206,6 +225,11 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
     if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
         return None
+    for text in settings:
+        if text.startswith("hydra/sweeper=") and text != "hydra/sweeper=arms":
+            raise ValueError(
+                f"{text}: leave it out; -m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
+            )
     several = [text for text in settings if parsed(text).is_sweep_override()]
     cfg = composed([text for text in settings if text not in several], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
@@ -227,12 +251,36 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     if not multirun:
         check_job(cfg, name, place, also)
         return Plan(place, fresh, [])
-    planned = []
     sweeper = cfg.hydra.sweeper
-    for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only):
-        check_job(composed(chosen, name), name, place / job, also, multirun=True)
-        planned.append(Planned(job, chosen, place / job))
-    return Plan(place, fresh, planned)
+    listed = [
+        (job, chosen, composed(chosen, name))
+        for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only)
+    ]
+    own = purpose(cfg, settings)
+    given = fresh or any(text.startswith("hydra.sweep.dir=") for text in settings)
+    different: Differs | None = None
+    for folder, why in [(place, "")] if given else candidates(place, own):
+        try:
+            planned = [
+                Planned(job, chosen, folder / job, check_planned(cfg, name, folder / job, also))
+                for job, chosen, cfg in listed
+            ]
+            return Plan(folder, fresh, planned, own, why or (f"{different}" if different else ""))
+        except Differs as error:
+            different = different or error
+    assert different
+    raise ValueError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
+
+
+def check_planned(cfg: DictConfig, name: str, directory: Path, also: Check | None) -> str:
+    """Check a job of a multirun; what is wrong with its directory alone does not stop the others, and is returned."""
+    try:
+        check_job(cfg, name, directory, also, multirun=True)
+        if directory.exists() and not directory.is_dir():
+            raise Unusable(f"{directory} is a file; delete it, and the same command trains this job")
+    except Unusable as error:
+        return str(error)
+    return ""
 
 
 def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
@@ -244,12 +292,6 @@ def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
         place = Path(cfg.hydra[kind].dir)
     fresh = "${now:" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
     return (unused(place) if fresh else place), fresh
-
-
-def unused(place: Path) -> Path:
-    """`place`, or the first of place_2, place_3, ... that is not there."""
-    numbered = (place.with_name(f"{place.name}_{number}") for number in itertools.count(2))
-    return next(path for path in itertools.chain([place], numbered) if not path.exists())
 
 
 def claim(place: Path) -> Path:
@@ -282,7 +324,7 @@ def check_place(directory: Path, key: str) -> None:
         raise ValueError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
 
 
-def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> None:
+def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
     """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
 
     Args:
@@ -290,10 +332,14 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
         job: does the work; ValueError and OSError are for the user, other errors are ours.
         argv: the arguments after the command.
         also: as in `check`, before the directory is made.
+        exclusive: whether the directory belongs to one process, as those of a multirun do; a second one is refused.
 
     Raises:
         SystemExit: what failed has been said on stderr.
     """
+    for stream in (sys.stdout, sys.stderr):  # a class may have a name that the console's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     with clear(code=2):
         plan = check(argv, name, also)
     args, settings, flags = arguments(argv)
@@ -308,31 +354,95 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None) -> 
         with clear():
             return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
 
-    if plan:
-        with clear():
-            place = claim(plan.place) if plan.fresh else plan.place
-        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
-    if plan and plan.jobs:
-        with clear():
-            planned = [replace(job, directory=place / job.name) for job in plan.jobs]
-            sweep(name, functools.partial(noting, task), settings, planned)
+    if not plan:
+        run_hydra(task, name, [*flags, *settings])
         return
-    sys.argv = [sys.argv[0], *flags, *settings]
+    with made(plan, code=2) as place:
+        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
+        if plan.jobs:
+            with clear(code=2), held(place), clear():
+                planned = [replace(job, directory=place / job.name) for job in plan.jobs]
+                again = repeating(name, argv, place) if plan.fresh else "the same command"
+                noted = functools.partial(noting, task, os.getpid())
+                sweep(name, noted, settings, planned, own=plan.purpose, why=plan.why, again=again)
+            return
+        with clear(code=2), held(place) if exclusive else nullcontext():
+            run_hydra(task, name, [*flags, *settings])
+
+
+def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: list[str]) -> None:
+    """Hand the rest to Hydra: it composes `conf/NAME.yaml`, starts the log and calls the task."""
+    sys.argv = [sys.argv[0], *arguments]
     hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
 
 
-def noting(task: Callable[[DictConfig], Any], cfg: DictConfig) -> Any:
-    """Do a job of a multirun; that it failed, and why, is written into its directory."""
+@contextmanager
+def made(plan: Plan, code: int) -> Iterator[Path]:
+    """Make the directory of a command; if it fails before it has written anything but its log, remove it again."""
+    parents = [path for path in (plan.place, *plan.place.parents) if not path.exists()]
+    with clear(code):
+        place = claim(plan.place) if plan.fresh else plan.place
+        place.mkdir(parents=True, exist_ok=True)
     try:
-        return task(cfg)
+        yield place
+    except Told:
+        written = {path.name for path in place.iterdir() if path.suffix != ".log"} - {".hydra", ".lock"}
+        if parents and not written:
+            shutil.rmtree(place)
+            for parent in parents[1:]:
+                with suppress(OSError):  # another command has put something there meanwhile
+                    parent.rmdir()
+        raise
+
+
+class InUse(ValueError):
+    """Another process uses a directory."""
+
+
+@contextmanager
+def held(directory: Path, patience: float = 0.0) -> Iterator[None]:
+    """Within, this process alone uses `directory`, for which it waits `patience` seconds.
+
+    Raises:
+        InUse: another one does; names it.
+    """
+    lock, began = Lock(directory / ".lock"), time.monotonic()
+    while not lock.acquire(wait=False):
+        if time.monotonic() - began >= patience:
+            raise InUse(f"{directory} is in use by {lock.holder()}; wait for its end, or choose another directory")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def repeating(name: str, argv: list[str], place: Path) -> str:
+    """The command that goes on with a multirun whose folder is named by the time."""
+    folder = str(place) if re.fullmatch(r"[\w./-]+", str(place)) else quoted(place)
+    same = [text for text in argv if not text.startswith("hydra.sweep.dir=")]
+    return f"python -m hybrid_vit.{name} {shlex.join([*same, f'hydra.sweep.dir={folder}'])}"
+
+
+def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> Any:
+    """Do a job of a multirun of the process `parent`; how it ended is written into its directory."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        # A worker of a sweep that was killed saves a checkpoint and ends within this time.
+        with attended(parent), held(directory, patience=30):
+            result = task(cfg)
+            if not (directory / "summary.json").exists():
+                write_json(directory / "summary.json", {"state": "done"})
+            return result
+    except InUse as error:
+        print(error, file=sys.stderr)
+        raise JobFailed(str(error)) from None
     except (Exception, SystemExit) as error:
         if isinstance(error, SystemExit) and error.code != 1:
             raise
         cause = error.__context__ if isinstance(error, SystemExit) else error
-        summary = Path(HydraConfig.get().runtime.output_dir) / "summary.json"
-        before = read_json(summary) if summary.exists() else {}
         reason = sentence(cause) if isinstance(cause, Exception) else repr(error)
-        write_json(summary, before | {"state": "failed", "reason": reason})
+        note_failure(directory, reason)
         raise JobFailed(reason) from None
 
 
@@ -351,24 +461,37 @@ def clear(code: int = 1) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        raise Told(130) from None
     except Exception as error:
         failure = (type(error), error, error.__traceback__)
         record = logging.getLogger(__name__).makeRecord(__name__, logging.ERROR, __file__, 0, "failed", (), failure)
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
-        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__}
+        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__} or out_of_memory(error)
         if not mendable or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(sentence(error), file=sys.stderr)
-        raise SystemExit(code) from None
+        raise Told(code) from None
+
+
+class Told(SystemExit):
+    """The end of a command after an error that has been told in a sentence."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was missing: torch has an error of its own for that on a GPU, and none on a CPU."""
+    told = str(error).lower()
+    cpu = isinstance(error, RuntimeError) and any(text in told for text in ("allocate memory", "not enough memory"))
+    return cpu or "Memory" in type(error).__name__
 
 
 def sentence(error: Exception) -> str:
     """An error as a user wants to read it."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({error.filename2 or error.filename}); free some space, then continue"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if "Memory" in type(error).__name__:
+    if out_of_memory(error):
         return f"out of memory; try a smaller batch_size or model ({lines(error)})"
     return str(error) or repr(error)

@@ -6,6 +6,8 @@ Nothing here imports torch, so that a wrong key is answered at once.
 import copy
 import difflib
 import functools
+import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +27,14 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit import schema
+from hybrid_vit.utils.files import write_text
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"  # in a wheel, in a checkout
 
 Spec = dict[str, Any]
 
-PATHS = ("data.root", "resume", "run", "out")
+PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -119,9 +122,9 @@ def options(group: str) -> list[str]:
 
 
 def sweep_name() -> str | None:
-    """What the folder of the multirun that a job belongs to is called."""
+    """The sweep that a run belongs to: WANDB_RUN_GROUP, else what the folder of its multirun is called, or None."""
     cfg = HydraConfig.get()
-    return Path(cfg.sweep.dir).name if cfg.mode == RunMode.MULTIRUN else None
+    return os.environ.get("WANDB_RUN_GROUP") or (Path(cfg.sweep.dir).name if cfg.mode == RunMode.MULTIRUN else None)
 
 
 OmegaConf.register_new_resolver("options", lambda group: ", ".join(options(group)), replace=True)  # for --help
@@ -263,6 +266,44 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
         instance.cfg = before
 
 
+def read_config(folder: Path) -> DictConfig:
+    """The config.yaml in a folder, with the hydra.yaml beside it, if there is one, under `hydra`.
+
+    A configuration may come from a stranger: it may refer to its own keys, and to nothing else.
+
+    Raises:
+        ValueError: it is missing, empty, damaged or not a configuration, or a value refers to the environment.
+    """
+    path = folder / "config.yaml"
+    try:
+        cfg: Any = OmegaConf.load(path)
+        if isinstance(cfg, DictConfig) and cfg and (folder / "hydra.yaml").is_file():
+            cfg.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
+        if not isinstance(cfg, DictConfig) or not cfg:
+            raise ValueError("it is empty or not a configuration")
+        content = OmegaConf.to_container(cfg, resolve=False)
+    except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(f"{path} cannot be read ({lines(error)}); copy it again from where the run was made") from None
+    for text in texts(content):
+        for start in re.finditer(r"\$\{", text):
+            if not OWN_REFERENCE.match(text, start.start()):
+                raise ValueError(f"{path} refers to what is outside of it ({text}); write the value there instead")
+    return cfg
+
+
+# ${key}, ${a.b}, ${..key}, and our own functions; ${oc.env:...} is not among them
+OWN_REFERENCE = re.compile(r"\$\{(?:[\w.@/-]*\}|(?:hydra|sweep_name|now|either|options):)")
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """All texts in nested dictionaries and lists."""
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, dict | list):
+        for item in tree.values() if isinstance(tree, dict) else tree:
+            yield from texts(item)
+
+
 def saved(directory: Path) -> Spec:
     """The configuration that a run was started with; keys that are newer than the run have their defaults.
 
@@ -270,28 +311,39 @@ def saved(directory: Path) -> Spec:
         ValueError: `directory` does not hold a run, or one whose configuration this version cannot read.
     """
     folder = directory / ".hydra"
-    if not (folder / "config.yaml").is_file() or not (folder / "hydra.yaml").is_file():
+    if not (folder / "config.yaml").is_file():
         what = "is not the directory of a run" if directory.is_dir() else "does not exist"
         raise ValueError(
             f"{directory} {what} (no {folder}/config.yaml); runs are under outputs/runs and outputs/sweeps"
         )
+    own = read_config(folder)
+    hydra = own.pop("hydra", None)
     try:
-        cfg = OmegaConf.merge(OmegaConf.structured(schema.Train), OmegaConf.load(folder / "config.yaml"))
+        cfg = OmegaConf.merge(OmegaConf.structured(schema.Train), own)
         with open_dict(cfg):
-            cfg.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{folder} cannot be read by this version: {lines(error, 2)}") from error
-    assert isinstance(cfg, DictConfig)
-    return plain(cfg)
+            cfg.hydra = hydra or {}
+        assert isinstance(cfg, DictConfig)
+        return plain(cfg)
+    except (ValueError, OmegaConfBaseException) as error:
+        raise ValueError(f"{folder / 'config.yaml'} is damaged or of another version: {lines(error, 2)}") from error
 
 
-def keep(cfg: DictConfig, overrides: list[str], directory: Path) -> None:
-    """Write the configuration of a run into its directory, as Hydra would and as `saved` reads it."""
+def keep(spec: Spec, directory: Path) -> None:
+    """Write the configuration of a run into its directory, as `saved` reads it: every value as it is used."""
     folder = directory / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
-    OmegaConf.save(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), folder / "config.yaml")
-    OmegaConf.save(OmegaConf.masked_copy(cfg, "hydra"), folder / "hydra.yaml")
-    OmegaConf.save(OmegaConf.create(overrides), folder / "overrides.yaml")
+    write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(spec)))
+
+
+def absolute(spec: Spec) -> Spec:
+    """`spec` with paths that do not depend on the folder in which a command is started; names of runs stay names."""
+    spec = copy.deepcopy(spec)
+    for key in ("data.root", "init_from", "distill.teacher"):
+        parent, _, last = key.rpartition(".")
+        node, value = get(spec, parent) if parent else spec, get(spec, key)
+        if value is not None and (key == "data.root" or Path(value).exists()):
+            node[last] = str(Path(value).expanduser().absolute())
+    return spec
 
 
 def experiment(cfg: DictConfig, comment: str) -> str:
@@ -321,15 +373,7 @@ def recorded(directory: Path) -> Spec:
     Raises:
         ValueError: there is none, or it cannot be read.
     """
-    folder = directory / ".hydra" if (directory / ".hydra").is_dir() else directory
-    try:
-        cfg = OmegaConf.load(folder / "config.yaml")
-        if (folder / "hydra.yaml").is_file():
-            cfg.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
-    except (OSError, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{folder / 'config.yaml'} cannot be read: {lines(error)}") from error
-    if not isinstance(cfg, DictConfig):
-        raise ValueError(f"{folder / 'config.yaml'} cannot be read: it is a list")
+    cfg = read_config(directory / ".hydra" if (directory / ".hydra").is_dir() else directory)
     spec = completed(plain(cfg))
     base = defaults(schema.Train) | {"data": defaults(schema.Data), "optim": defaults(schema.Optim)}
     parts = {key: base[key] | spec[key] for key in spec if isinstance(base.get(key), dict)}

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from hybrid_vit.command import arguments, clear, door
 from hybrid_vit.config import Spec, quoted
@@ -43,12 +44,17 @@ def evaluate(spec: Spec, directory: Path) -> float:
     trained, description = runs.load(run), read_json(run / "model.json")
     choice = choose(**spec["accelerator"])
     choice.tune(trained)
-    own = description["data"] | {key: value for key, value in spec["data"].items() if value is not None}
+    own = (
+        description["data"]
+        | {"check": False}
+        | {key: value for key, value in spec["data"].items() if value is not None}
+    )
     data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
     data.prepare_data()
     data.setup()
     if data.class_names != trained.class_names:
         raise ValueError(f"data.root={own['root']} has other classes than {run} was trained on; give that run's data")
+    differences = data_differences(trained.fingerprint, data.fingerprint())
     scores, confusion = score(
         trained.net.to(choice.device),
         tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
@@ -57,19 +63,32 @@ def evaluate(spec: Spec, directory: Path) -> float:
         device=choice.device,
         bf16=choice.bf16,
     )
+    images = scores.pop("images")
     classes = per_class(confusion, data.class_names)
-    write_json(directory / "evaluation.json", {"run": str(run), "images": data.sizes["test"], "test": scores})
+    content = {"run": str(run), "images": images, "test": scores, "differences": differences}
+    write_json(directory / "evaluation.json", content)
     write_csv(directory / "per_class.csv", classes)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
-    reported = trained.summary["scores"]
+    reported = trained.summary.get("scores", {})
     for name, value in scores.items():
-        print(f"test {name:<5}{value:8.3f}   in training {reported[f'test_{name}']:8.3f}")
+        before = reported.get(f"test_{name}")
+        print(f"test {name:<5}{value:8.3f}" + ("" if before is None else f"   in training {before:8.3f}"))
+    if differences:
+        print(f"\nnot comparable: since training there are {', '.join(differences)}")
     print("\nworst classes")
     for row in classes[:5]:
         print(f"  {row['class']:<16}{row['top1']:6.1f} %   most often taken for {row['taken_for'] or 'nothing else'}")
     print(f"\nevery class: {directory / 'per_class.csv'}\nconfusion:   {directory / 'confusion.png'}")
     return scores["top1"]
+
+
+def data_differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
+    """How the test set differs from the one that a run was scored on in training, in words; unknown for older runs."""
+    from hybrid_vit.data.module import changes
+
+    keys = ("class_names", "test")
+    return changes(*({key: each[key] for key in keys} for each in (before, now))) if before else []
 
 
 if __name__ == "__main__":

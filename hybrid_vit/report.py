@@ -11,13 +11,18 @@ from hybrid_vit.config import Spec, quoted, recorded
 
 def main() -> None:
     argv = sys.argv[1:]
+    known: list[tuple[Spec, Any]] = []  # the check has read the runs: a large folder is walked through once
     with clear(code=2):
         settings = gathered(argv)
 
-    def job(spec: Spec, directory: Path) -> None:
-        report(spec, directory, made=shlex.join(["python", "-m", "hybrid_vit.report", *argv]))
+    def check(spec: Spec, directory: Path, multirun: bool) -> None:
+        known.append((chosen(spec), reportable(spec)))
 
-    door("report", job, settings, also=reportable)
+    def job(spec: Spec, directory: Path) -> None:
+        found = next(found for settings, found in known if settings == chosen(spec))
+        report(spec, found, directory, made=shlex.join(["python", "-m", "hybrid_vit.report", *argv]))
+
+    door("report", job, settings, also=check)
 
 
 def gathered(argv: list[str]) -> list[str]:
@@ -29,15 +34,20 @@ def gathered(argv: list[str]) -> list[str]:
     return [*flags, *rest, *runs]
 
 
-def reportable(spec: Spec, directory: Path, multirun: bool) -> None:
-    """There is something to report; known before a directory is made."""
+def chosen(spec: Spec) -> Spec:
+    """The settings that the numbers depend on."""
+    return {key: spec[key] for key in ("runs", "metric", "reference", "pairs")}
+
+
+def reportable(spec: Spec) -> Any:
+    """The numbers of the report, if all is there that it needs; known before a directory is made."""
     from hybrid_vit.reporting.figures import read_overlay
 
-    studied(spec)
     for path in spec["overlays"]:
         read_overlay(Path(path))
     if spec["note"] and not Path(spec["note"]).is_file():
         raise ValueError(f"note: there is no file {spec['note']}")
+    return studied(spec)
 
 
 def studied(spec: Spec) -> Any:
@@ -46,16 +56,21 @@ def studied(spec: Spec) -> Any:
 
     if not spec["runs"]:
         raise ValueError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
-    chosen = {key: spec[key] for key in ("metric", "reference", "pairs")}
-    return study([Path(run) for run in spec["runs"]], recorded, **chosen)
+    pairs = spec["pairs"]
+    if pairs and not any(isinstance(pair, list) for pair in pairs):
+        pairs = [pairs]
+    if not all(isinstance(pair, list) for pair in pairs):
+        raise ValueError(f"pairs: {pairs} mixes labels and pairs; write pairs=[A,B] or pairs=[[A,B],[C,D]]")
+    pairs = [[*map(str, pair)] for pair in pairs]
+    places = [Path(run) for run in spec["runs"]]
+    return study(places, recorded, metric=spec["metric"], reference=spec["reference"], pairs=pairs)
 
 
-def report(spec: Spec, directory: Path, *, made: str) -> None:
+def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
     """Write report.md, report.html, runs.csv, comparisons.csv and the pictures into `directory`; print the gist."""
     from hybrid_vit.reporting import figures, page
     from hybrid_vit.reporting.study import comparisons_table, overlays_table, runs_table
 
-    found = studied(spec)
     overlays = {Path(path).stem: figures.read_overlay(Path(path)) for path in spec["overlays"]}
     runs_table(found).to_csv(directory / "runs.csv", index=False)
     comparisons = comparisons_table(found)

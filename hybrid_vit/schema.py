@@ -138,6 +138,7 @@ class Data:
     fraction: float = limited("(0, 1]", 1.0)
     eval_batch_size: int = limited("[1, 1e6]", 500)
     num_workers: int = limited("[0, 1024]", 2)
+    check: bool | None = None
     drop_last: bool = False
     monitor_test: bool = False
 
@@ -166,9 +167,14 @@ class Accelerator:
 @dataclass
 class Logger:
     name: str = limited(("none", "wandb"), "none")
-    project: str = "hybrid_vit"
+    project: str | None = None
+    entity: str | None = None
     group: str | None = None
+    job_type: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
     mode: str = limited(("auto", "online", "offline", "disabled"), "auto")
+    log_model: bool = False
 
 
 @dataclass
@@ -238,7 +244,7 @@ class Bench:
     suite: str = limited((*SUITES, "all"), "all")
     rounds: int = limited("[1, 1e6]", 5)
     batch_size: int = limited("[1, 1e6]", 128)
-    models: list[str] | None = None
+    models: Any = None  # a name or a list of names
     accelerator: Accelerator = MISSING
 
 
@@ -270,7 +276,7 @@ class Report:
     runs: list[str] = field(default_factory=list)
     out: str = MISSING
     reference: str | None = None
-    pairs: list[list[str]] = field(default_factory=list)
+    pairs: list[Any] = field(default_factory=list)  # [A, B], or a list of such
     metric: str = "test_top1"
     overlays: list[str] = field(default_factory=list)
     title: str = "What the runs say"

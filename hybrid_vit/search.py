@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from hybrid_vit.command import arguments, check_values, clear, door
-from hybrid_vit.config import Spec, composed, experiment, keep, parsed, plain
+from hybrid_vit.config import Spec, absolute, composed, experiment, keep, parsed, plain
 from hybrid_vit.searching.space import Plan, first, overrides, written
 
 OWN = ("search", "out", "trials", "sampler", "cost")
@@ -122,10 +122,10 @@ def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, 
 
     texts = overrides(plan, params)
     try:
-        cfg, spec = specified(texts)
+        spec = absolute(specified(texts)[1])
     except ValueError as error:
         return {"state": "infeasible", "why": str(error)}
-    keep(cfg, texts, directory)
+    keep(spec, directory)
     return attempt(spec, directory, plan["cost"])
 
 

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_vit.augment.draw import derive_seed
 from hybrid_vit.distill import Distillation
-from hybrid_vit.distributed import share
+from hybrid_vit.distributed import share, summed
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import Scores
 from hybrid_vit.limits import check_score
@@ -36,7 +36,12 @@ class Classification(LightningModule):
         score: "ema" or "raw": whose scores are reported.
         clip_norm: largest global norm of the gradient, or None.
         eval_names: what the validation loaders hold, in their order ("val", "published_test").
+
+    Attributes:
+        step_images: how many images the last training step had in all processes together.
     """
+
+    step_images: Tensor | int
 
     def __init__(
         self,
@@ -93,14 +98,24 @@ class Classification(LightningModule):
         if self.distill is not None:
             loss = self.distill(loss, answers, images)
         self.train_scores.update(logits.detach(), targets, loss.detach())
-        if batch_idx % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log("train_loss_step", loss.detach(), prog_bar=True)
-        return loss * share(len(images), loss.device)
+        self._logs = batch_idx % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if self._logs:
+            self._loss = loss.detach()
+            self.log("train_loss_step", self._loss, prog_bar=True, logger=False)
+        self.step_images = summed(len(images), loss.device)
+        return loss * share(len(images), self.step_images)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         # Lightning's own clipping refuses a fused optimizer under bf16-mixed, where nothing is scaled anyway.
         if self.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+            norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        if self._logs and self.loggers:
+            if self.clip_norm is None:
+                norm = nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
+            values = {"train_loss_step": self._loss, "grad_norm_step": norm, "lr_step": optimizer.param_groups[0]["lr"]}
+            # Not self.log: Lightning 2.6 gives loggers the last logged value at other steps than those it is logged in.
+            for logger in self.loggers:
+                logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step)
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
@@ -119,5 +134,5 @@ class Classification(LightningModule):
             self._log(name, cast(Scores, scores))
 
     def _log(self, name: str, scores: Scores) -> None:
-        self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items()})
+        self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items() if key != "images"})
         scores.reset()

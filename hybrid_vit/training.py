@@ -10,6 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -27,8 +28,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.augment import Augment
 from hybrid_vit.budget import affordable, measure
-from hybrid_vit.callbacks import LAST, Bar, EpochTable, Keeper, Stopped
-from hybrid_vit.data.module import DataModule
+from hybrid_vit.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
+from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import synchronised
 from hybrid_vit.durations import seconds
@@ -45,7 +46,9 @@ from hybrid_vit.runs import (
     load,
     peak_memory_mib,
     provenance,
+    read_description,
     save_weights,
+    untrained,
 )
 from hybrid_vit.task import Classification
 from hybrid_vit.utils.files import read_json, write_csv, write_json
@@ -54,9 +57,15 @@ log = logging.getLogger(__name__)
 
 
 def train(
-    spec: dict[str, Any], directory: Path, *, resume: bool = False, callbacks: Sequence[pl.Callback] = ()
+    spec: dict[str, Any], directory: Path, *, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
 ) -> float:
-    """Train, score and summarise the run that `spec` describes, with further `callbacks` if there are any.
+    """Train, score and summarise the run that `spec` describes.
+
+    Args:
+        spec: its plain configuration.
+        directory: where it lies; nothing is written there before training can begin.
+        checkpoint: one of its own, to continue from.
+        callbacks: further ones for Lightning's trainer.
 
     Returns:
         What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
@@ -71,24 +80,27 @@ def train(
     choice = choose(**spec["accelerator"])
     log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
     data = make_data(spec)
+    fingerprint = data.fingerprint()
+    if checkpoint:
+        check_same_data(directory, fingerprint)
     spec["model"]["num_classes"] = data.num_classes
-    fresh = {key: False if key == "pretrained" else value for key, value in spec["model"].items()}
+    fresh = untrained(spec["model"])
     torch.manual_seed(spec["seed"])
-    net = build(fresh if resume else spec["model"])  # a checkpoint holds the weights already
-    if spec["init_from"] and not resume:
+    net = build(fresh if checkpoint else spec["model"])  # a checkpoint holds the weights already
+    if spec["init_from"] and not checkpoint:
         adopt(net, spec["init_from"])
         log.info("weights of %s, but for the classifier", spec["init_from"])
     several = processes(spec) > 1
     if several:
-        synchronised(net)
+        synchronised(net, cuda=choice.accelerator == "gpu")
     size = {
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "macs": count_macs(net, data.image_size),
     }
     choice.tune(net)
-    before = read_json(directory / "summary.json") if resume else {}
+    before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
     distill = make_teacher(spec, choice, data)
-    steps = before["steps"] if resume else fix_steps(spec, choice, net, data, distill, began)
+    steps = before["steps"] if checkpoint else fix_steps(spec, choice, net, data, distill, began)
     task = make_task(spec, net, data, steps, distill)
     if task.schedule.warmup_epochs < WARMUP_EPOCHS and spec["optim"]["warmup_epochs"] is None:
         log.info(
@@ -98,7 +110,7 @@ def train(
     compile_nets(task, choice)
     table = EpochTable(directory / "metrics.csv")
     if several and rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
-        fit(spec, choice, task, data, steps, directory, table, None, callbacks, resume=resume)
+        fit(spec, choice, task, data, steps, directory, table, None, callbacks, checkpoint)
         return math.nan
 
     summary = {
@@ -125,33 +137,31 @@ def train(
         "mean": data.mean,
         "std": data.std,
         "data": spec["data"],
+        "fingerprint": fingerprint,
         "seed": spec["seed"],
     }
     write_json(directory / "model.json", description)
     logger = make_logger(spec, directory, summary, before.get("wandb"))
     if logger:
-        summary["wandb"] = logger.version
+        summary["wandb"] = logger.version or before.get("wandb")
     write_json(directory / "summary.json", summary)
     try:
         picture_batch(data, directory / "augmented.png")
-        if logger:
+        if logger and not checkpoint:
             logger.log_picture("augmented", directory / "augmented.png")
-        trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, resume=resume)
-        results = finish(trainer, choice, task, data, table, directory)
+        trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, checkpoint)
+        results = finish(trainer, choice, task, data, table, directory, logger)
         summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-        if logger:
-            logger.log_picture("learning_curve", directory / "learning_curve.png")
-            logger.log_picture("confusion", directory / "confusion.png")
+        write_json(directory / "summary.json", summary)
     except BaseException as error:
         summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
-        summary |= {"reason": str(error) or type(error).__name__}
+        summary |= {"reason": " ".join(str(error).split()) or type(error).__name__, "seconds": table.seconds}
+        with suppress(OSError):  # a full disk is told already, and by the error that matters
+            write_json(directory / "summary.json", summary)
         raise
     finally:
-        if table.rows:
-            summary["seconds"] = round(sum(row["seconds"] for row in table.rows), 1)
-        write_json(directory / "summary.json", summary)
         if logger:
-            logger.finish()
+            logger.finish(summary)
     show(summary, directory, spec["data"])
     scores = summary["scores"]
     return scores.get("val_top1", scores["test_top1"])
@@ -160,10 +170,30 @@ def train(
 def make_data(spec: dict[str, Any]) -> DataModule:
     """The data module, loaded and split."""
     augment = Augment(**build(spec["augment"]))
-    data = DataModule(**spec["data"], batch_size=spec["batch_size"], augment=augment, seed=spec["seed"])
+    data = DataModule(
+        **spec["data"],
+        batch_size=spec["batch_size"],
+        augment=augment,
+        seed=spec["seed"],
+        world_size=processes(spec),
+    )
     data.prepare_data()
     data.setup()
     return data
+
+
+def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
+    """A run continues on the data that it began with: its splits, its shuffles and its classes are those of that data.
+
+    Raises:
+        ValueError: the data has changed; says how.
+    """
+    before = read_description(directory).get("fingerprint")
+    if before and (found := changes(before, fingerprint)):
+        raise ValueError(
+            f"the data has changed since {directory} began: {', '.join(found)}; "
+            "bring that data back, or start a new run without resume"
+        )
 
 
 def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Distillation | None:
@@ -179,6 +209,11 @@ def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Dist
         raise ValueError(
             f"distill.teacher={run} was trained on other classes, image size, mean or std; "
             "train a teacher on this data first, e.g. with model=resnet18"
+        )
+    if trained.fingerprint and trained.fingerprint["test"] != data.fingerprint()["test"]:
+        raise ValueError(
+            f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
+            "this run; train a teacher on this data first"
         )
     choice.tune(trained.net)
     return Distillation(trained.net, **settings)
@@ -248,10 +283,9 @@ def fit(
     table: EpochTable,
     logger: Wandb | None,
     callbacks: Sequence[pl.Callback],
-    *,
-    resume: bool,
+    checkpoint: Path | None,
 ) -> pl.Trainer:
-    """Run Lightning's loop to the last step.
+    """Run Lightning's loop to the last step, from the beginning or from a checkpoint.
 
     Raises:
         Stopped: it did not get there, because of a signal or `trainer.max_time`.
@@ -270,6 +304,7 @@ def fit(
         precision=choice.precision,  # type: ignore[arg-type]
         max_epochs=math.ceil(steps / data.steps_per_epoch),
         callbacks=[table, keeper, Bar(steps), *callbacks],
+        plugins=[CheckpointFiles()],
         default_root_dir=directory,
         limit_val_batches=1.0 if data.val_names else 0,
         use_distributed_sampler=False,
@@ -278,25 +313,35 @@ def fit(
         num_sanity_val_steps=0,
         **limits,
     )
-    checkpoint = directory / "checkpoints" / LAST
     with logging_redirect_tqdm():
         try:
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint if resume else None, weights_only=True)
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except RuntimeError as error:
-            if "loading state_dict" in str(error):
+            if checkpoint and "loading state_dict" in str(error):
                 raise another_model(checkpoint, error) from None
             raise
     if trainer.global_step < steps:
-        raise ValueError(f"training ended after {trainer.global_step} of {steps} steps; has the data changed?")
+        raise RuntimeError(f"training ended after {trainer.global_step} of {steps} steps, and nothing asked it to")
     return trainer
 
 
 def finish(
-    trainer: pl.Trainer, choice: Choice, task: Classification, data: DataModule, table: EpochTable, directory: Path
+    trainer: pl.Trainer,
+    choice: Choice,
+    task: Classification,
+    data: DataModule,
+    table: EpochTable,
+    directory: Path,
+    logger: Wandb | None,
 ) -> dict[str, Any]:
-    """Score the last weights, once, on the test set; write weights and pictures."""
+    """Write the last weights and score them, once, on the whole test set in this process alone; draw pictures.
+
+    Raises:
+        ValueError: their loss is not finite.
+    """
     device = trainer.strategy.root_device
     net = task.scored.to(device)
+    save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
     values, confusion = score(
         net,
         tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
@@ -305,14 +350,19 @@ def finish(
         device=device,
         bf16=choice.bf16,
     )
+    images = {**data.sizes, "test": values.pop("images")}
     scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
-    scores |= {f"test_{key}": value for key, value in values.items()}
-    save_weights(directory, net)
+    tested = {f"test_{key}": value for key, value in values.items()}
     learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
+    if logger:
+        ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
+        logger.log_results(tested, confusion, data.class_names, **ended)
     return {
-        "scores": scores,
+        "images": images,
+        "scores": scores | tested,
+        "seconds": table.seconds,
         "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
         "peak_memory_mib": peak_memory_mib(device),
     }
@@ -331,7 +381,8 @@ def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], 
         raise ValueError(f"logger.name {name!r} is unknown; use wandb or none")
     if name == "none":
         return None
-    return Wandb(directory, config=spec | {"summary": summary}, run_id=run_id, **settings)
+    facts = {key: value for key, value in summary.items() if key != "state"}
+    return Wandb(directory, config=spec | facts, run_id=run_id, **settings)
 
 
 def picture_batch(data: DataModule, path: Path) -> None:

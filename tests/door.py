@@ -4,7 +4,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from hybrid_vit import train
+from hybrid_vit.callbacks import PARTS
 
 
 class Train:
@@ -14,8 +17,8 @@ class Train:
         self.calls: list[tuple[dict, Path, bool]] = []
         self.effect: Callable[[dict], float] = lambda spec: 50.0
 
-    def __call__(self, spec: dict, directory: Path, *, resume: bool = False) -> float:
-        self.calls.append((spec, directory, resume))
+    def __call__(self, spec: dict, directory: Path, *, checkpoint: Path | None = None) -> float:
+        self.calls.append((spec, directory, checkpoint is not None))
         return self.effect(spec)
 
     def raises(self, error: BaseException) -> None:
@@ -23,6 +26,12 @@ class Train:
             raise error
 
         self.effect = effect
+
+
+def write_checkpoint(path: Path) -> None:
+    """A file that a run can continue from, as far as can be seen without a training."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(dict.fromkeys(PARTS, 0), path)
 
 
 def main(*arguments: str) -> int:

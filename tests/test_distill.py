@@ -1,6 +1,7 @@
 """Distillation: the loss against its formula, and whole trainings that start from another run or learn from it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import hybrid_vit
 from hybrid_vit.config import composed, plain
 from hybrid_vit.distill import Distillation
 from hybrid_vit.training import train
+from hybrid_vit.utils.files import write_json
 
 TINY = [
     *("data=digits", "augment=none", "logger=none", "accelerator=cpu", "epochs=1", "batch_size=256"),
@@ -90,6 +92,15 @@ def test_a_distillation_token_learns_from_the_teacher(teacher: Path, tmp_path: P
     assert not (net.head.weight.grad is not None and net.head.weight.grad.any())
     with pytest.raises(ValueError, match=r"pool=distilled learns from a teacher; give distill\.teacher"):
         run(tmp_path / "alone", "model.pool=distilled")
+
+
+def test_a_teacher_that_may_have_seen_the_test_images(teacher: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(teacher, tmp_path / "teacher"))
+    description = json.loads((other / "model.json").read_text())
+    description["fingerprint"]["test"]["sha256"] = "of other images"
+    write_json(other / "model.json", description)
+    with pytest.raises(ValueError, match="was trained with another test set"):
+        run(tmp_path / "student", f"distill.teacher={other}")
 
 
 def test_a_teacher_of_other_data_is_a_sentence(teacher: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from hybrid_vit import evaluate
 from hybrid_vit.config import composed, plain
+from hybrid_vit.data.sources import SOURCES, Source, digits
 from hybrid_vit.training import train
 
 TINY = ["data=digits", "logger=none", "accelerator=cpu", "epochs=2", "batch_size=256", "optim.warmup_epochs=1"]
@@ -20,6 +21,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
     train(plain(composed([*TINY, *SMALL])), directory)
     return directory
+
+
+def test_a_test_set_that_has_changed_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other(root: str | None) -> Source:
+        source = digits(root)
+        return source._replace(test_images=source.test_images[:-7], test_labels=source.test_labels[:-7])
+
+    monkeypatch.setitem(SOURCES, "digits", other)
+    call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}")
+    assert "not comparable: since training there are 7 fewer test images" in capsys.readouterr().out
+    assert json.loads((tmp_path / "evaluation.json").read_text())["differences"] == ["7 fewer test images"]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

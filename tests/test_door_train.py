@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from door import Train, main
+import torch
+from door import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
 from hybrid_vit.callbacks import Stopped
 from hybrid_vit.command import claim, clear
-from hybrid_vit.config import composed, options, plain
+from hybrid_vit.config import composed, options, plain, recorded
+from hybrid_vit.utils.files import Lock
 
 HOUSE = Path(__file__).resolve().parent.parent
 
@@ -39,8 +41,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     OmegaConf.save(OmegaConf.masked_copy(cfg, "hydra"), here / ".hydra" / "hydra.yaml")
     (here / ".hydra" / "overrides.yaml").write_text("as they were")
     (here / "train.log").write_text("first lines\n")
-    (here / "checkpoints").mkdir()
-    (here / "checkpoints" / "last.ckpt").write_text("state")
+    write_checkpoint(here / "checkpoints" / "last.ckpt")
     (here / "summary.json").write_text('{"state": "stopped"}')
     return here
 
@@ -126,12 +127,49 @@ def test_what_a_user_can_mend_is_one_sentence(
 
 
 def test_the_traceback_is_in_the_log(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    train.raises(ValueError("embed_dim 200 is not divisible"))
+    def effect(spec: dict) -> float:
+        Path("run/summary.json").write_text("{}")
+        raise ValueError("embed_dim 200 is not divisible")
+
+    train.effect = effect
     assert main("hydra.run.dir=run") == 1
     output = capsys.readouterr()
     assert output.err == "embed_dim 200 is not divisible\n"
     assert "Traceback" not in output.out
     assert "Traceback" in (logged := Path("run/train.log").read_text()) and "ValueError: embed_dim" in logged
+
+
+@pytest.mark.parametrize("place", ["new/run", "there/run", "there"])
+def test_a_run_that_fails_before_it_begins_leaves_nothing(train: Train, place: str) -> None:
+    Path("there").mkdir()
+    train.raises(ValueError("there is no such data"))
+    assert main(f"hydra.run.dir={place}") == 1
+    assert [path.name for path in Path().iterdir()] == ["there"]
+    assert place == "there" or not list(Path("there").iterdir())
+
+
+def test_of_two_processes_the_second_is_refused(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    def effect(spec: dict) -> float:
+        assert main("hydra.run.dir=run", "seed=1") == 2
+        return 1.0
+
+    Path("run").mkdir()
+    train.effect = effect
+    held = Lock(Path("run/.lock"))
+    with held:
+        assert main("hydra.run.dir=run") == 2
+        said = capsys.readouterr().err
+        assert said == f"run is in use by {held.holder()}; wait for its end, or choose another directory\n"
+        assert not train.calls and [path.name for path in Path("run").iterdir()] == [".lock"]
+    assert main("hydra.run.dir=run", "seed=0") == 0
+    assert [spec["seed"] for spec, _, _ in train.calls] == [0]
+
+
+def test_out_of_memory_on_a_cpu_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), clear():
+        torch.empty(2**60)
+    said = capsys.readouterr().err
+    assert said.startswith("out of memory; try a smaller batch_size or model (") and said.count("\n") == 1
 
 
 def test_our_own_mistakes_keep_their_traceback(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,12 +284,71 @@ def test_what_cannot_continue(train: Train, stopped: Path, capsys: pytest.Captur
 
     (stopped / "summary.json").write_text(json.dumps({"state": "done"}))
     assert "runs/a is done: its scores are in" in said("resume=runs/a")
-    (stopped / "summary.json").unlink()
-    (stopped / "checkpoints" / "last.ckpt").unlink()
-    assert "checkpoints/last.ckpt is not there" in said("resume=runs/a")
     assert "runs is not the directory of a run" in said("resume=runs")
     assert "no, where does not exist" in said("resume=no, where")
     assert not train.calls
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(train: Train, stopped: Path) -> None:
+    (stopped / "checkpoints" / "last.ckpt").unlink()
+    (stopped / "summary.json").unlink()
+    assert main("resume=runs/a") == 0
+    assert [(str(directory), resume) for _, directory, resume in train.calls] == [(str(stopped.absolute()), False)]
+
+
+@pytest.mark.parametrize("left", [[], [".hydra"], [".hydra/config.yaml"]])
+def test_what_a_killed_command_left_before_its_first_file_is_no_run(train: Train, left: list[str]) -> None:
+    for name in left:
+        Path("run", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("run", name).write_text("") if "." in name[1:] else Path("run", name).mkdir()
+    assert main(*RUN, "hydra.run.dir=run") == 0
+    assert len(train.calls) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "3", "epochs: many\n", "name: x\n", "\0"])
+def test_a_damaged_configuration_is_one_sentence(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (stopped / ".hydra" / "config.yaml").write_text(content)
+    assert main("resume=runs/a") == 2
+    said = capsys.readouterr().err
+    assert "runs/a/.hydra/config.yaml" in said and said.count("\n") == 1
+    assert not train.calls
+
+
+@pytest.mark.parametrize(
+    "text", ["${oc.env:SECRET}", "${ oc.env:SECRET}", "${oc.${half}:SECRET}", "\\x24{oc.env:SECRET}", "${hydra:job.x}"]
+)
+def test_a_strangers_configuration_does_not_see_the_environment(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SECRET", "swordfish")
+    folder = stopped / ".hydra"
+    lines = (folder / "config.yaml").read_text().splitlines()
+    content = [f'name: "{text}"' if line.startswith("name:") else line for line in lines]
+    (folder / "config.yaml").write_text("\n".join([*content, "half: env"]))
+    hydra = (folder / "hydra.yaml").read_text()
+    (folder / "hydra.yaml").write_text(hydra.replace("  job:\n", "  job:\n    x: ${oc.env:SECRET}\n"))
+    assert main("resume=runs/a") == 2
+    said = capsys.readouterr().err
+    assert "refers to what is outside of it" in said and "swordfish" not in said and said.count("\n") == 1
+    with pytest.raises(ValueError, match="refers to what is outside of it"):
+        recorded(stopped)
+
+
+def test_paths_of_a_run_do_not_depend_on_the_folder(
+    train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = stopped.rename(Path("runs") / "a=1,b=2")
+    settings = ["data.root=pictures", f"init_from={here}", "distill.teacher=quickstart"]
+    assert main(*RUN, *settings, "hydra.run.dir=b") == 0
+    first = train.calls[-1][0]
+    assert first["data"]["root"] == str(tmp_path / "pictures")
+    assert (first["init_from"], first["distill"]["teacher"]) == (str(tmp_path / here), "quickstart")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main("resume=../b") == 0
+    assert train.calls[-1][0] == first
 
 
 def test_a_process_that_helps_with_a_run_takes_its_directory(

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from door import Train, main
+from door import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
 from hybrid_vit.callbacks import Stopped
@@ -150,8 +150,7 @@ def test_what_was_stopped_goes_on_and_what_failed_is_tried_again(
     def effect(spec: dict) -> float:
         if spec["seed"] == 0:
             raise ValueError("unlucky")
-        (train.calls[-1][1] / "checkpoints").mkdir()
-        (train.calls[-1][1] / "checkpoints" / "last.ckpt").write_text("")
+        write_checkpoint(train.calls[-1][1] / "checkpoints" / "last.ckpt")
         (train.calls[-1][1] / "summary.json").write_text('{"state": "stopped", "steps": 4}')
         raise Stopped("SIGTERM")
 

@@ -3,25 +3,30 @@
 import csv
 import json
 import os
+import pickle
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
+from stopping import OneEpoch
 
 import hybrid_vit
 from hybrid_vit import training
-from hybrid_vit.callbacks import Keeper, Stopped
+from hybrid_vit.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
 from hybrid_vit.config import composed, plain
 from hybrid_vit.task import Classification
-from hybrid_vit.training import train
+from hybrid_vit.training import make_data, train
 
 TINY = [
     *("data=digits", "augment=document", "logger=none", "accelerator=cpu", "epochs=3", "batch_size=256"),
@@ -30,16 +35,10 @@ TINY = [
 TIMES = ("seconds", "images_per_second")
 
 
-class OneEpoch(Callback):
-    """Asks the run to stop after its first epoch, as a signal would."""
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        next(callback for callback in trainer.callbacks if isinstance(callback, Keeper)).reason = "one epoch"
-
-
 def run(directory: Path, *overrides: str, resume: bool = False, callbacks: Sequence[Callback] = ()) -> float:
     directory.mkdir(exist_ok=True)
-    return train(plain(composed([*TINY, *overrides])), directory, resume=resume, callbacks=callbacks)
+    checkpoint = latest(directory / "checkpoints") if resume else None
+    return train(plain(composed([*TINY, *overrides])), directory, checkpoint=checkpoint, callbacks=callbacks)
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -71,7 +70,8 @@ def test_run_directory(whole: Path) -> None:
     there = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
     assert there == {
         *("metrics.csv", "model.json", "model.safetensors", "summary.json", "per_class.csv"),
-        *("augmented.png", "confusion.png", "learning_curve.png", "checkpoints/last.ckpt", "checkpoints/best.ckpt"),
+        *("augmented.png", "confusion.png", "learning_curve.png"),
+        *(f"checkpoints/{name}" for name in (LAST, PREVIOUS, BEST)),
     }
     content = summary(whole)
     assert content["steps"] == 3 * 5  # 1258 images in batches of 256
@@ -117,6 +117,183 @@ def test_a_signal_stops_and_resume_continues(
     assert_same_run(whole, tmp_path)
 
 
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Path(shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints"))
+    last, previous = checkpoints / LAST, checkpoints / PREVIOUS
+    assert latest(checkpoints) == last
+    content = last.read_bytes()
+    before = torch.load(last, weights_only=True)["state_dict"]
+    noticed = 0
+    for part in range(20):
+        position = len(content) * part // 20 + part
+        last.write_bytes(content[:position] + bytes([content[position] ^ 1 << part % 8]) + content[position + 1 :])
+        found = latest(checkpoints)
+        if found == previous:
+            noticed += 1
+        else:  # a bit of the archive's padding
+            after = torch.load(last, weights_only=True)["state_dict"]
+            assert all(torch.equal(before[key], after[key]) for key in before)
+    assert noticed > 10
+    assert f"{last} cannot be used (it is damaged, its checksum differs), so the run continues from" in caplog.text
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch attacked",)
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "text", "foreign", "list", "attack", "old attack"])
+def test_what_is_no_checkpoint_is_one_sentence_and_not_executed(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "checkpoints" / LAST
+    path.parent.mkdir()
+    match kind:
+        case "empty":
+            path.touch()
+        case "half":
+            content = (whole / "checkpoints" / LAST).read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+        case "text":
+            path.write_text("state")
+        case "foreign":
+            torch.save({"model": {}}, path)
+        case "list":
+            torch.save([1], path)
+        case "attack":
+            torch.save({"state_dict": Attack()}, path)
+        case "old attack":
+            path.write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be used \(it is .*\); copy a whole one there, or delete"):
+        latest(path.parent)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's writer reports a full disk as a RuntimeError; so does this file, which every Linux has."""
+    with pytest.raises(Stopped):
+        run(tmp_path, "trainer.max_time=0.001s")
+    before = (tmp_path / "checkpoints" / LAST).read_bytes()
+    monkeypatch.setattr(torch, "save", lambda state, path, save=torch.save: save(state, "/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, resume=True)
+    monkeypatch.undo()
+    assert summary(tmp_path)["state"] == "failed" and "No space left" in summary(tmp_path)["reason"]
+    assert (tmp_path / "checkpoints" / LAST).read_bytes() == before
+    assert not list(tmp_path.rglob("*.partial"))
+    run(tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
+
+
+def test_weights_are_kept_when_scoring_fails(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def truncated(*arguments, **options):
+        raise ValueError("a.png cannot be read")
+
+    monkeypatch.setattr("hybrid_vit.training.score", truncated)
+    with pytest.raises(ValueError, match=r"a\.png"):
+        run(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    monkeypatch.undo()
+    run(tmp_path, resume=True)  # only scores
+    assert_same_run(whole, tmp_path)
+
+
+def test_training_in_a_thread(whole: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run, tmp_path).result()
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_run_that_diverges_fails(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(weights|loss) became (nan|inf).*smaller optim\.lr"):
+        run(tmp_path, "optim.lr=1e9", "steps=2")
+    content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert content["state"] == "failed"
+
+
+def test_a_loss_that_only_validation_shows_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(task: Classification, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        images, labels = batch
+        task.eval_scores[0].update(task.scored(images) * float("inf"), labels)
+
+    monkeypatch.setattr(Classification, "validation_step", overflowing)
+    with pytest.raises(ValueError, match="the val_loss became nan"):
+        run(tmp_path)
+
+
+def test_a_training_that_ends_early_without_a_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ends(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, *arguments) -> None:
+            trainer.should_stop = True
+
+    with pytest.raises(RuntimeError, match="of 15 steps, and nothing asked it to"):
+        train(plain(composed(TINY)), tmp_path, callbacks=[Ends()])
+    assert summary(tmp_path)["state"] == "failed"
+
+
+FOLDER = ["data=folder", "data.num_workers=0", "batch_size=16", "optim.warmup_epochs=0.1"]
+
+
+def grown(root: Path) -> None:
+    for name in ("cat", "dog", "eel"):
+        for i in range(20):
+            shutil.copy(root / name / "0.png", root / name / f"new{i}.png")
+
+
+def swapped(root: Path) -> None:
+    (root / "cat").rename(root / "other")
+    (root / "dog").rename(root / "cat")
+    (root / "other").rename(root / "dog")
+
+
+def renamed(root: Path) -> None:
+    (root / "cat").rename(root / "lion")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (grown, r"\d+ more training images"),
+        (swapped, "(more|fewer|other) training images"),
+        (renamed, "other classes .without cat; with lion."),
+    ],
+)
+def test_a_run_continues_on_its_own_data_only(
+    picture_root: Path, tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    root = shutil.copytree(picture_root, tmp_path / "pictures")
+    settings = [*FOLDER, f"data.root={root}"]
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", *settings, "trainer.max_time=0.001s")
+    before = (tmp_path / "run" / "model.json").read_bytes()
+    change(root)
+    with pytest.raises(ValueError, match=f"the data has changed since .*run began: .*{said}.*; bring that data back"):
+        run(tmp_path / "run", *settings, resume=True)
+    assert (tmp_path / "run" / "model.json").read_bytes() == before
+    shutil.rmtree(root)
+    shutil.copytree(picture_root, root)
+    run(tmp_path / "run", *settings, resume=True)
+    assert summary(tmp_path / "run")["state"] == "done"
+
+
+def test_a_last_batch_that_is_too_small_for_all_processes_is_no_step() -> None:
+    """81 training images in batches of 20: one is left, and two processes put it into the batch before it."""
+    alone, together = (
+        make_data(plain(composed([*TINY, "data.val_size=0", "batch_size=1256", f"trainer.devices={devices}"])))
+        for devices in (1, 4)
+    )
+    assert alone.sizes["train"] == 1438
+    alone.batch_size = together.batch_size = 719 - 1
+    assert (alone.steps_per_epoch, together.steps_per_epoch) == (3, 2)
+
+
 def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched = []
     monkeypatch.setattr("hybrid_vit.models.baselines.load_timm", lambda *arguments: fetched.append(arguments))
@@ -125,7 +302,7 @@ def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest
     spec["model"]["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
     with pytest.raises(Stopped):
         train(spec, tmp_path, callbacks=[OneEpoch()])
-    train(spec, tmp_path, resume=True)  # the weights come from the checkpoint
+    train(spec, tmp_path, checkpoint=latest(tmp_path / "checkpoints"))  # the weights come from the checkpoint
     hybrid_vit.load(tmp_path)  # and from the run
     assert len(fetched) == 1
     assert summary(tmp_path)["pretrained"]
@@ -196,8 +373,6 @@ def stop() -> None:
 def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bars: list[Screen] = []
-
     class Screen:
         disable = False
 
@@ -214,6 +389,7 @@ def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_ow
         def close(self) -> None:
             self.closed = True
 
+    bars: list[Screen] = []
     monkeypatch.setattr("hybrid_vit.callbacks.tqdm", Screen)
     run(tmp_path, "epochs=2", "data.eval_batch_size=60", "trainer.log_every_n_steps=2")
     whole, *scorings = bars
@@ -254,7 +430,9 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
         return step(task, batch, batch_idx) * (float("nan") if task.global_step >= 6 else 1)
 
     monkeypatch.setattr(Classification, "training_step", training_step)
-    with pytest.raises(ValueError, match=r"the loss became nan.*last good checkpoint is .*last\.ckpt; try a smaller"):
+    with pytest.raises(
+        ValueError, match=r"the train_loss became nan.*last good checkpoint is .*last\.ckpt; try a smaller"
+    ):
         run(tmp_path)
     assert summary(tmp_path)["state"] == "failed"
     weights = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
@@ -272,7 +450,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
         return loss
 
     monkeypatch.setattr(Classification, "training_step", training_step)
-    with pytest.raises(ValueError, match=r"the (loss|weights) became nan.*last good checkpoint is .*last\.ckpt"):
+    with pytest.raises(ValueError, match=r"the (val_loss|weights) became nan.*last good checkpoint is .*last\.ckpt"):
         run(tmp_path)
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 5

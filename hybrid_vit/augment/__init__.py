@@ -98,7 +98,8 @@ class Augment:
     ) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) uint8 images and (B,) int64 labels -> float images and targets.
 
-        The targets are the labels themselves, or (B, num_classes) float32 where `mix` is given. B is draw.size.
+        The targets are the labels themselves, or (B, num_classes) float32 where `mix` is given. B is draw.size; where
+        draw is `led`, the first sample is not returned.
         """
         if len(images) != draw.size:
             raise ValueError(
@@ -110,4 +111,6 @@ class Augment:
         floats = normalize(images)
         if self.erase is not None:
             floats = self.erase(floats, draw)
-        return (floats, labels) if self.mix is None else self.mix(floats, labels, num_classes, draw)
+        if self.mix is not None:
+            return self.mix(floats, labels, num_classes, draw)
+        return (floats[1:], labels[1:]) if draw.led else (floats, labels)

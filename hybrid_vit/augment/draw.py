@@ -35,18 +35,21 @@ class Draw:
         seed: one integer per batch, for example `derive_seed(seed, epoch, step)`.
         total: number of samples in the global batch.
         share: the samples of the global batch that this process holds, as a slice or as int64 indices.
+        led: the first of them is the one before the others in the global batch (the last, for the first of them). It
+            is there only to be mixed with, and left out of what `Augment` returns.
 
     Per-sample methods return CPU tensors of shape (size, *shape): grouping samples by a drawn value then needs no
     device synchronisation. Batch-level methods return one Python number, the same in every process.
     Processes agree as long as each makes the same calls in the same order, whatever its own samples are.
     """
 
-    def __init__(self, seed: int, total: int, share: slice | Tensor = slice(None)) -> None:
+    def __init__(self, seed: int, total: int, share: slice | Tensor = slice(None), *, led: bool = False) -> None:
         if total < 0:
             raise ValueError(f"total is {total}, but it is a number of samples; use 0 or more")
         self.seed = seed
         self.total = total
         self.share = share
+        self.led = led
         self._drawn = 0
 
     @property

@@ -1,6 +1,7 @@
 """Mixed batches: (B, C, H, W) float images and (B,) int64 labels enter, images and (B, num_classes) soft targets leave.
 
-One lambda for the whole batch; every image is paired with the one before it in this process's share of the batch.
+One lambda for the whole batch; every image is paired with the one before it in the global batch, the first with the
+last. A process that holds a part of the batch is given one image more for it: a `Draw` that is `led`.
 """
 
 import math
@@ -11,10 +12,22 @@ from torch import Tensor
 from .draw import Draw
 
 
-def soft_targets(labels: Tensor, num_classes: int, weight: float) -> Tensor:
-    """(B,) labels -> (B, num_classes) float32: `weight` on the own class, the rest on that of the image before."""
-    one_hot = F.one_hot(labels, num_classes).float()
-    return weight * one_hot + (1.0 - weight) * one_hot.roll(1, 0)
+def pair(samples: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """The samples of this process and, for each, the one before it in the global batch."""
+    if draw.led:
+        return samples[1:], samples[:-1]
+    if draw.size != draw.total:
+        raise ValueError(
+            f"{draw.size} of {draw.total} samples lack the one that the first is mixed with; "
+            "put it in front of them and use Draw(..., led=True)"
+        )
+    return samples, samples.roll(1, 0)
+
+
+def soft_targets(labels: Tensor, num_classes: int, weight: float, draw: Draw) -> Tensor:
+    """Labels -> (B, num_classes) float32: `weight` on the own class, the rest on that of the image before."""
+    own, other = pair(F.one_hot(labels, num_classes).float(), draw)
+    return weight * own + (1.0 - weight) * other
 
 
 def _check_alpha(name: str, alpha: float) -> None:
@@ -36,7 +49,8 @@ class Mixup:
 
     def __call__(self, images: Tensor, labels: Tensor, num_classes: int, draw: Draw) -> tuple[Tensor, Tensor]:
         weight = draw.batch_beta(self.alpha)
-        return images * weight + images.roll(1, 0) * (1.0 - weight), soft_targets(labels, num_classes, weight)
+        own, other = pair(images, draw)
+        return own * weight + other * (1.0 - weight), soft_targets(labels, num_classes, weight, draw)
 
 
 class CutMix:
@@ -57,10 +71,11 @@ class CutMix:
         half_height, half_width = int(half_side * height), int(half_side * width)
         rows = slice(max(0, y - half_height), min(height, y + half_height))
         columns = slice(max(0, x - half_width), min(width, x + half_width))
-        mixed = images.clone()
-        mixed[:, :, rows, columns] = images.roll(1, 0)[:, :, rows, columns]
+        own, other = pair(images, draw)
+        mixed = own.clone()
+        mixed[:, :, rows, columns] = other[:, :, rows, columns]
         pasted = (rows.stop - rows.start) * (columns.stop - columns.start)
-        return mixed, soft_targets(labels, num_classes, 1.0 - pasted / (height * width))
+        return mixed, soft_targets(labels, num_classes, 1.0 - pasted / (height * width), draw)
 
 
 class Mix:
@@ -97,5 +112,5 @@ class Mix:
         mixed, switched = draw.batch_uniform() < self.p, draw.batch_uniform() < self.switch_p
         chosen = self.cutmix if self.mixup is None or (switched and self.cutmix is not None) else self.mixup
         if not mixed or chosen is None:
-            return images, soft_targets(labels, num_classes, 1.0)
+            return pair(images, draw)[0], soft_targets(labels, num_classes, 1.0, draw)
         return chosen(images, labels, num_classes, draw)

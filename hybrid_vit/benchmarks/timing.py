@@ -6,6 +6,7 @@ taken within rounds; a process each keeps one case's memory, threads and compile
 
 import ctypes
 import gc
+import logging
 import multiprocessing
 import platform
 import statistics
@@ -19,6 +20,9 @@ from typing import Any
 
 Turn = Callable[[int], None]
 PATIENCE = 5  # seconds for a process to end by itself
+TOLD = 20  # turns of a case that are logged; of more, so many of them
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ def compare(cases: Sequence[Case], *, rounds: int, warmup: int = 1) -> dict[str,
         for number in range(-warmup, rounds):
             for name in list(players)[:: -1 if number % 2 else 1]:
                 took = players[name].turn()
+                tell(name, number, rounds, took)
                 if number >= 0:
                     seconds[name].append(took)
         return seconds
@@ -88,10 +93,21 @@ def alone(case: Case, *, rounds: int, warmup: int = 1) -> tuple[list[float], int
     """
     player = Player(case)
     try:
-        seconds = [player.turn() for _ in range(warmup + rounds)][warmup:]
-        return seconds, player.memory()
+        seconds = []
+        for number in range(-warmup, rounds):
+            seconds.append(player.turn())
+            tell(case.name, number, rounds, seconds[-1])
+        return seconds[warmup:], player.memory()
     finally:
         player.end()
+
+
+def tell(case: str, number: int, rounds: int, took: float) -> None:
+    """Log a turn: a line, and as the record's `turn` its case, round (0: warm-up) and seconds."""
+    turn = {"case": case, "round": max(number + 1, 0), "seconds": took}
+    if (number + 1) % max(1, rounds // TOLD) == 0:
+        what = f"round {number + 1} of {rounds}" if number >= 0 else "warm-up"
+        log.info("%s, %s: %.4g ms", case, what, 1e3 * took, extra={"turn": turn})
 
 
 def ratio(seconds: dict[str, list[float]], other: str, ours: str) -> Span:

@@ -4,6 +4,7 @@ One model after the other, each alone in a process that ends before the next beg
 """
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,27 @@ SIDE = 32
 
 
 def run(
-    *, rounds: int, batch_size: int, accelerator: dict[str, Any], models: dict[str, dict[str, Any]], published: Path
+    *,
+    rounds: int,
+    batch_size: int,
+    accelerator: dict[str, Any],
+    models: dict[str, dict[str, Any]],
+    published: Path,
+    read: Callable[[Path], Any],
 ) -> Table:
     """A row for each of `models` (name -> a plain `conf/model`), by multiply-accumulates; one that lacks its package
-    is left out. Scores are those of the runs in `published`."""
+    is left out. Scores are those of the runs in `published`, whose configurations `read` gives."""
     sizes: dict[str, Row] = {}
     for name, spec in models.items():
         try:
             sizes[name] = size(build(spec))
         except ModuleNotFoundError as error:
             print(f"  {name} is left out: {error}", file=sys.stderr)
+    scores = [*known(published, read)]
     rows: list[Row] = []
     for name in sorted(sizes, key=lambda name: sizes[name]["million MACs"]):
         arguments = {"spec": models[name], "accelerator": accelerator, "batch_size": batch_size}
+        found = [top1 for model, top1 in scores if model == models[name]]
         seconds, memory = alone(Case(name, trained, arguments), rounds=rounds)
         rows.append(
             {
@@ -41,13 +50,14 @@ def run(
                 **sizes[name],
                 "images/s": Span.of([batch_size / took for took in seconds]),
                 "memory, MiB": memory,
-                "test top-1": scored(models[name], published),
+                "test top-1": Span.of(found) if found else None,
+                "of runs": len(found) or None,
             }
         )
     notes = [
         "tokens: what the first linear layer reads of an image, CLS included; - for convolutional networks",
         "memory: the most that the GPU's allocator held, or else the process, with Python and its libraries",
-        "test top-1: of the published CIFAR-100 runs of that model, from scratch",
+        "test top-1: of the published CIFAR-100 runs of that very model, from scratch, however long they were",
     ]
     return Table("zoo", f"models at {SIDE} pixels, training step at batch {batch_size}", rows, notes)
 
@@ -75,12 +85,12 @@ def size(net: nn.Module) -> Row:
     }
 
 
-def scored(spec: dict[str, Any], published: Path) -> Span | None:
-    """Test top-1 of the published runs of this very model on CIFAR-100, from scratch."""
-    found: list[float] = []
-    for file in published.glob("*/model.json"):
-        description, summary = read_json(file), read_json(file.with_name("summary.json"))
-        same = description["model"].items() <= spec.items()  # keys may be newer than the run
-        if same and description["data"]["source"] == "cifar100" and not summary.get("pretrained"):
-            found.append(summary["scores"]["test_top1"])
-    return Span.of(found) if found else None
+def known(published: Path, read: Callable[[Path], Any]) -> Iterator[tuple[dict[str, Any], float]]:
+    """(plain `conf/model`, test top-1) of each published run on the whole of CIFAR-100, from scratch."""
+    for file in sorted(published.rglob("summary.json")):
+        summary = read_json(file)
+        if "test_top1" not in summary.get("scores", {}) or summary.get("pretrained"):
+            continue
+        spec = read(file.parent)
+        if spec["data"]["source"] == "cifar100" and spec["data"]["fraction"] == 1:
+            yield spec["model"], summary["scores"]["test_top1"]

@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     Attributes:
         images: (B, 3, H, W) uint8.
         labels: (B,) int64.
-        draw: the random numbers of its augmentation; None in evaluation.
+        draw: the random numbers of its augmentation; None in evaluation. Where it is `led`, the first sample is the
+            one before the share in the global batch, to be mixed with.
     """
 
     images: Tensor
@@ -47,6 +48,7 @@ class EpochSampler:
         rank: index of this process.
         world_size: number of processes.
         drop_last: leave out a last batch that is smaller than the others.
+        led: put the sample before a share, in the global batch, in front of it; mixing needs it.
 
     Raises:
         ValueError: if a batch cannot give every process at least one sample.
@@ -62,6 +64,7 @@ class EpochSampler:
         rank: int = 0,
         world_size: int = 1,
         drop_last: bool = False,
+        led: bool = False,
     ) -> None:
         if batch_size < world_size:
             raise ValueError(
@@ -76,6 +79,7 @@ class EpochSampler:
         self.shuffle = shuffle
         self.rank = rank
         self.world_size = world_size
+        self.led = led and shuffle and world_size > 1  # a single process holds all that it mixes
         self.epoch = 0
         self._n = n
         self._edges = list(range(0, n + 1, batch_size))  # where global batches begin and end in the epoch's order
@@ -100,13 +104,18 @@ class EpochSampler:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         return torch.randperm(self._n, generator=generator)
 
-    def shares(self, start: int = 0) -> Iterator[tuple[slice, Draw | None]]:
+    def shares(self, start: int = 0) -> Iterator[tuple[slice | Tensor, Draw | None]]:
         """Per step from `start` on: the part of `order` that this process takes, and its random numbers."""
         for step, (begin, end) in enumerate(list(pairwise(self._edges))[start:], start):
             total = end - begin
             share = slice(total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size)
-            draw = Draw(derive_seed(self.seed, self.epoch, step), total, share) if self.shuffle else None
-            yield slice(begin + share.start, begin + share.stop), draw
+            seed = derive_seed(self.seed, self.epoch, step)
+            if self.led:
+                led = torch.arange(share.start - 1, share.stop) % total
+                yield begin + led, Draw(seed, total, led, led=True)
+            else:
+                draw = Draw(seed, total, share) if self.shuffle else None
+                yield slice(begin + share.start, begin + share.stop), draw
 
 
 class Loader(ABC):

@@ -4,7 +4,13 @@ What the model receives is (images, targets): normalised float32 images, in trai
 targets as the augmentation gives them, in evaluation with the int64 labels.
 """
 
+import hashlib
+import logging
+import math
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
@@ -13,13 +19,16 @@ from torch.utils.data import TensorDataset
 
 from hybrid_vit.augment import Augment, Normalize
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
-from hybrid_vit.data.pictures import PictureFolder, picture_splits, tenth
+from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
 from hybrid_vit.data.sources import Source, load_source
-from hybrid_vit.data.split import stratified_split
+from hybrid_vit.data.split import nested_subset, stratified_split
+
+log = logging.getLogger(__name__)
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-
+CHECKED = 20_000  # so many pictures are all read before a training; of more, the sample below
+SAMPLE = 1000
 
 Part = TensorDataset | PictureFolder  # (N, 3, H, W) uint8 and (N,) int64 in memory, or N picture files
 
@@ -28,7 +37,8 @@ class DataModule(LightningDataModule):
     """Training, validation and test data, and what is done to a batch on the device.
 
     The validation images are split off the training images, class by class, by `seed`; the test set is only tested on,
-    unless `monitor_test` makes it a further validation loader under a name that says so.
+    unless `monitor_test` makes it a further validation loader under a name that says so. How a folder is split is
+    said at `picture_splits`.
 
     Args:
         source: "cifar100", "cifar10" or "digits", kept on the device; "folder" for pictures that are streamed.
@@ -38,14 +48,18 @@ class DataModule(LightningDataModule):
         mean: of each channel, for images in 0..1; None for ImageNet's.
         std: of each channel, for images in 0..1; None for ImageNet's.
         val_size: images to validate on; 0 trains on all, None takes a tenth, or the folder's own val/.
-        batch_size: of training, over all processes.
-        fraction: of the training images, class by class, that are trained on; smaller ones are parts of larger ones.
+        batch_size: of training, over all processes; `setup` lowers it to the number of training images.
+        fraction: of the training images, class by class, that are trained on, rounded to a number of images; at least
+            one of each class. Smaller ones are parts of larger ones.
         eval_batch_size: of validation and test, over all processes.
         augment: (uint8 images, labels, draw) -> (normalised images, targets), in training only.
         seed: of the validation split, the shuffles and the augmentation.
         num_workers: processes that decode the pictures of a folder.
+        check: decode all pictures of a folder before anything else, so that a damaged one is found early; None for
+            all of up to 20,000 pictures and a sample of 1,000 of more.
         drop_last: leave out an epoch's last training batch where it is smaller than the others.
         monitor_test: also give the test set in validation, as the published runs did. Not for choosing anything.
+        world_size: number of processes, until a trainer says it: an epoch may have fewer steps on several.
 
     Attributes:
         normalize: uint8 images -> float32.
@@ -67,8 +81,10 @@ class DataModule(LightningDataModule):
         augment: Augment,
         seed: int,
         num_workers: int = 2,
+        check: bool | None = None,
         drop_last: bool = False,
         monitor_test: bool = False,
+        world_size: int = 1,
     ) -> None:
         super().__init__()
         if not 0 < fraction <= 1:
@@ -85,11 +101,14 @@ class DataModule(LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.num_workers = num_workers
+        self.check = check
         self.drop_last = drop_last
         self.monitor_test = monitor_test
+        self.world_size = world_size
         self.normalize = Normalize(self.mean, self.std)
         self._expected_classes = num_classes
         self._loaded: Source | None = None
+        self._splits: tuple[PictureFolder, PictureFolder | None, PictureFolder] | None = None
         self._parts: dict[str, Part] = {}
         self._class_names: list[str] = []
         self._streams: list[StreamLoader] = []
@@ -97,16 +116,26 @@ class DataModule(LightningDataModule):
     # Lightning's hooks
 
     def prepare_data(self) -> None:
-        """Download what is missing (Lightning calls this on one process of a machine)."""
-        if self.source != "folder" and not self._parts:
+        """Download what is missing, check the pictures of a folder (Lightning calls this on one process of a machine).
+
+        Raises:
+            ValueError: a picture that cannot be read, and what `picture_splits` and the source raise.
+        """
+        if self._parts:
+            return
+        if self.source == "folder":
+            self._splits = self._split_folder()
+            if self.check is not False and os.environ.get("LOCAL_RANK", "0") == "0":
+                self._check([path for part in self._splits if part for path in part.paths])
+        else:
             self._loaded = load_source(self.source, self.root)
 
     def setup(self, stage: str | None = None) -> None:
         """Load and split, once.
 
         Raises:
-            ValueError: fewer training images than a batch, another number of classes or image size than asked for;
-                and what the source and the split raise.
+            ValueError: another number of classes or image size than asked for, a fraction that holds less than an image
+                of each class; and what the source and the split raise.
             FileNotFoundError, NotADirectoryError: as the source.
         """
         if self._parts:
@@ -119,7 +148,8 @@ class DataModule(LightningDataModule):
             )
         n = len(parts["train"])
         if self.batch_size > n:
-            raise ValueError(f"batch_size={self.batch_size} is larger than the {n} training images; use at most {n}")
+            log.warning("batch_size=%d is larger than the %d training images, so it is %d", self.batch_size, n, n)
+            self.batch_size = n
         self._parts, self._class_names = parts, class_names
 
     def train_dataloader(self) -> ResidentLoader | StreamLoader:
@@ -131,8 +161,8 @@ class DataModule(LightningDataModule):
         return [self._loader("val" if name == "val" else "test", training=False) for name in self.val_names]
 
     def test_dataloader(self) -> ResidentLoader | StreamLoader:
-        """The test set in order."""
-        return self._loader("test", training=False)
+        """The whole test set in order, in every process: the first one scores it alone, however long that takes."""
+        return self._loader("test", training=False, shared=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """uint8 batch -> (float32 images, targets), augmented if it has a draw and the trainer (if any) trains."""
@@ -176,6 +206,17 @@ class DataModule(LightningDataModule):
         """Names of the loaders of `val_dataloader`, in order: of "val" and "published_test" those that there are."""
         return ["val"] * ("val" in self._parts) + ["published_test"] * self.monitor_test
 
+    def fingerprint(self) -> dict[str, Any]:
+        """What the data is, after `setup`, for JSON: `changes` says how two of them differ.
+
+        ``{"class_names": [...], "train": {"images": n, "sha256": "..."}, "test": ...}``, with "val" if there is one.
+        The checksum is that of the images and labels, or of the paths below root, sizes in bytes and labels of files.
+        """
+        splits = {
+            name: {"images": len(part), "sha256": self._checksum(part)} for name, part in sorted(self._parts.items())
+        }
+        return {"class_names": self.class_names, **splits}
+
     def augmented_batch(self, n: int) -> Tensor:
         """The first n (at most batch_size) images that the model sees in training: (n, 3, H, W) float32."""
         part = self._parts["train"]
@@ -204,9 +245,10 @@ class DataModule(LightningDataModule):
         side = data.train_images.shape[-1]
         if self.image_size != side:
             raise ValueError(f"data={self.source} has images of {side} pixels; set image_size={side}")
-        size = tenth(data.train_labels) if self.val_size is None else self.val_size
-        train, val = stratified_split(data.train_labels, size, self.seed, "val_size")
-        train = train[self._kept(data.train_labels[train])]
+        labels = data.train_labels
+        size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size
+        train, val = stratified_split(labels, size, self.seed, "val_size")
+        train = train[self._kept(labels[train])]
         parts: dict[str, Part] = {
             "train": TensorDataset(data.train_images[train], data.train_labels[train]),
             "test": TensorDataset(data.test_images, data.test_labels),
@@ -215,10 +257,14 @@ class DataModule(LightningDataModule):
             parts["val"] = TensorDataset(data.train_images[val], data.train_labels[val])
         return parts, data.class_names
 
-    def _folder(self) -> tuple[dict[str, Part], list[str]]:
+    def _split_folder(self) -> tuple[PictureFolder, PictureFolder | None, PictureFolder]:
         if self.root is None:
             raise ValueError("data=folder needs a folder of pictures; set data.root")
-        train, val, test = picture_splits(self.root, self.image_size, self.val_size, self.seed)
+        return picture_splits(self.root, self.image_size, self.val_size, self.seed)
+
+    def _folder(self) -> tuple[dict[str, Part], list[str]]:
+        train, val, test = self._splits or self._split_folder()
+        self._splits = None
         parts: dict[str, Part] = {"train": train.subset(self._kept(train.labels)), "test": test}
         if val is not None:
             parts["val"] = val
@@ -226,24 +272,51 @@ class DataModule(LightningDataModule):
 
     def _kept(self, labels: Tensor) -> Tensor:
         """Indices of the training images that `fraction` keeps."""
-        if self.fraction == 1:
-            return torch.arange(len(labels))
-        return stratified_split(labels, round(self.fraction * len(labels)), self.seed, "data.fraction's share")[1]
+        n, classes = len(labels), len(labels.unique())
+        size = round(self.fraction * n)
+        if size < classes:
+            raise ValueError(
+                f"data.fraction={self.fraction} of {n} training images is {size}, fewer than the {classes} classes; "
+                f"use at least {math.ceil(1000 * classes / n) / 1000:g}"
+            )
+        return nested_subset(labels, size, self.seed)
 
-    def _sampler(self, name: str, *, training: bool) -> EpochSampler:
+    def _check(self, paths: list[Path]) -> None:
+        if self.check is None and len(paths) > CHECKED:
+            log.info("%d of %d pictures are checked; data.check=true checks all of them", SAMPLE, len(paths))
+            paths = paths[:: math.ceil(len(paths) / SAMPLE)]
+        check(paths, max(1, self.num_workers))
+
+    def _checksum(self, part: Part) -> str:
+        checksum = hashlib.sha256()
+        if isinstance(part, PictureFolder):
+            assert self.root is not None
+            top = Path(self.root).expanduser()
+            rows = zip(part.paths, part.labels.tolist(), strict=True)
+            for path, label in sorted(rows):
+                row = f"{path.relative_to(top).as_posix()}\0{path.stat().st_size}\0{label}\n"
+                checksum.update(row.encode("utf-8", "surrogateescape"))
+        else:
+            for tensor in part.tensors:
+                checksum.update(tensor.cpu().contiguous().numpy().data)
+        return checksum.hexdigest()
+
+    def _sampler(self, name: str, *, training: bool, shared: bool = True) -> EpochSampler:
+        trainer = self.trainer if shared else None
         return EpochSampler(
             len(self._parts[name]),
             self.batch_size if training else self.eval_batch_size,
             seed=self.seed,
             shuffle=training,
-            rank=self.trainer.global_rank if self.trainer else 0,
-            world_size=self.trainer.world_size if self.trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            world_size=trainer.world_size if trainer else self.world_size if shared else 1,
             drop_last=training and self.drop_last,
+            led=training and self.augment.mix is not None,
         )
 
-    def _loader(self, name: str, *, training: bool) -> ResidentLoader | StreamLoader:
+    def _loader(self, name: str, *, training: bool, shared: bool = True) -> ResidentLoader | StreamLoader:
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-        sampler = self._sampler(name, training=training)
+        sampler = self._sampler(name, training=training, shared=shared)
         part = self._parts[name]
         if isinstance(part, PictureFolder):
             stream = StreamLoader(part, sampler, self.num_workers, pin_memory=device.type == "cuda")
@@ -252,3 +325,29 @@ class DataModule(LightningDataModule):
         images, labels = (tensor.to(device) for tensor in part.tensors)
         self._parts[name] = TensorDataset(images, labels)  # moved once, however many loaders there will be
         return ResidentLoader(images, labels, sampler, device)
+
+
+def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """How two fingerprints differ, in words such as "7 more training images"; empty if they do not."""
+    found = []
+    if before["class_names"] != now["class_names"]:
+        gone, new = (
+            [name for name in one["class_names"] if name not in other["class_names"]]
+            for one, other in ((before, now), (now, before))
+        )
+        parts = [
+            f"{word} {', '.join(names[:5])}{', ...' if names[5:] else ''}"
+            for word, names in (("without", gone), ("with", new))
+            if names
+        ]
+        found.append(f"other classes ({'; '.join(parts) or 'in another order'})")
+    for key, kind in (("train", "training"), ("val", "validation"), ("test", "test")):
+        one, other = (fingerprint.get(key, {"images": 0, "sha256": ""}) for fingerprint in (before, now))
+        more = other["images"] - one["images"]
+        if more:
+            found.append(
+                f"{abs(more)} {'more' if more > 0 else 'fewer'} {kind} {'image' if abs(more) == 1 else 'images'}"
+            )
+        elif one["sha256"] != other["sha256"]:
+            found.append(f"other {kind} images, as many as before")
+    return found

@@ -1,29 +1,35 @@
-"""Folders of pictures: root/[train,val,test]/CLASS/*.jpg -> uint8 tensors of one size, decoded when asked for."""
+"""Picture data sets: root/[train,val,test]/CLASS/*.jpg -> uint8 tensors of one size, decoded when asked for."""
 
+import logging
+import os
+import time
+from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets.folder import IMG_EXTENSIONS
-from torchvision.transforms.v2 import functional as TF
 
-from hybrid_vit.data.split import stratified_split
+from hybrid_vit.data.decode import decode, square
+from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_folders
+from hybrid_vit.data.split import split_by_name
 
-TEST_SEED = 0  # a constant: every run is tested on the same pictures
+log = logging.getLogger(__name__)
 
 
 class PictureFolder(Dataset[tuple[Tensor, int]]):
     """Pictures in one folder per class; item i is ((3, image_size, image_size) uint8, class index).
 
-    A picture is decoded to RGB, its shorter side resized to image_size, and its centre cut out.
+    A picture is decoded to RGB, its shorter side resized to image_size, and its centre cut out. Its class folder may
+    hold folders in turn, and links. Hidden files and those of formats that Pillow does not read are left out.
 
     Args:
         root: folder of the class folders, whose sorted names are the classes.
         image_size: side in pixels.
+        left_out: counts what is left out, by reason.
 
     Raises:
         FileNotFoundError: no such folder, or no pictures in it.
@@ -31,21 +37,12 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         ValueError: fewer than two classes; when an item is asked for, a picture that cannot be read.
     """
 
-    def __init__(self, root: str | Path, image_size: int) -> None:
+    def __init__(self, root: str | Path, image_size: int, left_out: LeftOut | None = None) -> None:
         self.root = _folder(root)
         self.image_size = image_size
-        found = {folder.name: _pictures(folder) for folder in sorted(self.root.iterdir()) if _is_class(folder)}
-        if not any(found.values()):
-            raise FileNotFoundError(
-                f"{self.root} holds no pictures; give a folder with one folder per class, "
-                f"such as {self.root / 'cat' / '1.jpg'}"
-            )
-        empty = [name for name, paths in found.items() if not paths]
-        if empty:
-            raise FileNotFoundError(f"{self.root / empty[0]} holds no pictures; fill or remove that folder")
-        if len(found) == 1:
-            raise ValueError(f"{self.root} holds the one class {next(iter(found))!r}; give at least two class folders")
-        self.class_names = list(found)
+        found = class_folders(self.root, Counter() if left_out is None else left_out)
+        # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
+        self.class_names = [os.fsencode(name).decode("utf-8", "replace") for name in found]
         self.paths = [path for paths in found.values() for path in paths]
         self.labels = torch.tensor([label for label, paths in enumerate(found.values()) for _ in paths])
 
@@ -53,15 +50,12 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        path = self.paths[index]
-        try:
-            with Image.open(path) as file:
-                picture = file.convert("RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path} cannot be read as a picture ({reason}); repair or remove it") from None
-        square = TF.center_crop(TF.resize(picture, [self.image_size]), [self.image_size])
-        return TF.pil_to_tensor(square), int(self.labels[index])
+        return square(decode(self.paths[index]), self.image_size), int(self.labels[index])
+
+    @property
+    def names(self) -> list[str]:
+        """The files' paths below root, such as "cat/1.jpg", with "/" on every system."""
+        return [path.relative_to(self.root).as_posix() for path in self.paths]
 
     def subset(self, indices: Tensor) -> "PictureFolder":
         """The pictures at `indices`, with the same classes."""
@@ -74,29 +68,26 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
 def picture_splits(
     root: str | Path, image_size: int, val_size: int | None, seed: int
 ) -> tuple[PictureFolder, PictureFolder | None, PictureFolder]:
-    """Training, validation and test pictures of a folder.
+    """Training, validation and test pictures of a folder; logs a line that says which they are and what is left out.
 
-    The folders root/train, root/val and root/test are taken as they are. Where there is no test folder, a tenth of
-    the training pictures is split off (always the same); where there is no val folder, `val_size` of what is left.
+    The folders of root that are named train, val and test (or as `folders.SPLITS` says) are taken as they are. Where
+    there is none for test, about a tenth of the training pictures is split off, always the same ones; where there is
+    none for val, `val_size` of what is left. A picture's part depends on its own name, as `split_by_name` says.
 
     Args:
         root: holds train/CLASS/*.jpg (and val/..., test/...), or CLASS/*.jpg.
         image_size: side in pixels.
-        val_size: pictures to validate on; None for a tenth or the val folder, 0 for none.
+        val_size: pictures to validate on; None for about a tenth or the val folder, 0 for none.
         seed: of the validation split.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, ValueError: as `PictureFolder`; if the parts have other classes, or if
-            val_size says another number than the val folder holds.
+        FileNotFoundError, NotADirectoryError, ValueError: as `PictureFolder` and `split_folders`; if the parts have
+            other classes, or if val_size says another number than the val folder holds.
     """
-    top = _folder(root)
-    parts = [name for name in ("train", "val", "test") if (top / name).is_dir()]
-    if parts and "train" not in parts:
-        raise FileNotFoundError(
-            f"{top} holds {parts[0]}/ but no train/; add it, or rename {parts[0]}/ if it is a class"
-        )
-    train = PictureFolder(top / "train" if parts else top, image_size)
-    val, test = (PictureFolder(top / name, image_size) if name in parts else None for name in ("val", "test"))
+    top, left_out = _folder(root), LeftOut()
+    folders = split_folders(top, left_out)
+    parts = {name: PictureFolder(folder, image_size, left_out) for name, folder in folders.items()}
+    train, val, test = parts["train"], parts.get("val"), parts.get("test")
     for part in (val, test):
         if part is not None and part.class_names != train.class_names:
             odd = sorted(set(part.class_names) ^ set(train.class_names))
@@ -105,24 +96,60 @@ def picture_splits(
                 "add or remove it"
             )
     if test is None:
-        kept, taken = stratified_split(train.labels, tenth(train.labels), TEST_SEED)
-        train, test = train.subset(kept), train.subset(taken)
+        train, test = _split(train, None, "test")
+        if not len(test):
+            raise ValueError(f"{train.root} has one picture in each class, so none to test on; add pictures")
     if val_size == 0:
-        return train, None, test
-    if val is None:
-        size = tenth(train.labels) if val_size is None else val_size
-        kept, taken = stratified_split(train.labels, size, seed, "val_size")
-        train, val = train.subset(kept), train.subset(taken)
+        left_out["picture for validation"] += len(val or ())
+        val = None
+    elif val is None:
+        train, val = _split(train, val_size, f"val {seed}")
+        val = val if len(val) else None
     elif val_size is not None and val_size != len(val):
         raise ValueError(
             f"{val.root} holds {len(val)} pictures, not val_size={val_size}; leave val_size out, or remove that folder"
         )
+    taken = []
+    for name, use, part in (("train", "train", train), ("val", "validate", val), ("test", "test", test)):
+        source = f"in {folders[name].name}/" if name in folders else "split off the training pictures"
+        source = "" if folders["train"] == top and name == "train" else f" ({source})"
+        taken.append(f"{len(part)} to {use} on{source}" if part else f"none to {use} on")
+    log.info(
+        "pictures of %s: %d classes, %s; left out: %s",
+        *(top, len(train.class_names), ", ".join(taken), in_words(+left_out)),
+    )
     return train, val, test
 
 
-def tenth(labels: Tensor) -> int:
-    """The size of a split when none is given: a tenth of the samples, and one of each class at least."""
-    return max(len(labels) // 10, len(labels.unique()))
+def check(paths: Sequence[Path], threads: int) -> None:
+    """Decode every picture; says how far it is if it takes longer than some seconds.
+
+    Raises:
+        ValueError: there are some that cannot be read.
+    """
+
+    def problem(path: Path) -> str | None:
+        try:
+            decode(path)
+        except ValueError as error:
+            return str(error)
+        return None
+
+    problems, told = [], time.monotonic()
+    with ThreadPoolExecutor(threads) as pool:
+        for done, found in enumerate(pool.map(problem, paths)):
+            problems += [found] if found else []
+            if time.monotonic() - told > 10:
+                told = time.monotonic()
+                log.info("checking that all pictures can be read: %d of %d", done + 1, len(paths))
+    if problems:
+        more = f"; {len(problems) - 1} more of {len(paths)} cannot be read either" if problems[1:] else ""
+        raise ValueError(problems[0] + more)
+
+
+def _split(whole: PictureFolder, size: int | None, stream: str) -> tuple[PictureFolder, PictureFolder]:
+    kept, taken = split_by_name(whole.names, whole.labels, size, stream, "val_size")
+    return whole.subset(kept), whole.subset(taken)
 
 
 def _folder(root: str | Path) -> Path:
@@ -132,11 +159,3 @@ def _folder(root: str | Path) -> Path:
     if not folder.is_dir():
         raise NotADirectoryError(f"data.root={folder} is a file; give the folder that holds the pictures")
     return folder
-
-
-def _is_class(folder: Path) -> bool:
-    return folder.is_dir() and not folder.name.startswith(".")
-
-
-def _pictures(folder: Path) -> Sequence[Path]:
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())

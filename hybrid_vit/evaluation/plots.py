@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import coo_array, csr_array
 
 from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
 from hybrid_vit.utils.files import replacing
@@ -26,7 +27,10 @@ COLORS = dict(zip(NAMES, HUES, strict=False))
 OTHER_COLORS = HUES[len(NAMES) :]
 INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 PANELS = (("top1", "top-1 accuracy (%)", "{:.1f} %"), ("loss", "loss (nats)", "{:.3f}"))
+Counts: TypeAlias = ArrayLike | csr_array  # (C, C) images, true class first
+
 LABELLED_CELLS = 20  # up to so many classes a cell has room for its number
+MOST_CELLS = 1000  # a side: the picture has about as many pixels
 SMALLEST_FONT = 3.0
 MARGINS = {"left": 0.045, "right": 0.855, "bottom": 0.115, "top": 0.85, "wspace": 0.56}
 
@@ -73,11 +77,11 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", referenc
         figure.savefig(partial, format="png")
 
 
-def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: Path, *, title: str = "") -> None:
+def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, title: str = "") -> None:
     """Draw a confusion matrix to a PNG, each row in per cent of its class, with the worst pairs and classes beside it.
 
     Args:
-        counts: (C, C) images, true class first.
+        counts: (C, C) images, true class first. Of more than 1,000 classes several neighbours share a cell.
         class_names: C names.
         path: where the PNG goes; 1500 x 900 pixels for up to 20 classes, 2400 x 1650 for more.
         title: what was scored.
@@ -88,11 +92,12 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: Path, 
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.figure import Figure
 
-    matrix = np.asarray(counts, dtype=np.int64)
+    matrix = _sparse(counts)
     classes = len(class_names)
     if matrix.shape != (classes, classes):
         raise ValueError(f"counts have the shape {matrix.shape}, but there are {classes} class names")
-    rates = _rates(matrix)
+    cell = math.ceil(classes / MOST_CELLS) or 1
+    rates = _rates(_merged(matrix, cell).toarray())
     names = [_short(name) for name in class_names]
     few = classes <= LABELLED_CELLS
 
@@ -121,36 +126,56 @@ def confusion_matrix(counts: ArrayLike, class_names: Sequence[str], path: Path, 
 
     left = 0.095 + square + 0.055 + (0.125 if few else 0.11)
     shown = 10 if few else 20
+    totals = matrix.sum(axis=1)
     pairs = [
-        (f"{names[true]} → {names[guess]}", 100 * rates[true, guess]) for true, guess in most_confused(matrix, shown)
+        (f"{names[true]} → {names[guess]}", 100 * matrix[true, guess] / totals[true])
+        for true, guess in most_confused(matrix, shown)
     ]
-    worst = [(names[index], 100 * rates[index, index]) for index in worst_classes(matrix, shown)]
+    worst = [(names[index], 100 * matrix[index, index] / totals[index]) for index in worst_classes(matrix, shown)]
     half = (height - 0.09) / 2
     box = (left, bottom + half + 0.09, 0.96 - left, half)
     _bars(figure.add_axes(box), pairs, "most confused: true → predicted", "#e4572e", shown)
     _bars(figure.add_axes((left, bottom, 0.96 - left, half)), worst, "lowest top-1 accuracy", "#4c78a8", shown)
 
-    total = int(matrix.sum())
-    accuracy = f"top-1 {100 * np.trace(matrix) / total:.2f} % of {total:,} images" if total else "no images"
+    total = int(totals.sum())
+    accuracy = f"top-1 {100 * matrix.trace() / total:.2f} % of {total:,} images" if total else "no images"
+    accuracy += f"; a cell stands for {cell} x {cell} classes" if cell > 1 else ""
     figure.text(0.095, 0.955, title, fontsize=14, fontweight="bold", color=INK, parse_math=False)
     figure.text(0.095, 0.93, accuracy, fontsize=11, color=FAINT)
     with replacing(path) as partial:
         figure.savefig(partial, format="png")
 
 
-def most_confused(counts: ArrayLike, n: int) -> list[tuple[int, int]]:
+def most_confused(counts: Counts, n: int) -> list[tuple[int, int]]:
     """The n pairs (true, predicted) with the largest share of the true class, largest first; none that never occurs."""
-    matrix = np.asarray(counts, dtype=np.int64)
-    rates = np.nan_to_num(_rates(matrix))
-    pairs = [(true, guess) for true, guess in np.argwhere(matrix > 0).tolist() if true != guess]
-    return sorted(pairs, key=lambda pair: (-rates[pair], -matrix[pair], pair))[:n]
+    matrix = _sparse(counts)
+    found, totals = matrix.tocoo(), matrix.sum(axis=1)
+    true, guess = found.coords
+    order = np.lexsort((guess, true, -found.data, -found.data / totals[true]))
+    return [(int(true[i]), int(guess[i])) for i in order if true[i] != guess[i]][:n]
 
 
-def worst_classes(counts: ArrayLike, n: int) -> list[int]:
+def worst_classes(counts: Counts, n: int) -> list[int]:
     """The n classes with the lowest accuracy, lowest first; a class without images has none."""
-    accuracy = np.diagonal(_rates(np.asarray(counts, dtype=np.int64)))
+    matrix = _sparse(counts)
+    totals = matrix.sum(axis=1)
+    accuracy = np.divide(matrix.diagonal(), totals, out=np.full(len(totals), np.nan), where=totals > 0)
     present = [index for index in range(len(accuracy)) if not math.isnan(accuracy[index])]
     return sorted(present, key=lambda index: (accuracy[index], index))[:n]
+
+
+def _sparse(counts: Counts) -> csr_array:
+    """int64 counts, of which only those above 0 are held."""
+    matrix = csr_array(counts, dtype=np.int64)
+    matrix.eliminate_zeros()
+    return matrix
+
+
+def _merged(matrix: csr_array, cell: int) -> coo_array:
+    """The sums of blocks of cell x cell counts."""
+    found = matrix.tocoo()
+    side = math.ceil(matrix.shape[0] / cell)
+    return coo_array((found.data, tuple(places // cell for places in found.coords)), shape=(side, side))
 
 
 def _rates(matrix: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,11 @@ def timm_model(
     timm = needed("timm", architecture)
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     arguments = arguments or {}
+    if loading := {"pretrained", "checkpoint_path"} & arguments.keys() or ":" in architecture:
+        raise ValueError(
+            f"timm's {architecture} with {arguments} would load files ({loading}); "
+            "name an architecture of timm's own, and set model.pretrained=true for its ImageNet weights"
+        )
     try:
         net = timm.create_model(architecture, num_classes=num_classes, **rates, **arguments)
     except RuntimeError as error:
@@ -175,9 +181,18 @@ class CvT(nn.Module):
             log.info("cvt_13 begins with ImageNet weights; new is the classifier")
         else:
             self.net = make(transformers.CvtConfig(**small))
+        for module in self.net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_hook(lay_out_gradient)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).logits
+
+
+def lay_out_gradient(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+    """A forward hook of a BatchNorm that has tokens behind it: see `hybrid_vit.models.layout`."""
+    if output.shape[0] == 1 and output.requires_grad:
+        output.register_hook(lambda gradient: gradient.clone(memory_format=torch.contiguous_format))
 
 
 def needed(package: str, model: str) -> ModuleType:
@@ -187,7 +202,7 @@ def needed(package: str, model: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        remedy = f"model {model} needs {package}: pip install 'hybrid-vit[baselines]'"
+        remedy = f"model {model} needs {package}: pip install -e '.[baselines]'"
         raise ModuleNotFoundError(remedy, name=package) from error
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from hybrid_vit.models.dropout import Dropout
 from hybrid_vit.models.encoder import NORMS, Attention, AttentionPath, Encoder, Norm
+from hybrid_vit.models.layout import as_tokens
 from hybrid_vit.models.positions import RelPosBias, sincos_2d
 from hybrid_vit.models.shards import sharded
 from hybrid_vit.models.stem import Stem
@@ -140,9 +141,9 @@ class HybridViT(nn.Module):
 
     def encode(self, grid: Tensor, first: int | None = None) -> Tensor:
         """(B, D, h, w) -> (B, N, D) normalised tokens, or the `first` of them."""
-        x = grid.flatten(2).transpose(1, 2)
+        x = as_tokens(grid)
         tokens = (self.cls_token, self.dist_token, self.reg_token)
-        prefix = [token.expand(len(x), -1, -1) for token in tokens if token is not None]
+        prefix = [token.expand(x.shape[0], -1, -1) for token in tokens if token is not None]
         if prefix:  # as in timm, each of them has an entry in pos_embed
             x = torch.cat([*prefix, x], dim=1)
         if self.pos_embed is not None:
@@ -161,7 +162,8 @@ class HybridViT(nn.Module):
         whole = recording(self)
         first = self.pool.reads if self.trimmed and not whole else None
         grid = self.patch_embed(x)
-        if whole or self.shards == 1 or looks_at_the_batch(self.blocks, self.head):
+        one = whole or self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
+        if one or looks_at_the_batch(self.blocks, self.head):
             return self.read(grid, first)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]

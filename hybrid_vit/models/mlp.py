@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from hybrid_vit.models.dropout import Dropout
+from hybrid_vit.models.layout import as_map, as_tokens
 
 
 class MLP(nn.Module):
@@ -47,8 +48,8 @@ class ConvMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         prefix, cells = x.split([self.num_prefix_tokens, self.grid**2], dim=1)
-        hidden = self.fc1(cells.transpose(1, 2).unflatten(2, (self.grid, self.grid)))
-        x = self.fc2(hidden + self.conv(hidden)).flatten(2).transpose(1, 2)
+        hidden = self.fc1(as_map(cells, self.grid))
+        x = as_tokens(self.fc2(hidden + self.conv(hidden)))
         if self.num_prefix_tokens:
             x = torch.cat([prefix * self.recalibration(x.mean(dim=1, keepdim=True)), x], dim=1)
         return self.drop(x)

@@ -2,10 +2,9 @@
 
 import math
 
-from hybrid_vit.reporting.statistics import Comparison, smallest_flip
+from hybrid_vit.reporting.statistics import ENOUGH, Comparison, smallest_flip
 
 ALPHA = 0.05
-ENOUGH = 3  # with two scores an interval rests on a single degree of freedom
 
 
 def unit(metric: str) -> str:
@@ -25,6 +24,18 @@ def told_apart(found: Comparison) -> bool:
 
 def sentence(label: str, reference: str, metric: str, found: Comparison) -> str:
     """One comparison in plain words, no stronger than the data."""
+    said = claim(label, reference, metric, found)
+    if not found.unpaired:
+        return said
+    runs = "1 run" if found.unpaired == 1 else f"{found.unpaired} runs"
+    return (
+        f"{said} The difference is that of the pairs; the means of each configuration also count {runs} whose seed the "
+        "other lacks."
+    )
+
+
+def claim(label: str, reference: str, metric: str, found: Comparison) -> str:
+    """What a comparison says."""
     what = f"{label} against {reference}: {found.difference:+.2f} {unit(metric)}"
     if found.kind == "single":
         why = "one run on a side" if found.n < 2 else "scores without spread"
@@ -32,27 +43,35 @@ def sentence(label: str, reference: str, metric: str, found: Comparison) -> str:
     pairs = (
         f"n = {found.n} pairs" if found.kind == "paired" else f"seeds differ, so Welch; n = {found.n} or more a side"
     )
-    if math.isnan(found.low):
+    if found.kind == "paired" and found.lowest == found.highest:
         return (
             f"{what}, by exactly as much in each pair ({pairs}), so that no interval can be estimated: "
+            f"cannot be told apart with n = {found.n}.{_floor(found)}"
+        )
+    if found.n < ENOUGH:
+        return (
+            f"{what}, from {found.lowest:+.2f} to {found.highest:+.2f} ({pairs}), too few for an interval: "
             f"cannot be told apart with n = {found.n}.{_floor(found)}"
         )
     numbers = f"{what}, 95 % interval {found.low:+.2f} to {found.high:+.2f} ({pairs})"
     if told_apart(found):
         side = "higher" if found.difference > 0 else "lower"
-        return f"{numbers}: {side}, by the t-test p = {shown_p(found.p_holm)} after Holm.{_floor(found)}"
+        return f"{numbers}: {side}, by the t-test p {equation(found.p_holm)} after Holm.{_floor(found)}"
     if found.low <= 0 <= found.high:
         why = "the interval holds 0"
-    elif found.n < ENOUGH:
-        why = "the interval leaves out 0, but rests on two scores"
     else:
-        why = f"the interval alone leaves out 0, but among all comparisons p = {shown_p(found.p_holm)} after Holm"
-    return f"{numbers}; {why}: cannot be told apart with n = {found.n}.{_floor(found) if found.n < ENOUGH else ''}"
+        why = f"the interval alone leaves out 0, but among all comparisons p {equation(found.p_holm)} after Holm"
+    return f"{numbers}; {why}: cannot be told apart with n = {found.n}."
 
 
 def shown_p(p: float) -> str:
     """A p-value with two digits; nothing for none."""
     return "" if math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def equation(p: float) -> str:
+    """ "= 0.03" or "< 0.0001"."""
+    return shown_p(p) if p < 1e-4 else f"= {shown_p(p)}"
 
 
 def _floor(found: Comparison) -> str:

@@ -16,9 +16,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
 from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
-from hybrid_vit.reporting.claims import ENOUGH, lower_is_better, told_apart, unit
+from hybrid_vit.reporting.claims import lower_is_better, told_apart, unit
 from hybrid_vit.reporting.records import Configuration, called
-from hybrid_vit.reporting.statistics import estimate, power_law, size_for
+from hybrid_vit.reporting.statistics import ENOUGH, estimate, power_law, size_for
 from hybrid_vit.reporting.study import Study, counterparts, course, opposed
 from hybrid_vit.utils.files import replacing
 
@@ -61,7 +61,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def differences(study: Study) -> tuple[Figure, Picture] | None:
-    """A bar a configuration: its difference to the reference with the interval; faint if it cannot be told apart."""
+    """A bar a configuration: its difference to the reference with the interval; grey if it cannot be told apart."""
     if not study.comparisons:
         return None
     usual = {each.label: base.label for each, base in opposed(study.configurations, study.reference)}
@@ -74,32 +74,26 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
         for each, base, c in compared
     ]
     values = [comparison.difference for _, comparison in found]
-    widest = max(map(abs, values)) or 1.0
-    ends = [(c.n >= ENOUGH, abs(x)) for _, c in found for x in (c.low, c.high) if not math.isnan(x)]
-    # An interval of two scores may be a hundred times as long as its bar: it may leave the picture.
-    limit = 1.15 * max([widest, *(x if sure else min(x, 3 * widest) for sure, x in ends)])
     figure, ax = sheet(7, 0.9 + 0.42 * len(found))
     better = -1 if lower_is_better(study.metric) else 1
     for place, (_, c) in enumerate(found):
         color = (BLUE if better * c.difference > 0 else ORANGE) if told_apart(c) else UNNAMED
         ax.barh(place, c.difference, color=color, height=0.62, zorder=2)
-        ax.plot((c.low, c.high), (place, place), color=INK, linewidth=1.5, zorder=3)
-        for end, marker in ((c.low, "<"), (c.high, ">")):
-            if abs(end) > limit:
-                ax.plot(math.copysign(limit, end), place, marker, color=INK, markersize=6, clip_on=False, zorder=3)
+        ax.plot(c.span, (place, place), color=INK, linewidth=1.5, linestyle=dash(c.n), zorder=3)
         text = f"{c.difference:+.2f}  n = {c.n}"
         ax.text(1.03, place, text, transform=ax.get_yaxis_transform(), va="center", fontsize=9, color=INK)
     ax.axvline(0, color=INK, linewidth=1, zorder=4)
-    reach = np.clip([0, *values, *(x for _, c in found for x in (c.low, c.high) if not math.isnan(x))], -limit, limit)
-    ax.set_xlim(1.05 * min(reach), 1.05 * max(reach))
+    reach = [0.0, *values, *(x for _, c in found for x in c.span if not math.isnan(x))]
+    ax.set_xlim(*roomy(1.05 * min(reach), 1.05 * max(reach), resolution(study)))
     ax.set_ylim(-0.6, len(found) - 0.4)
     ax.set_yticks(range(len(found)), [label for label, _ in found], parse_math=False)
     ax.grid(visible=False, axis="y")
     reference = "the reference at the same amount of data" if len(bases) > 1 else short(*bases)
-    title(ax, f"{study.metric} minus that of {reference} ({unit(study.metric)}), 95 % interval")
+    title(ax, f"{study.metric} minus that of {reference} ({unit(study.metric)})")
     caption = (
         "Blue is better and orange worse than the reference; grey cannot be told apart from it (p of 0.05 or more "
-        "after Holm, or fewer than 3 scores). An arrow: the interval goes on. n: pairs, or scores of the smaller side."
+        f"after Holm, or fewer than {ENOUGH} scores). Lines: 95 % intervals; dotted: n = 2, from the lowest to the "
+        "highest difference. n: pairs, or scores of the smaller side."
     )
     if len(found) > len(usual):
         caption += " \u201cA against B\u201d: A minus B."
@@ -176,9 +170,9 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
         ax.plot(*zip(*best, strict=True), color=FAINT, linewidth=1, drawstyle="steps-post", zorder=1)
         for each, (x, y) in zip(study.configurations, points, strict=True):
             one = score[each.label]
-            if one.n >= ENOUGH:
-                ax.plot([x, x], [one.low, one.high], color=colors.get(each.label, UNNAMED), linewidth=1.2, zorder=2)
-            ax.plot(x, y, "o", color=colors.get(each.label, UNNAMED), markersize=6, zorder=3)
+            color = colors.get(each.label, UNNAMED)
+            ax.plot([x, x], one.span, color=color, linewidth=1.2, linestyle=dash(one.n), zorder=2)
+            ax.plot(x, y, "o", color=color, markersize=6, zorder=3)
         if max(points)[0] > 3 * min(points)[0]:
             ax.set_xscale("log")
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -189,11 +183,11 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
         ax.set_xlabel(label, color=INK)
         frame(ax)
     title(panels[0], f"{study.metric}, mean over seeds")
-    panels[-1].set_ylim(*panels[-1].get_ylim())
+    panels[-1].set_ylim(*roomy(*panels[-1].get_ylim(), resolution(study)))
     label_ends(panels[-1], [(score[label].mean, short(label), color, False) for label, color in colors.items()])
     caption = (
         "The line joins what no other configuration betters in both (the Pareto front). "
-        f"Vertical: 95 % intervals, for {ENOUGH} seeds or more."
+        f"Vertical: 95 % intervals, for {ENOUGH} seeds or more; dotted: two seeds, from one to the other."
     )
     return figure, Picture("tradeoffs", "What the score costs", caption)
 
@@ -206,7 +200,7 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     groups = [[run for each in group for run in each.runs] for group in families.values()]
     series = {}
     for label, runs in zip(called(groups, [group[0].family for group in families.values()]), groups, strict=True):
-        known = [(run.summary["images"]["train"], error(study, run.summary["scores"])) for run in runs]
+        known = [(run.summary["images"]["train"], error(study, float(run.score(study.metric)))) for run in runs]
         if len({size for size, _ in known}) > 1 and min(value for _, value in known) > 0:
             series[label] = sorted(known)
     if not series:
@@ -261,7 +255,7 @@ def classes(study: Study) -> tuple[Figure, Picture] | None:
     if best is None or any(run.classes.empty for each in (best, bases[best.label]) for run in each.runs):
         return None
     reference = bases[best.label]
-    change = (by_class(best) - by_class(reference)).dropna().sort_values()
+    change = (by_class(best) - by_class(reference)).dropna().round(6).sort_values(kind="stable")
     chosen = change if len(change) <= 2 * CLASSES else pd.concat([change.head(CLASSES), change.tail(CLASSES)])
     if chosen.empty:
         return None
@@ -269,11 +263,12 @@ def classes(study: Study) -> tuple[Figure, Picture] | None:
     places = range(len(chosen))
     ax.barh(places, chosen, color=[BLUE if value > 0 else ORANGE for value in chosen], height=0.7, zorder=2)
     ax.axvline(0, color=INK, linewidth=1, zorder=3)
+    images = reference.runs[0].classes["images"].median()
+    ax.set_xlim(*roomy(*ax.get_xlim(), 100 / images))
     ax.set_yticks(places, [str(name).replace("_", " ") for name in chosen.index], parse_math=False)
     ax.set_ylim(-0.6, len(chosen) - 0.4)
     ax.grid(visible=False, axis="y")
     title(ax, f"test top-1 by class, {short(best.label)} minus {short(reference.label)} (points)")
-    images = reference.runs[0].classes["images"].median()
     caption = (
         f"The most changed of {len(change)} classes, of about {images:.0f} test images each (means over "
         f"{len(best.runs)} and {len(reference.runs)} runs). The ends of so many differences are large by chance "
@@ -287,9 +282,28 @@ def by_class(configuration: Configuration) -> pd.Series:
     return pd.concat([run.classes.set_index("class")["top1"] for run in configuration.runs], axis=1).mean(axis=1)
 
 
-def error(study: Study, scores: dict[str, float]) -> float:
+def error(study: Study, score: float) -> float:
     """What a power law is about: a loss, or what an accuracy leaves to 100 %."""
-    return scores[study.metric] if lower_is_better(study.metric) else 100 - scores[study.metric]
+    return score if lower_is_better(study.metric) else 100 - score
+
+
+def resolution(study: Study) -> float:
+    """The smallest difference that a picture may fill an axis with: an image of those scored; of a loss, 0.01 nats."""
+    if lower_is_better(study.metric):
+        return 0.01
+    images = [run.summary["images"].get(study.metric.partition("_")[0]) for _, run in study.runs]
+    return 100 / min(filter(None, images), default=10_000)
+
+
+def roomy(low: float, high: float, least: float) -> tuple[float, float]:
+    """The limits of an axis, moved apart where they are nearer than `least` to each other."""
+    missing = max(0.0, least - (high - low)) / 2
+    return low - missing, high + missing
+
+
+def dash(n: int) -> str:
+    """How a line shows what is known of n scores: an interval, or the extent of two."""
+    return "-" if n >= ENOUGH else ":"
 
 
 def read_overlay(path: Path) -> pd.DataFrame:
@@ -336,7 +350,7 @@ def lines(
             ends.append((value, f"{short(each.label)}  {form.format(value)}", color, False))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     frame(ax)
-    ax.set_ylim(*ax.get_ylim())
+    ax.set_ylim(*roomy(*ax.get_ylim(), 0.01))
     label_ends(ax, ends)
 
 

@@ -4,20 +4,23 @@ import base64
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import jinja2
 import markdown  # type: ignore[import-untyped]
 import pandas as pd
+from markdown.treeprocessors import Treeprocessor  # type: ignore[import-untyped]
+from markdown.util import AtomicString  # type: ignore[import-untyped]
 from markupsafe import Markup, escape
 
 from hybrid_vit.reporting.checks import commit, versions, warnings
 from hybrid_vit.reporting.claims import shown_p
 from hybrid_vit.reporting.figures import Picture
 from hybrid_vit.reporting.records import Configuration
-from hybrid_vit.reporting.statistics import Comparison, estimate
+from hybrid_vit.reporting.statistics import ENOUGH, Comparison, Estimate, estimate
 from hybrid_vit.reporting.study import Study, comparisons_table, settings_table
 from hybrid_vit.utils.files import write_text
 
@@ -57,7 +60,11 @@ def write(
         made: what made the page.
     """
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else escaped(value),
     )
     text = environment.get_template("page.md.jinja").render(
         title=title,
@@ -75,31 +82,69 @@ def write(
         settings=settings_table(study),
         environment=machines(study),
         left_out=pd.DataFrame([{"directory": left.directory, "why": left.why} for left in study.left_out]),
-        command=command,
-        made=made,
+        command=fenced(command) if command else None,
+        made=fenced(made),
         table=table,
     )
     text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
     write_text(out / "report.md", text)
-    write_text(out / "report.html", page(text, title, out))
+    drawn = {f"{picture.name}.svg": (out / f"{picture.name}.svg").read_bytes() for picture in pictures}
+    write_text(out / "report.html", page(text, title, drawn))
 
 
-def page(text: str, title: str, out: Path) -> str:
-    """Markdown -> a page of HTML that needs no other file."""
+def page(text: str, title: str, pictures: Mapping[str, bytes]) -> str:
+    """Markdown -> a page of HTML that needs no other file and loads none.
 
-    def inline(found: re.Match[str]) -> str:
-        picture = base64.b64encode((out / found["file"]).read_bytes()).decode()
-        return f'<div class="picture"><img alt="{found["alt"]}" src="data:image/svg+xml;base64,{picture}" /></div>'
-
-    body = markdown.markdown(text, extensions=["tables", "fenced_code", "toc", "sane_lists"])
-    body = re.sub(r'<p><img alt="(?P<alt>[^"]*)" src="(?P<file>[^"]*)" /></p>', inline, body)
-    body = re.sub(r'<a href="(?!#)[^"]*">(.*?)</a>', r"<code>\1</code>", body)  # the page may travel alone
+    HTML in the Markdown is shown as text, a link leads nowhere but into the page, and an image that is none of
+    `pictures` (file name -> SVG) is shown as its address: what a note or a run of others says cannot load anything.
+    """
+    reader = markdown.Markdown(extensions=["tables", "fenced_code", "toc", "sane_lists"])
+    reader.preprocessors.deregister("html_block")
+    reader.inlinePatterns.deregister("html")
+    reader.treeprocessors.register(Alone(pictures), "alone", 0)
+    body = reader.convert(text)
     body = re.sub(r"(?<=\d) (±|to) (?=[+-]?\d)", r"&nbsp;\1&nbsp;", body)  # an interval stays on its line
     head = '<meta charset="utf-8" /><meta name="viewport" content="width=device-width, initial-scale=1" />'
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+class Alone(Treeprocessor):
+    """Puts the report's own pictures into the page, and takes every other address out of it."""
+
+    def __init__(self, pictures: Mapping[str, bytes]) -> None:
+        super().__init__()
+        self.pictures = pictures
+
+    def run(self, root: Element) -> None:
+        for parent, element in [(parent, element) for parent in root.iter() for element in parent]:
+            address = element.get("src") or element.get("href") or ""
+            if element.tag == "img" and address in self.pictures:
+                picture = base64.b64encode(self.pictures[address]).decode()
+                element.set("src", f"data:image/svg+xml;base64,{picture}")
+                parent.set("class", "picture")
+            elif element.tag == "img":
+                named = f"image: {element.get('alt')} ({address})"
+                element.attrib.clear()
+                element.tag, element.text = "code", AtomicString(named)
+            elif element.tag == "a" and not address.startswith("#"):
+                element.attrib.clear()
+                element.tag = "code"
+
+
+def escaped(text: Any) -> Markup:
+    """Text as itself in Markdown and in HTML, on one line, whatever is in it."""
+    line = str(escape(" ".join(str(text).split())))
+    return Markup(re.sub(r"([\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line))
+
+
+def fenced(text: str) -> Markup:
+    """A block of code, whatever is in it."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")
 
 
 def table(frame: pd.DataFrame) -> Markup:
@@ -110,8 +155,7 @@ def table(frame: pd.DataFrame) -> Markup:
 
 def cell(value: Any) -> str:
     """A value in a table of Markdown."""
-    text = "" if isinstance(value, float) and math.isnan(value) else str(value)
-    return re.sub(r"([|*`\\\[])", r"\\\1", str(escape(" ".join(text.split()))))
+    return "" if isinstance(value, float) and math.isnan(value) else escaped(value)
 
 
 def results(study: Study) -> pd.DataFrame:
@@ -120,13 +164,12 @@ def results(study: Study) -> pd.DataFrame:
     for each in study.configurations:
         scores = each.scores(study.metric)
         found = estimate([*scores.values()])
-        score = f"{found.mean:.2f}" + ("" if found.n == 1 else f" ± {found.high - found.mean:.2f}")
         rows.append(
             {
                 "configuration": each.label,
                 "n": found.n,
                 "seeds": ", ".join(map(str, sorted(scores))),
-                study.metric: score + (" (n = 1: no interval)" if found.n == 1 else ""),
+                study.metric: spread(found),
                 "parameters": f"{each.mean('parameters'):,.0f}",
                 "MACs (millions)": f"{each.mean('macs') / 1e6:,.0f}",
                 "training images": f"{each.runs[0].summary['images']['train']:,}",
@@ -138,16 +181,26 @@ def results(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def spread(found: Estimate) -> str:
+    """A mean, and what is known of its spread."""
+    if found.n >= ENOUGH:
+        return f"{found.mean:.2f} ± {found.high - found.mean:.2f}"
+    if found.n == 2:
+        return f"{found.mean:.2f} (n = 2: {found.lowest:.2f} to {found.highest:.2f})"
+    return f"{found.mean:.2f} (n = 1: no interval)"
+
+
 def comparison(each: Configuration, base: Configuration, found: Comparison) -> dict[str, Any]:
     """A comparison as a row of the page."""
-    sure = not math.isnan(found.low)
+    sure, single = not math.isnan(found.low), math.isnan(found.lowest)
     return {
         "configuration": each.label,
         "against": base.label,
         "test": {"single": "none"}.get(found.kind, found.kind),
         "n": found.n,
-        "difference": f"{found.difference:+.2f}",
+        "difference": f"{found.difference:+.2f}" + (" (of the pairs alone)" if found.unpaired else ""),
         "95 % interval": f"{found.low:+.2f} to {found.high:+.2f}" if sure else "",
+        "lowest to highest": "" if single else f"{found.lowest:+.2f} to {found.highest:+.2f}",
         "p (t)": shown_p(found.p),
         "p (t, Holm)": shown_p(found.p_holm),
         "p (sign flip)": shown_p(found.p_flip),

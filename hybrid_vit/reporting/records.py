@@ -1,29 +1,42 @@
 """Directories -> the finished runs in them, and the configurations that those are repetitions of."""
 
-import json
 import math
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from tqdm import tqdm
+
+from hybrid_vit.utils.files import read_json
 
 Settings = dict[str, Any]
 
 # Who ran it, and how and where it was computed: no part of what a configuration is.
 APART = (
     *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
-    *("data.root", "data.num_workers", "data.eval_batch_size"),
+    *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
 )
 KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
-NEEDED = (
-    *("seed", "steps", "epochs", "scores", "images", "parameters", "macs", "seconds", "images_per_second"),
-    *("protocol", "device", "threads", "accelerator", "versions", "commit"),
-)
-FEW = 3  # up to so many keys a label states them all, beyond only those that set its configuration apart
+# What a summary must hold, and of what type.
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("seed", "steps", "parameters", "macs", "threads"), int),
+    **dict.fromkeys(("epochs", "seconds", "images_per_second"), (int, float)),
+    **dict.fromkeys(("scores", "images", "accelerator", "versions"), dict),
+    **dict.fromkeys(("protocol", "device"), str),
+    "commit": (str, type(None)),
+}
+COLUMNS = {"metrics": ("epoch",), "per_class": ("class", "images", "top1")}
+TEXT = ("class", "taken_for")  # columns of words; the others are of numbers
+NEAR = 0.02  # of an image: as near to a whole number are the hits of a percentage in float32
+FEW = 3  # a label states no more settings than these; the page has a table of all that differ
+SKIPPED = {"data", "node_modules", "site-packages", "venv", "wandb"}  # hold no runs, but many files; also hidden ones
+ENDLESS = 20_000  # folders without a single run: it is the wrong folder
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,24 @@ class Run:
     @property
     def seed(self) -> int:
         return self.summary["seed"]
+
+    def score(self, metric: str) -> Fraction:
+        """A score of the summary; an accuracy as the exact share of the images, where their number is known.
+
+        Top-1 on the test set is counted in per_class.csv, so that it is what the page shows of the classes. A float32 of
+        the summary, too, stands for a whole number of images, unless it is that of another way of counting.
+        """
+        value = self.summary["scores"][metric]
+        split, _, counted = metric.rpartition("_top")
+        images = self.summary["images"].get(split.removeprefix("published_"))
+        if not counted.isdecimal() or not images:
+            return Fraction(value)
+        if metric == "test_top1" and not self.classes.empty and self.classes["images"].sum() == images:
+            each = self.classes["images"] * self.classes["top1"].fillna(0) / 100
+            if (each - each.round()).abs().max() < NEAR:
+                return Fraction(100 * int(each.round().sum()), images)
+        hits = round(value * images / 100)
+        return Fraction(100 * hits, images) if abs(value * images / 100 - hits) < NEAR else Fraction(value)
 
     @property
     def images_seen(self) -> int:
@@ -75,9 +106,9 @@ class Configuration:
         """The settings that say how much data there is."""
         return {key: v for key, v in self.settings.items() if key.startswith("data.") and key not in KINDS}
 
-    def scores(self, metric: str) -> dict[int, float]:
+    def scores(self, metric: str) -> dict[int, Fraction]:
         """Seed -> score."""
-        return {run.seed: run.summary["scores"][metric] for run in self.runs}
+        return {run.seed: run.score(metric) for run in self.runs}
 
     @property
     def images_seen(self) -> float:
@@ -122,13 +153,27 @@ def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) ->
 
 
 def within(place: Path) -> list[Path]:
-    """The run directories at or below a place; the place itself if there are none, so that it is answered for."""
+    """The run directories at or below a place; the place itself if there are none, so that it is answered for.
+
+    Hidden folders, those named in SKIPPED, what lies in a run, and links are not looked into.
+
+    Raises:
+        ValueError: ENDLESS folders hold no run.
+    """
     found = []
-    for folder, below, files in os.walk(place):
-        below.sort()
+    print(f"looking for runs in {place}", file=sys.stderr)
+    walk = tqdm(os.walk(place), unit=" folders", leave=False, disable=None)
+    for number, (folder, below, files) in enumerate(walk, 1):
         if "summary.json" in files or ".hydra" in below:
             found.append(Path(folder))
+            walk.set_postfix_str(f"{len(found)} runs")
             below.clear()
+        if number == ENDLESS and not found:
+            raise ValueError(
+                f"{place}: no run in the first {number:,} folders; give the folder that holds the runs, "
+                "such as outputs/runs"
+            )
+        below[:] = sorted(name for name in below if name not in SKIPPED and not name.startswith("."))
     return found or [place]
 
 
@@ -145,23 +190,55 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
         begun = (directory / ".hydra").exists()
         raise ValueError("has no summary.json: its training has not begun" if begun else "holds no run")
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except ValueError:
         raise ValueError("has a summary.json that is damaged") from None
-    if not isinstance(summary, dict) or "state" not in summary:
+    if "state" not in summary:
         raise ValueError("has a summary.json that no training here has written")
     if summary["state"] != "done":
         reason = f": {summary['reason']}" if "reason" in summary else ""
         raise ValueError(f"is not done, its state is {summary['state']}{reason}")
+    check_summary(summary)
+    scores = {key: value for key, value in summary["scores"].items() if value is not None}
+    if not math.isfinite(scores.get(metric, math.nan)):
+        raise ValueError(f"has no {metric}; it has {', '.join(scores)}")
+    settings = settings_of(directory, read)
+    return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
+
+
+def check_summary(summary: dict[str, Any]) -> None:
+    """ValueError if a finished run's summary lacks something, or if something in it is of another type."""
     missing = [key for key in NEEDED if key not in summary]
     if missing:
         raise ValueError(f"has a summary.json without {', '.join(missing)}")
-    if not math.isfinite(summary["scores"].get(metric, math.nan)):
-        raise ValueError(f"has no {metric}; it has {', '.join(summary['scores'])}")
-    settings = flat(read(directory))
-    if "data.source" not in settings:
-        raise ValueError("has a configuration without data.source")
-    return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
+    wrong = [key for key, kind in NEEDED.items() if isinstance(summary[key], bool) or not is_a(summary[key], kind)]
+    wrong += ["name"] if not is_a(summary.get("name"), (str, type(None))) else []
+    if "scores" not in wrong and not all(is_a(value, (int, float, type(None))) for value in summary["scores"].values()):
+        wrong.append("scores")
+    counts = summary["images"]
+    if "images" not in wrong and not (is_a(counts.get("train"), int) and all(is_a(n, int) for n in counts.values())):
+        wrong.append("images")
+    if "accelerator" not in wrong and "precision" not in summary["accelerator"]:
+        wrong.append("accelerator")
+    if wrong:
+        raise ValueError(f"has a summary.json whose {', '.join(wrong)} no training here has written")
+
+
+def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value of JSON is of a type; true and false are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def settings_of(directory: Path, read: Callable[[Path], Any]) -> Settings:
+    """The value of every dotted key of a run's configuration."""
+    try:
+        settings = flat(read(directory))
+    except UnicodeDecodeError:
+        raise ValueError("has a config.yaml that is damaged") from None
+    missing = [key for key in ("data.source", "data.image_size", "batch_size") if key not in settings]
+    if missing:
+        raise ValueError(f"has a config.yaml without {', '.join(missing)}")
+    return settings
 
 
 def table(directory: Path, name: str) -> pd.DataFrame:
@@ -171,11 +248,16 @@ def table(directory: Path, name: str) -> pd.DataFrame:
         return pd.DataFrame()
     try:
         # A class may be called nan.
-        return pd.read_csv(
-            path, dtype={"class": str}, keep_default_na=name != "per_class", na_values={"top1": ["", "nan"]}
+        found = pd.read_csv(
+            path, dtype=dict.fromkeys(TEXT, str), keep_default_na=name != "per_class", na_values={"top1": ["", "nan"]}
         )
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
+    except (OSError, ValueError):
         raise ValueError(f"has a {path.name} that is damaged") from None
+    numbers = found.drop(columns=[key for key in TEXT if key in found])
+    missing = [key for key in COLUMNS[name] if key not in found]
+    if missing or not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
+        raise ValueError(f"has a {path.name} that no training here has written, or that is damaged")
+    return found
 
 
 def flat(tree: Any, prefix: str = "") -> Settings:
@@ -204,7 +286,7 @@ def arrange(runs: Sequence[Run]) -> list[Configuration]:
 
 
 def called(groups: Sequence[Sequence[Run]], settings: Sequence[Settings]) -> list[str]:
-    """A label for each group of runs: its name if no other bears it, else the settings in which those differ."""
+    """A label for each group of runs: its name if no other bears it, else a few settings in which those differ."""
     names = ["/".join(dict.fromkeys(run.summary.get("name") or "run" for run in group)) for group in groups]
     labels = list(names)
     for name in {name for name, count in Counter(names).items() if count > 1}:
@@ -219,6 +301,7 @@ def distinctions(settings: Sequence[Settings]) -> list[str]:
     """What sets each apart from the others, as "depth=4, stem.depth=2"; nothing of one that is the most usual in all.
 
     Settings that only some of them have, such as those of another kind of stem, are left to the name of that kind.
+    Where one would take more than FEW, all have the same few that tell most of them apart, and a number if need be.
     """
     keys = differing(settings)
     shared = [key for key in keys if all(key in each for each in settings)]
@@ -228,10 +311,27 @@ def distinctions(settings: Sequence[Settings]) -> list[str]:
     usual = {key: Counter(shown(each.get(key)) for each in settings).most_common(1)[0][0] for key in keys}
     few = len(keys) <= FEW
     told = [[key for key in keys if few or shown(each.get(key)) != usual[key]] for each in settings]
-    return [
+    if max(map(len, told)) > FEW:
+        told = [fewest(settings, keys)] * len(settings)
+    texts = [
         ", ".join(f"{short[key]}={shown(each.get(key))}" for key in its)
         for each, its in zip(settings, told, strict=True)
     ]
+    numbered = [f"{text} ({texts[: i + 1].count(text)})".lstrip() for i, text in enumerate(texts)]
+    return [new if texts.count(text) > 1 else text for text, new in zip(texts, numbered, strict=True)]
+
+
+def fewest(settings: Sequence[Settings], keys: Sequence[str]) -> list[str]:
+    """FEW keys at most, each the one that tells most apart of what those before it do not; the model's first."""
+    ordered = sorted(keys, key=lambda key: not key.startswith("model"))
+    chosen: list[str] = []
+
+    def kinds(key: str) -> int:
+        return len({tuple(shown(each.get(one)) for one in (*chosen, key)) for each in settings})
+
+    while ordered and len(chosen) < FEW and (not chosen or kinds(chosen[-1]) < len(settings)):
+        chosen.append(max(ordered, key=kinds))
+    return chosen
 
 
 def differing(settings: Sequence[Settings]) -> list[str]:

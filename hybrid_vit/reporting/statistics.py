@@ -5,6 +5,7 @@ A figure that cannot be computed, such as the interval of one score, is NaN.
 
 import math
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -12,17 +13,28 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln
 
+Score = float | Fraction  # hits of images are a fraction, so that equal differences are equal
+
 LEVEL = 0.95
+ENOUGH = 3  # with two scores an interval would rest on a single degree of freedom
+ROUNDING = 2**-21  # of a score: what is less is rounding, since losses and older scores were computed in float32
 EXACT = 16  # up to so many pairs every one of the 2**n sign flips is counted; beyond, as many drawn ones
 
 
 class Estimate(NamedTuple):
-    """A mean of n scores and its 95 % t-interval."""
+    """A mean of n scores, its 95 % t-interval, and the lowest and the highest of the scores."""
 
     n: int
     mean: float
     low: float
     high: float
+    lowest: float
+    highest: float
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The interval, or where two scores allow none, from one to the other; NaN for one score."""
+        return span(self.n, (self.low, self.high), (self.lowest, self.highest))
 
 
 class Comparison(NamedTuple):
@@ -31,12 +43,14 @@ class Comparison(NamedTuple):
     Attributes:
         kind: "paired" by seed, "welch" for other seeds, or "single" where the scores do not allow a test.
         n: pairs, or scores of the smaller side.
-        difference, low, high: of the means, with the 95 % interval.
+        difference, low, high: of the means (of the pairs alone, if there are pairs), with the 95 % interval.
         p: two-sided, of the t-test that `kind` names.
         p_flip: two-sided, of the sign-flip permutation test; of pairs only.
         effect: Cohen's d_z of pairs, or d with the mean of both variances.
         hedges: the effect without the bias of small samples.
         p_holm, p_flip_holm: after Holm's correction for the whole family of comparisons.
+        lowest, highest: of the differences between a score and another that `kind` allows.
+        unpaired: scores of a paired comparison whose seed the other side lacks; they do not count in it.
     """
 
     kind: str
@@ -50,6 +64,14 @@ class Comparison(NamedTuple):
     hedges: float = math.nan
     p_holm: float = math.nan
     p_flip_holm: float = math.nan
+    lowest: float = math.nan
+    highest: float = math.nan
+    unpaired: int = 0
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The interval, or where n = 2 allows none, from the lowest to the highest difference; NaN for one score."""
+        return span(self.n, (self.low, self.high), (self.lowest, self.highest))
 
 
 class PowerLaw(NamedTuple):
@@ -60,19 +82,25 @@ class PowerLaw(NamedTuple):
     margin: float
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of independent scores and its t-interval; one score has no interval."""
-    n, mean = len(values), float(np.mean(values))
-    margin = _margin(float(stats.sem(values)), n - 1) if n > 1 else math.nan
-    return Estimate(n, mean, mean - margin, mean + margin)
+def estimate(values: Sequence[Score]) -> Estimate:
+    """The mean of independent scores and its t-interval; fewer than three scores have no interval."""
+    n, mean = len(values), float(sum(map(Fraction, values)) / len(values))
+    margin = _margin(float(stats.sem(np.asarray(values, dtype=float))), n - 1) if n >= ENOUGH else math.nan
+    return Estimate(n, mean, mean - margin, mean + margin, float(min(values)), float(max(values)))
 
 
-def compare(scores: Mapping[int, float], reference: Mapping[int, float]) -> Comparison:
+def span(n: int, interval: tuple[float, float], extent: tuple[float, float]) -> tuple[float, float]:
+    """What to show of n values beside their mean: the interval of three or more, the extent of two, NaN for one."""
+    return interval if n >= ENOUGH else extent if n > 1 else (math.nan, math.nan)
+
+
+def compare(scores: Mapping[int, Score], reference: Mapping[int, Score]) -> Comparison:
     """Scores by seed against a reference's: paired where two seeds or more are common, else as Welch does."""
     common = sorted(scores.keys() & reference.keys())
     if len(common) > 1:
-        return _paired(np.array([scores[seed] for seed in common]), np.array([reference[seed] for seed in common]))
-    return _welch(np.array([*scores.values()]), np.array([*reference.values()]))
+        found = _paired([scores[seed] for seed in common], [reference[seed] for seed in common])
+        return found._replace(unpaired=len(scores) + len(reference) - 2 * len(common))
+    return _welch([*scores.values()], [*reference.values()])
 
 
 def family(comparisons: Sequence[Comparison]) -> list[Comparison]:
@@ -124,42 +152,55 @@ def size_for(error: float, sizes: Sequence[float], errors: Sequence[float]) -> f
     return math.nan
 
 
-def _paired(scores: np.ndarray, reference: np.ndarray) -> Comparison:
+def _paired(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
     """Paired t-test, exact sign flips, Cohen's d_z; differences that are all equal have no spread to test with."""
-    gaps = scores - reference
-    n, mean, spread = len(gaps), float(gaps.mean()), float(gaps.std(ddof=1))
+    gaps = [Fraction(ours) - Fraction(other) for ours, other in zip(scores, reference, strict=True)]
+    n, noise = len(gaps), _noise(*scores, *reference)
+    mean = _difference(sum(gaps) / Fraction(n), noise)
+    equal = max(gaps) - min(gaps) <= noise
+    # As whole numbers, since flips that tie must tie.
+    whole = np.array([float(gap * math.lcm(*(gap.denominator for gap in gaps))) for gap in gaps])
     flips = stats.permutation_test(
-        (scores, reference),
+        (whole, np.zeros(n)),
         lambda x, y, axis: np.mean(x - y, axis=axis),
         permutation_type="samples",
         n_resamples=2**EXACT,
         vectorized=True,
         rng=0,
     )
-    found = Comparison("paired", n, mean, p_flip=float(flips.pvalue))
-    if spread < 1e-9:
+    lowest, highest = (mean, mean) if equal else (float(min(gaps)), float(max(gaps)))
+    found = Comparison("paired", n, mean, p_flip=float(flips.pvalue), lowest=lowest, highest=highest)
+    if n < ENOUGH or equal:
         return found
-    test = stats.ttest_rel(scores, reference)
+    values = np.array(gaps, dtype=float)
+    test = stats.ttest_1samp(values, 0.0)
     interval = test.confidence_interval(LEVEL)
+    effect = mean / float(values.std(ddof=1))
     return found._replace(
         low=float(interval.low),
         high=float(interval.high),
         p=float(test.pvalue),
-        effect=mean / spread,
-        hedges=mean / spread * _unbiased(n - 1),
+        effect=effect,
+        hedges=effect * _unbiased(n - 1),
     )
 
 
-def _welch(scores: np.ndarray, reference: np.ndarray) -> Comparison:
-    """Welch's t-test, if both sides have two scores or more that differ."""
-    found = Comparison("single", min(len(scores), len(reference)), float(scores.mean() - reference.mean()))
-    if found.n < 2 or max(np.ptp(scores), np.ptp(reference)) < 1e-9:
+def _welch(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
+    """Welch's t-test, if both sides have three scores or more, and not all the same."""
+    noise = _noise(*scores, *reference)
+    means = [sum(map(Fraction, side)) / Fraction(len(side)) for side in (scores, reference)]
+    n, difference = min(len(scores), len(reference)), _difference(means[0] - means[1], noise)
+    if n < 2 or all(max(side) - min(side) <= noise for side in (scores, reference)):
+        return Comparison("single", n, difference)
+    lowest, highest = min(scores) - max(reference), max(scores) - min(reference)
+    found = Comparison("welch", n, difference, lowest=float(lowest), highest=float(highest))
+    if n < ENOUGH:
         return found
-    test = stats.ttest_ind(scores, reference, equal_var=False)
+    ours, other = (np.array(side, dtype=float) for side in (scores, reference))
+    test = stats.ttest_ind(ours, other, equal_var=False)
     interval = test.confidence_interval(LEVEL)
-    effect = found.difference / math.sqrt((scores.var(ddof=1) + reference.var(ddof=1)) / 2)
+    effect = difference / math.sqrt((ours.var(ddof=1) + other.var(ddof=1)) / 2)
     return found._replace(
-        kind="welch",
         low=float(interval.low),
         high=float(interval.high),
         p=float(test.pvalue),
@@ -168,11 +209,21 @@ def _welch(scores: np.ndarray, reference: np.ndarray) -> Comparison:
     )
 
 
+def _noise(*scores: Score) -> float:
+    """How much scores of this size may differ by rounding alone."""
+    return ROUNDING * max(abs(float(score)) for score in scores)
+
+
+def _difference(value: Fraction | float, noise: float) -> float:
+    """A difference; one of rounding is none."""
+    return 0.0 if abs(value) <= noise else float(value)
+
+
 def _margin(error: float, df: int) -> float:
     """Half of a t-interval."""
     return float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
 
 
 def _unbiased(df: int) -> float:
-    """Hedges' exact factor (Hedges 1981); with one degree of freedom the effect has no expectation to correct."""
-    return math.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / math.sqrt(df / 2) if df > 1 else math.nan
+    """Hedges' exact factor (Hedges 1981), for two degrees of freedom or more."""
+    return math.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / math.sqrt(df / 2)

@@ -104,7 +104,7 @@ def runs_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"configuration": each.label, "directory": str(run.directory), "seed": run.seed}
-            | run.summary["scores"]
+            | {key: float(run.score(key)) for key, value in run.summary["scores"].items() if value is not None}
             | {key: run.summary[key] for key in ("parameters", "macs", "steps", "seconds", "images_per_second")}
             | {"images_seen": run.images_seen, "training_images": run.summary["images"]["train"]}
             | {key: run.summary[key] for key in ("device", "threads", "protocol")}

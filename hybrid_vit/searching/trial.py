@@ -17,7 +17,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from hybrid_vit.accelerator import choose
-from hybrid_vit.callbacks import LAST, Stopped
+from hybrid_vit.callbacks import Stopped, latest
 from hybrid_vit.runs import build
 from hybrid_vit.training import make_data, make_task, train
 from hybrid_vit.utils.files import read_json, write_json
@@ -132,10 +132,9 @@ def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
     except ValueError as error:
         return {"state": "infeasible", "why": str(error)}
     torch.compiler.reset()  # what other trials compiled counts towards its limit of recompilations
-    resume = (directory / "checkpoints" / LAST).exists()
     try:
         with aside(directory / "train.log"):
-            train(spec, directory, resume=resume, callbacks=[Watch(directory, cost)])
+            train(spec, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[Watch(directory, cost)])
         raise AssertionError("a trial ends with an exception")
     except Untested:
         ending = {"state": "complete"}

@@ -32,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all, in UTF-8 with "\\n" at the end of lines."""
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8", newline="")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")  # a path may hold any byte
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -69,7 +69,7 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
         ValueError: it is missing, empty, damaged or holds something else; names the file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise ValueError(f"{path} cannot be read ({reason}){remedy and f'; {remedy}'}") from None
@@ -106,8 +106,24 @@ class Lock:
         """'process 4711 on HOST': who holds it, or held it last."""
         return self.path.read_text(encoding="utf-8").strip() or "another process"
 
+    def free(self) -> bool:
+        """Whether no process holds it."""
+        try:
+            with self.path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            return False
+        return True
+
+    def left(self) -> bool:
+        """Whether the process that held it last ended without letting go, as one that is killed does."""
+        return self.free() and self.path.exists() and bool(self.path.stat().st_size)
+
     def release(self) -> None:
         if self._file is not None:
+            self._file.truncate(0)
             fcntl.flock(self._file, fcntl.LOCK_UN)  # closing alone leaves it to processes that were forked meanwhile
             self._file.close()
             self._file = None

@@ -65,10 +65,24 @@ def test_how_often_each_is_chosen() -> None:
     assert abs(kinds["mixup"] / 1500 - 0.42) < 0.04
 
 
-def test_same_lambda_in_every_share() -> None:
+@pytest.mark.parametrize("mixing", [Mixup(), CutMix(), Mix(p=0.5)])
+def test_shares_are_mixed_as_the_whole_batch_is(mixing: Mixup | CutMix | Mix) -> None:
+    """A process has the image before its share, which it mixes its first with."""
     images, labels = labelled_images()
-    halves = [Mixup()(images[s], labels[s], CLASSES, Draw(4, 6, s))[1] for s in (slice(0, 3), slice(3, 6))]
-    assert halves[0][0, 0] == halves[1][0, 3]
+    for seed in range(20):
+        expected = mixing(images, labels, CLASSES, Draw(seed, CLASSES))
+        parts = []
+        for share in (range(0, 1), range(1, 3), range(3, 6)):
+            led = torch.tensor([share[0] - 1, *share]) % CLASSES
+            parts.append(mixing(images[led], labels[led], CLASSES, Draw(seed, CLASSES, led, led=True)))
+        for whole, *pieces in zip(expected, *parts, strict=True):
+            assert torch.cat(pieces).equal(whole)
+
+
+def test_a_share_alone_is_refused() -> None:
+    images, labels = labelled_images()
+    with pytest.raises(ValueError, match="3 of 6 samples lack the one that the first is mixed with"):
+        Mixup()(images[:3], labels[:3], CLASSES, Draw(0, CLASSES, slice(0, 3)))
 
 
 @pytest.mark.parametrize(

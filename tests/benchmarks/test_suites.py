@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from PIL import Image
 
 from hybrid_vit import build_model
 from hybrid_vit.bench import bench, models, recipe, trainings
-from hybrid_vit.benchmarks import growth, infer, input, startup, zoo
+from hybrid_vit.benchmarks import growth, infer, input, startup, timing, zoo
 from hybrid_vit.benchmarks.peers import SIZES, peer, pil_transforms
 from hybrid_vit.benchmarks.pictures import draw
 from hybrid_vit.benchmarks.step import difference
 from hybrid_vit.benchmarks.table import Table, shown
 from hybrid_vit.benchmarks.timing import Span
+from hybrid_vit.config import recorded
+from hybrid_vit.runs import PUBLISHED
 
 
 @pytest.mark.parametrize("model", SIZES)
@@ -115,22 +118,29 @@ def test_the_zoo_is_drawn_with_and_without_scores(score: Span | None, tmp_path: 
 
 
 def test_the_zoo_knows_sizes_and_published_scores(tmp_path: Path) -> None:
-    specs = models({"models": ["hybrid_192", "wrn_16_8"]})
+    specs = models({"models": ["hybrid_192", "wrn_16_8", "resnet18"]})
     found = zoo.size(build_model("hybrid_192"))
     assert (found["parameters"], found["tokens"]) == (3_035_812, 257)
     assert zoo.size(build_model("wrn_16_8"))["tokens"] is None
-    for name, source, top1, more in (
-        ("a", "cifar100", 70.0, {}),
-        ("b", "cifar100", 72.0, {}),
-        ("c", "digits", 99.0, {}),
-        ("d", "cifar100", 90.0, {"pretrained": True}),
+    for name, source, fraction, top1, more in (
+        ("a", "cifar100", 1.0, 70.0, {}),
+        ("b", "cifar100", 1.0, 72.0, {}),
+        ("c", "digits", 1.0, 99.0, {}),
+        ("d", "cifar100", 1.0, 90.0, {"pretrained": True}),
+        ("e", "cifar100", 0.1, 30.0, {}),
+        ("f", "cifar100", 1.0, None, {}),
     ):
-        (tmp_path / name).mkdir()
-        description = {"model": specs["wrn_16_8"], "data": {"source": source}}
-        (tmp_path / name / "model.json").write_text(json.dumps(description))
-        (tmp_path / name / "summary.json").write_text(json.dumps({"scores": {"test_top1": top1}, **more}))
-    assert zoo.scored(specs["wrn_16_8"], tmp_path) == Span(71.0, 70.0, 72.0)
-    assert zoo.scored(specs["hybrid_192"], tmp_path) is None
+        run = tmp_path / "study" / "runs" / name
+        run.mkdir(parents=True)
+        spec = {"model": specs["wrn_16_8"], "data": {"source": source, "fraction": fraction}}
+        (run / "config.yaml").write_text(json.dumps(spec))
+        scores = {"test_top1": top1} if top1 else {"val_top1": 5}
+        (run / "summary.json").write_text(json.dumps({"scores": scores, **more}))
+    assert [top1 for _, top1 in zoo.known(tmp_path, recorded)] == [70.0, 72.0]
+    assert all(model == specs["wrn_16_8"] for model, _ in zoo.known(tmp_path, recorded))
+    published = [top1 for model, top1 in zoo.known(PUBLISHED, recorded) if model == specs["resnet18"]]
+    assert len(published) == 2 and published == pytest.approx([14.09, 20.80])
+    assert list(models({"models": "resnet18"})) == ["resnet18"]
     with pytest.raises(ValueError, match="did you mean resnet18"):
         models({"models": ["resnet81"]})
 
@@ -148,8 +158,9 @@ def test_the_zoo_runs_through(tmp_path: Path) -> None:
 def test_a_suite_runs_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spec = {"suite": "input", "rounds": 1, "batch_size": 8, "accelerator": {"kind": "cpu"}}
     bench(spec, tmp_path)
-    printed = capsys.readouterr().out
+    printed, told = capsys.readouterr()
     assert "torchvision on PIL images" in printed
+    assert "  input: ours, warm-up: " in told and "  input: torchvision, round 1 of 1: " in told
     assert "numbers: " in printed
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found["environment"]["device"]
@@ -158,6 +169,19 @@ def test_a_suite_runs_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for row in table["rows"]:
         assert 0 < row["images/s"]["low"] <= row["images/s"]["median"] <= row["images/s"]["high"]
     assert (tmp_path / "input.png").exists()
+
+
+def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(suite: str, spec: dict[str, Any]) -> Table:
+        timing.tell("ours", 0, 2, 0.25)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hybrid_vit.bench.measure", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        bench({"suite": "step", "rounds": 2, "accelerator": {"kind": "cpu"}}, tmp_path)
+    turn = {"suite": "step", "case": "ours", "round": 1, "seconds": 0.25}
+    assert json.loads((tmp_path / "bench.json").read_text())["turns"] == [turn]
+    assert (tmp_path / "turns.csv").read_text().splitlines() == ["suite,case,round,seconds", "step,ours,1,0.25"]
 
 
 @pytest.mark.slow

@@ -95,6 +95,22 @@ def test_draws_name_seed_epoch_step_and_share() -> None:
     assert all(draw is None for _, draw in EpochSampler(10, 4, seed=9, shuffle=False).shares())
 
 
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_the_sample_before_a_share_leads_it(world_size: int) -> None:
+    whole = [batch.labels.tolist() for batch in resident(11, 4)]
+    for rank in range(world_size):
+        sampler = EpochSampler(11, 4, seed=1, shuffle=True, rank=rank, world_size=world_size, led=True)
+        alone = EpochSampler(11, 4, seed=1, shuffle=True, rank=rank, world_size=world_size)
+        loader = ResidentLoader(torch.zeros(11, 3, 1, 1, dtype=torch.uint8), torch.arange(11), sampler, CPU)
+        for batch, (part, _), together in zip(loader, alone.shares(), whole, strict=True):
+            share = alone.order()[part].tolist()
+            before = [together[together.index(share[0]) - 1]] if world_size > 1 else []
+            assert batch.labels.tolist() == before + share
+            assert batch.draw is not None and batch.draw.led == (world_size > 1)
+            assert batch.draw.size == len(batch.labels)
+    assert not EpochSampler(10, 4, seed=1, shuffle=False, world_size=2, led=True).led
+
+
 def test_too_small_batches_are_errors() -> None:
     with pytest.raises(ValueError) as caught:
         EpochSampler(10, 1, seed=0, shuffle=True, world_size=2)

@@ -1,8 +1,11 @@
 """The data module: what a trainer and a picture of a batch get from it, and which sentence a wrong setting gets."""
 
+import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as L
 import pytest
@@ -10,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from hybrid_vit.augment import Augment, RandomCrop, RandomHorizontalFlip
+from hybrid_vit.augment import Augment, Mix, RandomCrop, RandomErasing, RandomHorizontalFlip, TrivialAugment
 from hybrid_vit.augment.draw import Draw, derive_seed
+from hybrid_vit.data import module as data_module
 from hybrid_vit.data.loader import Batch, ResidentLoader, StreamLoader
-from hybrid_vit.data.module import IMAGENET_MEAN, IMAGENET_STD, DataModule
+from hybrid_vit.data.module import IMAGENET_MEAN, IMAGENET_STD, DataModule, changes
+from hybrid_vit.data.pictures import PictureFolder
 from hybrid_vit.data.sources import cifar100
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -29,6 +34,8 @@ def module(
     std: Sequence[float] | None = STD,
     val_size: int | None = 100,
     batch_size: int = 128,
+    fraction: float = 1.0,
+    check: bool | None = None,
     augment: Augment | None = None,
     seed: int = 0,
     num_workers: int = 0,
@@ -45,6 +52,8 @@ def module(
         std=std,
         val_size=val_size,
         batch_size=batch_size,
+        fraction=fraction,
+        check=check,
         eval_batch_size=64,
         augment=augment or Augment(crop=RandomCrop(padding=4), flip=RandomHorizontalFlip()),
         seed=seed,
@@ -85,6 +94,143 @@ def test_parts_are_the_source_split_by_the_seed(small_cifar_root: Path) -> None:
     assert images(one, "test").equal(source.test_images)
     assert images(one, "val").equal(images(same, "val"))
     assert not images(one, "val").equal(images(other, "val"))
+
+
+def test_batches_are_no_larger_than_the_training_set(small_cifar_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = module(root=small_cifar_root, batch_size=1200)
+    assert caplog.messages == ["batch_size=1200 is larger than the 900 training images, so it is 900"]
+    assert data.batch_size == 900 and data.steps_per_epoch == len(data.train_dataloader()) == 1
+    assert len(data.augmented_batch(2000)) == 900
+    assert module(root=small_cifar_root, batch_size=1200, drop_last=True).steps_per_epoch == 1
+    for rank in range(2):
+        data.trainer = Place(rank, 2)  # type: ignore[assignment]
+        assert [len(batch.labels) for batch in data.train_dataloader()] == [450]
+
+
+def test_fractions_are_rounded(small_cifar_root: Path) -> None:
+    for fraction, images in ((0.999, 899), (0.9999, 900), (0.12, 108), (0.1115, 100)):
+        assert module(root=small_cifar_root, fraction=fraction).sizes["train"] == images
+    assert module("digits", fraction=0.999).sizes["train"] == 1337  # of 1,338, where classes differ in size
+
+
+def test_small_folders_are_checked_before_the_training(
+    picture_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "pictures"
+    shutil.copytree(picture_root, root)
+    bad = root / "eel" / "3.bmp"
+    bad.write_bytes(bad.read_bytes()[:-9])
+    names = [path.name for path in sorted((root / "eel").iterdir())]
+    settings = {"val_size": None, "image_size": 16, "batch_size": 8, "prepared": False}
+    for check in (None, True):
+        with pytest.raises(ValueError) as caught:
+            module("folder", root, check=check, **settings).prepare_data()  # type: ignore[arg-type]
+        assert str(caught.value).startswith(f"{bad} cannot be read as a picture (") and names
+    module("folder", root, check=False, **settings).prepare_data()  # type: ignore[arg-type]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    module("folder", root, check=True, **settings).prepare_data()  # type: ignore[arg-type]
+
+
+def test_of_large_folders_a_sample_is_checked(
+    picture_root: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    checked: list[int] = []
+    monkeypatch.setattr(data_module, "CHECKED", 44)
+    monkeypatch.setattr(data_module, "SAMPLE", 10)
+    monkeypatch.setattr(data_module, "check", lambda paths, threads: checked.append(len(paths)))
+    settings = {"val_size": None, "image_size": 16, "batch_size": 8}
+    with caplog.at_level(logging.INFO, "hybrid_vit.data.module"):
+        for check in (None, True, False):
+            module("folder", picture_root, check=check, **settings)  # type: ignore[arg-type]
+        monkeypatch.setattr(data_module, "CHECKED", 45)
+        module("folder", picture_root, **settings)  # type: ignore[arg-type]
+    assert checked == [9, 45, 45]
+    assert [text for text in caplog.messages if "check" in text] == [
+        "10 of 45 pictures are checked; data.check=true checks all of them"
+    ]
+
+
+def copy_of(root: Path, to: Path) -> tuple[Path, dict[str, Any]]:
+    shutil.copytree(root, to)
+    return to, fingerprint(to)
+
+
+def fingerprint(root: Path) -> dict[str, Any]:
+    found = module("folder", root, image_size=16, val_size=None, batch_size=8, check=False).fingerprint()
+    assert json.loads(json.dumps(found)) == found
+    return found
+
+
+def test_fingerprint_of_a_folder(picture_root: Path, tmp_path: Path) -> None:
+    root, before = copy_of(picture_root, tmp_path / "a")
+    assert changes(before, fingerprint(root)) == changes(before, fingerprint(picture_root)) == []
+    for i in range(7):
+        shutil.copy(root / "cat" / "0.png", root / "cat" / f"new {i}.png")
+    grown = fingerprint(root)
+    more = {key: grown[key]["images"] - before[key]["images"] for key in ("train", "val", "test")}
+    kinds = {"train": "training", "val": "validation", "test": "test"}
+    assert sum(more.values()) == 7 and more["train"] > 1
+    found = changes(before, grown)
+    assert f"{more['train']} more training images" in found and len(found) == sum(n > 0 for n in more.values())
+    assert f"{more['train']} fewer training images" in changes(grown, before)
+    assert all(any(kinds[key] in text for text in found) == (n > 0) for key, n in more.items())
+
+    root, before = copy_of(picture_root, tmp_path / "b")  # cat and dog swapped
+    for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
+        (root / old).rename(root / new)
+    assert changes(before, fingerprint(root)) != []
+
+    root, before = copy_of(picture_root, tmp_path / "c")  # renamed
+    (root / "cat").rename(root / "zebra")
+    assert changes(before, fingerprint(root))[0] == "other classes (without cat; with zebra)"
+
+    root, before = copy_of(picture_root, tmp_path / "d")  # exchanged for others
+    for name in ("cat", "dog", "eel"):
+        (root / name).rename(root / f"{name}fish")
+    assert changes(before, fingerprint(root))[0] == (
+        "other classes (without cat, dog, eel; with catfish, dogfish, eelfish)"
+    )
+
+    root, before = copy_of(picture_root, tmp_path / "e")  # one file of another size
+    data = module("folder", root, image_size=16, val_size=None, batch_size=8)
+    part = data._parts["train"]
+    assert isinstance(part, PictureFolder)
+    with part.paths[3].open("ab") as file:
+        file.write(b"1")
+    assert changes(before, fingerprint(root)) == ["other training images, as many as before"]
+
+
+def test_fingerprint_of_tensors(small_cifar_root: Path) -> None:
+    data = module(root=small_cifar_root)
+    before = data.fingerprint()
+    assert [before[key]["images"] for key in ("train", "val", "test")] == [900, 100, 200]
+    assert changes(before, module(root=small_cifar_root).fingerprint()) == []
+    assert changes(before, module(root=small_cifar_root, seed=1).fingerprint()) == [
+        "other training images, as many as before",
+        "other validation images, as many as before",
+    ]
+    assert changes(before, module(root=small_cifar_root, val_size=0).fingerprint()) == [
+        "100 more training images",
+        "100 fewer validation images",
+    ]
+    part = data._parts["test"]
+    assert isinstance(part, TensorDataset)
+    for change, text in (
+        (lambda: part.tensors[0][0, 0, 0, 0].bitwise_xor_(1), "images"),
+        (lambda: part.tensors[1][:2].copy_(part.tensors[1][:2].flip(0)), "labels"),
+    ):
+        before = data.fingerprint()
+        change()
+        assert changes(before, data.fingerprint()) == ["other test images, as many as before"], text
+
+
+def test_changes_in_words() -> None:
+    before = {"class_names": ["a", "b"], "train": {"images": 5, "sha256": "x"}}
+    assert changes(before, before | {"class_names": ["b", "a"]}) == ["other classes (in another order)"]
+    assert changes(before, before | {"class_names": ["a", "b", *"cdefgh"]}) == [
+        "other classes (with c, d, e, f, g, ...)"
+    ]
+    assert changes(before, before | {"train": {"images": 4, "sha256": "y"}}) == ["1 fewer training image"]
 
 
 def test_without_validation(small_cifar_root: Path) -> None:
@@ -216,22 +362,35 @@ class _Of(L.LightningDataModule):
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
 
 
-def test_processes_share_every_batch(small_cifar_root: Path) -> None:
-    class Place:
-        """What the data module asks of a trainer."""
+AUGMENTS = {
+    "default": None,
+    "all": Augment(
+        crop=RandomCrop(padding=4),
+        policy=TrivialAugment(),
+        erase=RandomErasing(p=0.5),
+        mix=Mix(mixup_alpha=0.8, cutmix_alpha=1.0, p=0.8),
+    ),
+}
 
-        training = True
 
-        def __init__(self, rank: int, world_size: int) -> None:
-            self.global_rank, self.world_size = rank, world_size
-            self.strategy = self
-            self.root_device = torch.device("cpu")
+class Place:
+    """What the data module asks of a trainer."""
 
-    alone = module(root=small_cifar_root)
+    training = True
+
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.global_rank, self.world_size = rank, world_size
+        self.strategy = self
+        self.root_device = torch.device("cpu")
+
+
+@pytest.mark.parametrize("augment", AUGMENTS)
+def test_processes_share_every_batch(small_cifar_root: Path, augment: str) -> None:
+    alone = module(root=small_cifar_root, augment=AUGMENTS[augment])
     expected = [alone.on_after_batch_transfer(batch, 0) for batch in alone.train_dataloader()]
     shares = []
     for rank in range(3):
-        data = module(root=small_cifar_root)
+        data = module(root=small_cifar_root, augment=AUGMENTS[augment])
         data.trainer = Place(rank, 3)  # type: ignore[assignment]
         assert data.steps_per_epoch == 8
         shares.append([data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()])
@@ -240,13 +399,27 @@ def test_processes_share_every_batch(small_cifar_root: Path) -> None:
         assert torch.cat([part[1] for part in parts]).equal(targets)
 
 
+def test_processes_share_every_batch_of_a_folder(picture_root: Path) -> None:
+    def batches(rank: int, world_size: int) -> list[tuple[Tensor, Tensor]]:
+        data = module(
+            "folder", picture_root, image_size=16, val_size=0, batch_size=8, augment=AUGMENTS["all"], prepared=False
+        )
+        data.setup()
+        data.trainer = Place(rank, world_size)  # type: ignore[assignment]
+        return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
+
+    for (images, targets), *parts in zip(batches(0, 1), batches(0, 2), batches(1, 2), strict=True):
+        assert torch.cat([part[0] for part in parts]).equal(images)
+        assert torch.cat([part[1] for part in parts]).equal(targets)
+
+
 def test_folder(picture_root: Path) -> None:
     data = module("folder", picture_root, image_size=16, val_size=None, batch_size=8, mean=None, std=None)
-    assert data.sizes == {"train": 37, "test": 4, "val": 4}
+    assert data.sizes == {"train": 32, "test": 8, "val": 5}
     assert data.class_names == ["cat", "dog", "eel"] and data.num_classes == 3
     assert data.normalize.mean == IMAGENET_MEAN and data.normalize.std == IMAGENET_STD
     loader = data.train_dataloader()
-    assert isinstance(loader, StreamLoader) and len(loader) == data.steps_per_epoch == 5
+    assert isinstance(loader, StreamLoader) and len(loader) == data.steps_per_epoch == 4
     images, labels = data.on_after_batch_transfer(next(iter(loader)), 0)
     assert images.shape == (8, 3, 16, 16) and images.dtype == torch.float32 and labels.shape == (8,)
     assert data.augmented_batch(5).equal(images[:5])
@@ -259,10 +432,10 @@ def test_trainer_streams_a_folder(picture_root: Path) -> None:
     data = module("folder", picture_root, image_size=16, val_size=0, batch_size=8, num_workers=2, prepared=False)
     watcher = Watcher()
     quiet_trainer(limit_val_batches=0).fit(watcher, datamodule=data)
-    assert sum(len(labels) for _, labels in watcher.seen["train"]) == 41
+    assert sum(len(labels) for _, labels in watcher.seen["train"]) == 37
 
 
-def sentence(kind: type[Exception], source: str, root: Path | None, **settings: int) -> str:
+def sentence(kind: type[Exception], source: str, root: Path | None, **settings: float) -> str:
     with pytest.raises(kind) as caught:
         module(source, root, **settings)  # type: ignore[arg-type]
     return str(caught.value)
@@ -270,8 +443,8 @@ def sentence(kind: type[Exception], source: str, root: Path | None, **settings: 
 
 def test_wrong_settings(small_cifar_root: Path, picture_root: Path, tmp_path: Path) -> None:
     root = small_cifar_root
-    assert sentence(ValueError, "cifar100", root, batch_size=901) == (
-        "batch_size=901 is larger than the 900 training images; use at most 900"
+    assert sentence(ValueError, "cifar100", root, fraction=0.001) == (
+        "data.fraction=0.001 of 900 training images is 1, fewer than the 100 classes; use at least 0.112"
     )
     assert sentence(ValueError, "cifar100", root, num_classes=10) == (
         "data=cifar100 has 100 classes, not num_classes=10; set num_classes=100, or leave it out"

@@ -1,5 +1,6 @@
 """Picture folders: what is decoded, how the parts are made, and which sentence a wrong folder gets."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from hybrid_vit.data.pictures import PictureFolder, picture_splits
+from hybrid_vit.data import pictures
+from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
 
 
 def save(path: Path, colour: tuple[int, int, int] = (9, 8, 7), size: tuple[int, int] = (8, 8)) -> None:
@@ -90,7 +92,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
 def test_flat_folder_gives_a_tenth_each_and_always_the_same_test_pictures(picture_root: Path) -> None:
     train, val, test = picture_splits(picture_root, 16, None, seed=1)
     assert val is not None
-    assert (len(train), len(val), len(test)) == (37, 4, 4)
+    assert (len(train), len(val), len(test)) == (32, 5, 8)  # 45 pictures, each by the hash of its name
     paths = [*train.paths, *val.paths, *test.paths]
     assert sorted(paths) == sorted(PictureFolder(picture_root, 16).paths)
     for part in (train, val, test):
@@ -104,9 +106,108 @@ def test_flat_folder_gives_a_tenth_each_and_always_the_same_test_pictures(pictur
 def test_val_size_of_a_flat_folder(picture_root: Path) -> None:
     train, val, test = picture_splits(picture_root, 16, 9, seed=1)
     assert val is not None
-    assert (len(train), len(val), len(test)) == (32, 9, 4)
+    assert (len(train), len(val), len(test)) == (28, 9, 8)
     train, val, test = picture_splits(picture_root, 16, 0, seed=1)
-    assert val is None and (len(train), len(test)) == (41, 4)
+    assert val is None and (len(train), len(test)) == (37, 8)
+    with pytest.raises(ValueError) as caught:
+        picture_splits(picture_root, 16, 2, seed=1)
+    assert str(caught.value) == (
+        "val_size=2 cannot hold one image of each of 3 classes; use at least 3, or 0 for no split"
+    )
+
+
+def touch(root: Path, counts: dict[str, int]) -> None:
+    """Files that are named like pictures, in class folders."""
+    for name, count in counts.items():
+        (root / name).mkdir()
+        for i in range(count):
+            (root / name / f"{i}.png").touch()
+
+
+def parts(root: Path, val_size: int | None = None) -> dict[str, str]:
+    """Where each file is: "train", "val" or "test"."""
+    found = zip(("train", "val", "test"), picture_splits(root, 16, val_size, seed=0), strict=True)
+    return {name: part for part, pictures in found if pictures is not None for name in pictures.names}
+
+
+def test_a_new_or_deleted_picture_moves_no_other(tmp_path: Path) -> None:
+    """The number of pictures once drew all splits anew: six of seven tested on had been trained on."""
+    touch(tmp_path, {"cat": 40, "dog": 30})
+    before = parts(tmp_path)
+    assert set(before.values()) == {"train", "val", "test"}
+    deleted = 0
+    for name in before:
+        held = [n for n, part in before.items() if part != "train" and n.split("/")[0] == name.split("/")[0]]
+        if len(held) <= 4:
+            continue
+        (tmp_path / name).unlink()
+        now = parts(tmp_path)
+        assert now == {other: part for other, part in before.items() if other != name}
+        (tmp_path / name).touch()
+        deleted += 1
+    assert deleted >= 30
+    for i in range(100):
+        new = tmp_path / ("cat" if i % 2 else "dog") / f"new {i}.png"
+        new.touch()
+        now = parts(tmp_path)
+        assert {name: now[name] for name in before} == before
+        before = now
+    assert 9 < list(before.values()).count("test") < 26  # a tenth of 170 and four standard deviations
+
+
+def test_a_split_of_a_given_size_stays_almost_the_same(tmp_path: Path) -> None:
+    touch(tmp_path, {"cat": 40, "dog": 30})
+    before = parts(tmp_path, 20)
+    for i in range(50):
+        new = tmp_path / ("cat" if i % 2 else "dog") / f"new {i}.png"
+        new.touch()
+        now = parts(tmp_path, 20)
+        assert list(now.values()).count("val") == 20
+        assert sum(now[name] != before[name] for name in before) <= 2
+        before = now
+
+
+def test_every_class_is_trained_on_and_tested_on_if_it_can_be(tmp_path: Path) -> None:
+    touch(tmp_path, {f"{count} of {i}": count for count in (1, 2, 3, 8) for i in range(20)})
+    where: dict[str, list[str]] = {}
+    for name, part in parts(tmp_path).items():
+        where.setdefault(name.split("/")[0], []).append(part)
+    for name, held in where.items():
+        count = int(name.split()[0])
+        assert "train" in held
+        assert ("test" in held) == (count > 1)
+        assert "val" in held if count == 8 else count > 2 or "val" not in held
+
+
+def test_nothing_to_test_on_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, {"cat": 1, "dog": 1})
+    with pytest.raises(ValueError, match="has one picture in each class, so none to test on; add pictures"):
+        picture_splits(tmp_path, 16, None, seed=0)
+
+
+def test_check_names_what_cannot_be_read(picture_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = PictureFolder(picture_root, 16).paths
+    check(whole, threads=2)
+    assert not caplog.records
+    with pytest.raises(ValueError) as caught:
+        check([*whole, Path(__file__)], threads=2)
+    assert str(caught.value).startswith(f"{__file__} cannot be read as a picture (")
+    with pytest.raises(ValueError) as caught:
+        check([Path("absent.png"), *whole, Path(__file__), Path("absent.jpg")], threads=2)
+    assert str(caught.value) == (
+        "absent.png cannot be read as a picture (No such file or directory); repair or remove it; "
+        "2 more of 48 cannot be read either"
+    )
+
+
+def test_long_checks_tell_how_far_they_are(
+    picture_root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks = iter(range(0, 10_000, 6))
+    monkeypatch.setattr(pictures.time, "monotonic", lambda: next(ticks))
+    with caplog.at_level(logging.INFO, "hybrid_vit"):
+        check(PictureFolder(picture_root, 16).paths[:5], threads=1)
+    assert caplog.messages == [f"checking that all pictures can be read: {n} of 5" for n in (2, 4)]
 
 
 def test_given_parts_are_taken_as_they_are(picture_root: Path, tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
-"""Stratified splits: exact sizes, the same proportions of classes, a function of the seed."""
+"""Stratified splits: exact sizes, the same proportions of classes, a function of the seed; files by their names."""
+
+import hashlib
 
 import pytest
 import torch
 
-from hybrid_vit.data.split import stratified_split
+from hybrid_vit.data.split import nested_subset, split_by_name, stratified_split
 
 
 def labels(*counts: int) -> torch.Tensor:
@@ -77,3 +79,72 @@ def test_impossible_sizes(counts: tuple[int, ...], size: int, sentence: str) -> 
     with pytest.raises(ValueError) as caught:
         stratified_split(labels(*counts), size, seed=0, name="val_size")
     assert str(caught.value) == sentence
+
+
+def checksum(indices: torch.Tensor) -> str:
+    return hashlib.sha256(indices.numpy().tobytes()).hexdigest()[:16]
+
+
+# What published runs were trained on: (classes, images of each, seed) -> the split of 5,000, then the subsets.
+PUBLISHED = {
+    (100, 500, 0): "64cfc48a06e2f117 589564b6a4ba5cec 20e8022d83f41c12 1362f734d59c786f c476f07cb1cb6bf3 "
+    "ff89b7654eabb022",
+    (100, 500, 1): "ddb83d4a4979c77e 83345cc1844b390e 25a17ac8bf4b9445 d7e76e61188ce16e fb212ff55b0c3c59 "
+    "fafd3776455dad72",
+    (10, 5000, 0): "3f52c8b007e8502a c217273c5e199497 4d6016f5860f397a 4ecb9c3ca392de04 369245f556ee1f10 "
+    "68349bce7baa3f1c",
+    (10, 5000, 1): "396e81341067a10e 69ff4d5b69b9cd6d 119f553e37bcf7f7 236c09e37c5938e8 b9c7cea22dfcf012 "
+    "cc40f006da069856",
+}
+
+
+@pytest.mark.parametrize(("classes", "images", "seed"), PUBLISHED)
+def test_published_splits_and_subsets_stay(classes: int, images: int, seed: int) -> None:
+    y = labels(*[images] * classes)
+    train, _ = stratified_split(y, 5000, seed)
+    subsets = [nested_subset(y[train], round(share * 45_000), seed) for share in (0.01, 0.05, 0.1, 0.25, 0.5)]
+    assert [checksum(indices) for indices in (train, *subsets)] == PUBLISHED[classes, images, seed].split()
+
+
+@pytest.mark.parametrize("counts", [(7, 57, 38, 5, 54, 57), (1, 1, 200), (50,) * 4, (0, 3, 9)])
+def test_smaller_subsets_are_parts_of_larger_ones(counts: tuple[int, ...]) -> None:
+    y, n = labels(*counts), sum(counts)
+    classes = sum(count > 0 for count in counts)
+    for seed in range(3):
+        smaller: set[int] = set()
+        for size in range(classes, n + 1):
+            indices = nested_subset(y, size, seed)
+            assert indices.tolist() == sorted(indices.tolist()) and len(indices) == size
+            assert smaller < set(indices.tolist())
+            smaller = set(indices.tolist())
+            taken = torch.bincount(y[indices], minlength=len(counts))
+            expected = torch.tensor(counts) * size / n
+            assert ((taken > 0) == (torch.tensor(counts) > 0)).all()
+            assert ((taken - expected).abs() < 1.5 + (expected < 1).sum()).all()  # one of each costs the others
+
+
+def test_a_file_alone_decides_where_it_is() -> None:
+    names = [f"{'ab'[i % 2]}/{i}.png" for i in range(2000)]
+    y = torch.arange(2000) % 2
+    kept, taken = split_by_name(names, y, None, "test")
+    assert torch.cat([kept, taken]).sort().values.equal(torch.arange(2000))
+    assert 146 < len(taken) < 254  # a tenth, and four standard deviations
+    half, _ = split_by_name(names[:1000], y[:1000], None, "test")
+    assert half.equal(kept[kept < 1000])
+    other = split_by_name(names, y, None, "val 0")[1]
+    assert len(set(other.tolist()) & set(taken.tolist())) < 50  # another stream; 20 by chance
+
+
+def test_sizes_of_a_split_by_name() -> None:
+    names, y = ["a/1", "a/2", "a/3", "b/1", "b/2", "c/1"], torch.tensor([0, 0, 0, 1, 1, 2])
+    for size in (2, 3):
+        kept, taken = split_by_name(names, y, size, "test")
+        assert (len(kept), len(taken)) == (6 - size, size)
+        assert set(y[kept].tolist()) == {0, 1, 2} and set(y[taken].tolist()) == {0, 1}
+    for size, sentence in (
+        (1, "val_size=1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
+        (4, "val_size=4 of 6 images leaves a class nothing to train on; use at most 3"),
+    ):
+        with pytest.raises(ValueError) as caught:
+            split_by_name(names, y, size, "test", "val_size")
+        assert str(caught.value) == sentence

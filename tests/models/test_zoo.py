@@ -20,7 +20,14 @@ from hybrid_vit.models import folded, packed
 from hybrid_vit.optim import adamw
 from hybrid_vit.utils.files import write_json
 
-DESCRIPTION = {"class_names": [*"abcdefghij"], "image_size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+DESCRIPTION = {
+    "data": {},
+    "seed": 0,
+    "class_names": [*"abcdefghij"],
+    "image_size": 32,
+    "mean": [0.5] * 3,
+    "std": [0.25] * 3,
+}
 SLOW = {"cvt_13", "nest_tiny", "resnet50", "swin_tiny"}  # a billion multiply-adds an image
 MODELS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in options("model")]
 
@@ -131,7 +138,7 @@ def test_a_missing_package_is_one_sentence(
     with pytest.raises(SystemExit) as stop, clear():
         hybrid_vit.build_model(name)
     assert stop.value.code == 1
-    assert capsys.readouterr().err == f"model {name} needs {package}: pip install 'hybrid-vit[baselines]'\n"
+    assert capsys.readouterr().err == f"model {name} needs {package}: pip install -e '.[baselines]'\n"
 
 
 @pytest.fixture

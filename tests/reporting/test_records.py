@@ -1,14 +1,17 @@
 """Directories: what is a run, what is left out and why; configurations: what groups them, what they are called."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import fake_runs
+import numpy as np
 import pytest
 
 from hybrid_vit.config import recorded
 from hybrid_vit.reporting.records import arrange, collect, shortened
+from hybrid_vit.reporting.study import runs_table, study
 
 METRIC = "test_top1"
 
@@ -81,6 +84,26 @@ def test_labels(tmp_path: Path, settings: list[dict[str, Any]], expected: list[s
     assert labels(tmp_path) == expected
 
 
+def test_many_settings_are_told_in_a_few(tmp_path: Path) -> None:
+    """Twelve settings differ in ten runs of one name: a label has three of them at most, and none is borne twice."""
+    for number in range(10):
+        more = {f"optim.x{key}": (number * (key + 3)) % 7 for key in range(9)}
+        own = {"model.depth": number % 4, "model.embed_dim": 32 * (number % 5), "augment.flip": number % 2}
+        fake_runs.write(tmp_path / str(number), settings={**more, **own})
+    found = labels(tmp_path)
+    assert found[:2] == ["embed_dim=0, depth=0", "embed_dim=32, depth=1"]
+    assert len(set(found)) == 10
+
+
+def test_what_three_settings_do_not_tell_apart_is_numbered(tmp_path: Path) -> None:
+    for number in range(16):
+        bits = {f"optim.x{bit}": number >> bit & 1 for bit in range(4)}
+        fake_runs.write(tmp_path / f"{number:02}", settings=bits)
+    found = labels(tmp_path)
+    assert found[:2] == ["x0=0, x1=0, x2=0 (1)", "x0=1, x1=0, x2=0 (1)"]
+    assert len(set(found)) == 16
+
+
 def test_short_keys_cannot_be_confused() -> None:
     keys = ["model.stem.depth", "model.depth", "optim.lr", "depth.lr"]
     assert list(shortened(keys).values()) == ["lr", "depth", "optim.lr", "stem.depth"]
@@ -123,17 +146,91 @@ def test_runs_that_are_left_out_say_why(tmp_path: Path, summary: dict[str, Any],
     ("file", "text", "words"),
     [
         ("summary.json", '{"state": "do', "summary.json that is damaged"),
-        ("summary.json", "[1]", "that no training here has written"),
+        ("summary.json", "", "summary.json that is damaged"),
+        ("summary.json", "[1]", "summary.json that is damaged"),
+        ("summary.json", b"\xff\xfe\x00", "summary.json that is damaged"),
         ("metrics.csv", "", "metrics.csv that is damaged"),
+        ("metrics.csv", b"\x00\xff\xfe", "metrics.csv that is damaged"),
+        ("metrics.csv", "a,b\n1,2\n", "a metrics.csv that no training here has written"),
+        ("metrics.csv", "epoch,images\n0,many\n", "a metrics.csv that no training here has written"),
+        ("per_class.csv", "", "per_class.csv that is damaged"),
+        ("per_class.csv", "class,images,top1\na,ten,50\n", "a per_class.csv that no training here has written"),
+        ("per_class.csv", "hello\n", "a per_class.csv that no training here has written"),
+        (".hydra/config.yaml", "", "config.yaml"),
+        (".hydra/config.yaml", b"\xff\xfe\x00", "config.yaml"),
+        (".hydra/config.yaml", "data: 3", "config.yaml"),
+        (".hydra/config.yaml", "a: ${b", "config.yaml"),
+        (".hydra/config.yaml", "a: ${b}", "config.yaml"),
+        (".hydra/config.yaml", "7", "config.yaml"),
         (".hydra/config.yaml", "a: [", "config.yaml cannot be read"),
         (".hydra/config.yaml", "a: 3", "without data.source"),
         (".hydra/config.yaml", "- 3", "config.yaml cannot be read"),
     ],
 )
-def test_half_written_files(tmp_path: Path, file: str, text: str, words: str) -> None:
+def test_half_written_files(tmp_path: Path, file: str, text: str | bytes, words: str) -> None:
     run = fake_runs.write(tmp_path / "run")
-    (run / file).write_text(text)
+    (run / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     assert words in left(run)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("seed", "0"), ("steps", True), ("macs", 1.5), ("epochs", "3"), ("scores", [1]), ("images", {"test": 400})),
+        *(("images", {"train": "many"}), ("scores", {"test_top1": "50"}), ("accelerator", {}), ("versions", "torch 2")),
+        *(("protocol", 3), ("commit", 7), ("name", ["a"]), ("images_per_second", {})),
+    ],
+)
+def test_a_summary_of_other_types(tmp_path: Path, key: str, value: Any) -> None:
+    run = fake_runs.write(tmp_path / "run", summary={key: value})
+    assert f"has a summary.json whose {key}" in left(run)
+
+
+def test_a_score_is_a_share_of_images(tmp_path: Path) -> None:
+    """float32 percentages of 359 images are their hits; the table of classes has the say on the test set's top-1."""
+    images = {"train": 1000, "test": 359, "val": 36}
+    scores = {"test_top1": float(np.float32(100 * 354 / 359)), "val_top1": 25.0, "test_loss": 0.1, "val_top5": 33.3}
+    run = fake_runs.write(tmp_path / "run", summary={"images": images, "scores": scores})
+    (run / "per_class.csv").unlink()
+    (found,), _ = collect([run], recorded, METRIC)
+    assert found.score("test_top1") == Fraction(35400, 359)
+    assert found.score("val_top1") == 25
+    assert [found.score(key) for key in ("test_loss", "val_top5")] == [Fraction(0.1), Fraction(33.3)]
+    (run / "per_class.csv").write_text("class,images,top1\na,300,99.666667\nb,59,83.050847\n")
+    (found,), _ = collect([run], recorded, METRIC)
+    assert found.score("test_top1") == Fraction(100 * (299 + 49), 359)
+    (run / "per_class.csv").write_text("class,images,top1\na,100,99\n")  # a part of the images
+    (found,), _ = collect([run], recorded, METRIC)
+    assert found.score("test_top1") == Fraction(35400, 359)
+
+
+def test_folders_that_hold_no_runs_are_not_looked_into(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake_runs.write(tmp_path / "a")
+    for name in (".git", "node_modules", "data"):
+        fake_runs.write(tmp_path / name / "run", seed=1)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    runs, left_out = collect([tmp_path], recorded, METRIC)
+    assert ([run.directory for run in runs], left_out) == ([tmp_path / "a"], [])
+    assert f"looking for runs in {tmp_path}" in capsys.readouterr().err
+    monkeypatch.setattr("hybrid_vit.reporting.records.ENDLESS", 3)
+    for number in range(5):
+        (tmp_path / "foreign" / str(number)).mkdir(parents=True)
+    with pytest.raises(ValueError, match="no run in the first 3 folders; give the folder that holds the runs"):
+        collect([tmp_path / "foreign"], recorded, METRIC)
+
+
+def test_a_run_may_have_no_top5(tmp_path: Path) -> None:
+    fake_runs.write(tmp_path / "three", summary={"scores": {"test_top1": 50.0, "test_loss": 1.0}})
+    fake_runs.write(
+        tmp_path / "many", settings={"model.depth": 2}, summary={"scores": {"test_top1": 50, "test_top5": 90}}
+    )
+    found = study([tmp_path], recorded, metric=METRIC, reference=None)
+    assert runs_table(found)["test_top5"].isna().tolist() == [False, True]
+    assert "has no test_top5" in str(
+        pytest.raises(ValueError, collect, [tmp_path / "three"], recorded, "test_top5").value
+    )
 
 
 def test_a_run_without_its_tables_still_counts(tmp_path: Path) -> None:

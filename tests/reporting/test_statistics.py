@@ -1,6 +1,10 @@
 """Statistics against known data, against scipy and by hand; how often an interval holds the truth."""
 
 import math
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import product
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,7 +65,7 @@ def test_sign_flips_are_counted_one_by_one(gaps: list[float], p: float) -> None:
 def test_one_run_allows_no_test() -> None:
     found = compare({0: 51.0}, {0: 50.0})
     assert (found.kind, found.n, found.difference) == ("single", 1, 1.0)
-    assert all(math.isnan(value) for value in found[3:])
+    assert all(math.isnan(value) for value in found[3:-1])
 
 
 def test_differences_without_spread_have_no_interval() -> None:
@@ -71,8 +75,44 @@ def test_differences_without_spread_have_no_interval() -> None:
     assert compare({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0}).p_flip == 1.0
 
 
+@pytest.mark.parametrize("kind", [float, np.float32, lambda score: Fraction(score).limit_denominator(359)])
+def test_one_image_more_in_each_pair_has_no_spread(kind: Callable[[float], Any]) -> None:
+    hits = (354, 351, 349)
+    more, fewer = ({seed: kind(100 * (n - less) / 359) for seed, n in enumerate(hits)} for less in (0, 1))
+    found = compare({k: v if isinstance(v, Fraction) else float(v) for k, v in more.items()}, fewer)
+    assert found.difference == pytest.approx(100 / 359, rel=1e-4)
+    assert math.isnan(found.p) and math.isnan(found.low)
+    assert found.p_flip == 0.25
+    assert found.lowest == found.highest == found.difference
+
+
+def test_a_difference_of_rounding_is_none() -> None:
+    a, b = (dict(enumerate(values)) for values in ((16.43, 16.5, 16.36), (16.4300003, 16.4999998, 16.3600002)))
+    assert compare(a, b).difference == 0
+    assert compare(a, {seed + 9: score for seed, score in b.items()}).difference == 0
+    assert estimate([Fraction(1, 3)] * 3).mean == estimate([Fraction(1, 3)] * 7).mean
+
+
+def test_flips_of_hits_that_tie_are_counted_as_ties() -> None:
+    gaps = [Fraction(100, 359), Fraction(-100, 359), Fraction(100, 359), Fraction(200, 359), Fraction(-100, 359)]
+    found = compare(dict(enumerate(gaps)), dict.fromkeys(range(5), Fraction(0)))
+    sums = [abs(sum(sign * gap for sign, gap in zip(signs, gaps, strict=True))) for signs in product((1, -1), repeat=5)]
+    assert found.p_flip == sum(total >= abs(sum(gaps)) for total in sums) / 32
+
+
+def test_two_scores_have_a_range_and_no_interval() -> None:
+    for first in (0, 7):
+        found = compare({0: 52.0, 1: 53.5}, {first: 50.0, first + 1: 51.0})
+        assert found.span == ((2.0, 2.5) if first == 0 else (1.0, 3.5))
+        assert math.isnan(found.low) and math.isnan(found.p) and math.isnan(found.effect)
+
+
+def test_runs_without_a_partner_are_counted() -> None:
+    assert compare({0: 1.0, 1: 2.0, 2: 9.0}, {0: 1.0, 1: 2.5, 5: 3.0, 6: 3.0}).unpaired == 3
+    assert compare({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.5}).unpaired == 0
+
+
 def test_hedges_correction() -> None:
-    assert math.isnan(compare({0: 1.0, 1: 3.0}, {0: 0.0, 1: 0.0}).hedges)  # nothing is left to correct with
     three = compare({0: 1.0, 1: 2.0, 2: 3.0}, {0: 0.0, 1: 0.0, 2: 0.0})
     assert three.hedges / three.effect == pytest.approx(math.gamma(1) / (math.sqrt(1) * math.gamma(0.5)))
 
@@ -97,9 +137,12 @@ def test_estimate() -> None:
     found, interval = estimate(FIRST), stats.ttest_1samp(FIRST, 0).confidence_interval(0.95)
     assert (found.n, found.mean) == (10, pytest.approx(0.75))
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
-    assert estimate([3.0, 3.0]) == (2, 3.0, 3.0, 3.0)
+    assert found.span == (found.low, found.high)
+    two = estimate([14.1, 20.8])
+    assert (two.n, two.mean, two.span) == (2, pytest.approx(17.45), (14.1, 20.8))
+    assert math.isnan(two.low)
     assert estimate([3.0])[:2] == (1, 3.0)
-    assert math.isnan(estimate([3.0]).low)
+    assert all(map(math.isnan, estimate([3.0]).span))
 
 
 @pytest.mark.parametrize("n", [3, 5])

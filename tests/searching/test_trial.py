@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hybrid_vit.callbacks import Stopped
+from hybrid_vit.callbacks import Stopped, latest
 from hybrid_vit.config import composed, plain
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.searching.trial import RIVALS, attempt, hopeless
@@ -82,7 +82,7 @@ def test_a_trial_is_a_run_without_its_test(whole: Path) -> None:
 
 def test_the_test_set_is_scored_when_the_run_is_continued(whole: Path) -> None:
     before = rows(whole)
-    train(spec(), whole, resume=True)
+    train(spec(), whole, checkpoint=latest(whole / "checkpoints"))
     summary = json.loads((whole / "summary.json").read_text())
     assert (summary["state"], rows(whole)) == ("done", before)
     assert summary["scores"]["test_top1"] > 0

@@ -1,0 +1,160 @@
+"""Pictures: a file or a PIL image of any mode -> RGB, as a viewer shows it, and from there to one size.
+
+Training, evaluation and prediction all decode here, so a picture gives the same numbers in each of them.
+"""
+
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, ImageFile
+from torch import Tensor
+from torchvision.transforms.v2 import functional as TF
+
+# How to turn a picture upright, by the value of its EXIF orientation; 1 is upright.
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Of longer pictures only the middle is resized: a line of 600,000 pixels would take gigabytes otherwise.
+MAX_ASPECT = 16
+
+
+Source = str | Path | Image.Image | np.ndarray | Tensor
+
+
+def decode(source: Source) -> Image.Image:
+    """A picture as RGB with 8 bits a channel.
+
+    - The EXIF orientation is applied. Of an animation the first frame is taken.
+    - Transparent pictures are composited on white.
+    - 16-bit greys are divided by 256 (the lower byte is dropped, as Pillow does with 16-bit colours).
+    - 32-bit integer greys: as they are if all lie within 0..255, divided by 256 if within 0..65535, otherwise the
+      picture's own range is stretched to 0..255.
+    - Float greys: times 255 if all lie within 0..1, as they are if within 0..255, otherwise the picture's own range is
+      stretched to 0..255. NaN and infinities count as the lowest and the highest finite value.
+
+    Args:
+        source: a file, of a format in `readable_formats`; a PIL image; a (H, W) or (H, W, 3) uint8 array; a (3, H, W)
+            uint8 tensor. It is not changed.
+
+    Raises:
+        ValueError: it is something else, or cannot be read; names the file.
+    """
+    if isinstance(source, np.ndarray | Tensor):
+        return _of_numbers(source)
+    if not isinstance(source, str | Path | Image.Image):
+        raise ValueError(_no_picture(type(source).__name__))
+    try:
+        if isinstance(source, Image.Image):
+            return _rgb(source)
+        with Image.open(source, formats=readable_formats()) as file:
+            return _rgb(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
+        name = "the picture" if isinstance(source, Image.Image) else source
+        raise ValueError(
+            f"{name} cannot be read as a picture ({' '.join(reason.split())}); repair or remove it"
+        ) from None
+
+
+def square(picture: Image.Image, size: int) -> Tensor:
+    """RGB picture -> (3, size, size) uint8: the shorter side is resized to size and the centre cut out.
+
+    Of a picture that is more than `MAX_ASPECT` times as long as wide, the ends are cut off first.
+    """
+    longest = MAX_ASPECT * min(picture.size)
+    if max(picture.size) > longest:
+        picture = TF.center_crop(picture, [min(picture.height, longest), min(picture.width, longest)])
+    return TF.pil_to_tensor(TF.center_crop(TF.resize(picture, [size]), [size]))
+
+
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Names of the file formats that Pillow can decode by itself; Encapsulated PostScript needs another program."""
+    # Pillow warns of pictures above 90 million pixels, which are large but usual, and refuses twice as many.
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    Image.init()
+    stubs = {name for name, (reader, _) in Image.OPEN.items() if _is_stub(reader)}
+    return tuple(name for name in Image.ID if name not in {"EPS", "MPEG", *stubs})
+
+
+@cache
+def readable_suffixes() -> frozenset[str]:
+    """Suffixes of `readable_formats` in lower case, such as ".jpg"."""
+    formats = readable_formats()
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def _is_stub(reader: object) -> bool:
+    """Whether Pillow only recognises the format, for a plugin to read."""
+    return isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
+
+
+def _of_numbers(values: np.ndarray | Tensor) -> Image.Image:
+    shape = tuple(values.shape)
+    if isinstance(values, Tensor):
+        fits = len(shape) == 3 and shape[0] == 3
+    else:
+        fits = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+    if not fits or 0 in shape:
+        raise ValueError(_no_picture(f"{type(values).__name__} of shape {shape}"))
+    if values.dtype not in (np.uint8, torch.uint8):
+        raise ValueError(_no_picture(f"{type(values).__name__} of {values.dtype}"))
+    array = values.permute(1, 2, 0).cpu().numpy() if isinstance(values, Tensor) else values
+    return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
+
+
+def _no_picture(given: str) -> str:
+    return (
+        f"{given} is no picture; give a path, a PIL image, a (H, W) or (H, W, 3) array of uint8, "
+        "a (3, H, W) tensor of uint8, or a list of them"
+    )
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    picture.load()  # before anything is asked: some formats are turned upright, and know their palette, only then
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        rgb = _grey(picture).convert("RGB")
+    elif picture.has_transparency_data:
+        plain = picture.convert("LA") if picture.mode == "La" else picture  # La converts to nothing else
+        rgba = plain.convert("RGBA")
+        rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    else:
+        rgb = picture.convert("RGB")
+    turn = ORIENTATIONS.get(_orientation(picture))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(picture: Image.Image) -> int:
+    try:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged metadata of a picture that is whole
+        return 1
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """More than 8 bits a pixel -> mode L, without clipping."""
+    values = np.asarray(picture)
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if picture.mode == "F":
+        finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)
+        values = np.nan_to_num(values.astype(np.float64), nan=finite.min(), neginf=finite.min(), posinf=finite.max())
+        if values.min() >= 0 and values.max() <= 1:
+            values = values * 255
+    elif values.min() >= 0 and 255 < values.max() <= 65535:
+        values = values >> 8
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 255:
+        values = (values - low) * (255 / ((high - low) or 1))
+    return Image.fromarray(np.rint(values).astype(np.uint8))

@@ -1,0 +1,150 @@
+"""Folders of pictures: which folder is which split, which files are pictures, and what is left out for which reason."""
+
+import os
+from collections import Counter, deque
+from pathlib import Path
+
+from hybrid_vit.data.decode import readable_suffixes
+
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+# What systems and programs add: archives of macOS, previews of Windows and Synology, the check of a file system.
+SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
+
+LeftOut = Counter[str]  # reason -> number of files or folders
+
+
+def split_folders(top: Path, left_out: LeftOut) -> dict[str, Path]:
+    """The folder of each split in `top`: "train" and, if they are there, "val" and "test".
+
+    The names are those of `SPLITS` in any case. Where there is none of them, `top` itself holds the classes.
+
+    Raises:
+        FileNotFoundError: there is a folder for val or test and none for train.
+        ValueError: two folders for one split, or a folder of pictures beside the splits.
+    """
+    found: dict[str, Path] = {}
+    others = []
+    for folder in _folders(top):
+        split = split_of(folder.name)
+        if split is None:
+            others.append(folder)
+        elif split in found:
+            raise ValueError(
+                f"{top} holds {found[split].name}/ and {folder.name}/, two folders for one split; "
+                "keep one of them, or put both together"
+            )
+        else:
+            found[split] = folder
+    if not found:
+        return {"train": top}
+    if "train" not in found:
+        name = next(iter(found.values())).name
+        raise FileNotFoundError(f"{top} holds {name}/ but no train/; add it, or rename {name}/ if it is a class")
+    for folder in others:
+        if pictures_in(folder, Counter()):
+            raise ValueError(
+                f"{top} holds {found['train'].name}/, a split, beside {folder.name}/, which may be a class; "
+                f"move {folder.name}/ elsewhere, or rename {found['train'].name}/ if it is a class"
+            )
+        left_out["folder without pictures"] += 1
+    _plain_files(top, left_out)
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder's name stands for, in any case."""
+    return next((split for split, names in SPLITS.items() if name.lower() in names), None)
+
+
+def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
+    """The pictures of each class: the sorted names of the folders in `folder` -> their sorted files.
+
+    Raises:
+        FileNotFoundError: there are no pictures, or none in one of the folders.
+        ValueError: fewer than two classes, or folders that hold nothing but folders named like splits.
+    """
+    outside, classes = _plain_files(folder, left_out), _folders(folder)
+    for path in classes:
+        inside = [inner.name for inner in path.iterdir() if not _unwanted(inner.name)]
+        if inside and all(map(split_of, inside)):
+            raise ValueError(
+                f"{path} holds nothing but {', '.join(f'{name}/' for name in sorted(inside))}, which look like splits; "
+                f"set data.root={path} if it is the data set, or put the splits above the classes: train/CLASS/1.jpg"
+            )
+    found = {path.name: pictures_in(path, left_out) for path in classes}
+    if not any(found.values()):
+        pictures = sum(path.suffix.lower() in readable_suffixes() for path in outside)
+        raise FileNotFoundError(
+            f"{folder} holds {f'{pictures} pictures, but none in a class folder' if pictures else 'no pictures'}; "
+            f"give a folder with one folder per class, such as {folder / 'cat' / '1.jpg'}"
+        )
+    empty = [name for name, paths in found.items() if not paths]
+    if empty:
+        raise FileNotFoundError(f"{folder / empty[0]} holds no pictures; fill or remove that folder")
+    if len(found) == 1:
+        raise ValueError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
+    return found
+
+
+def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:
+    """The sorted picture files below `folder`, also in linked folders; each folder is read once."""
+    found: list[Path] = []
+    read: set[tuple[int, int]] = set()
+    here = folder.resolve()
+    waiting, linked = deque([folder]), deque[Path]()
+    while waiting or linked:  # links come last, so that a picture's name does not depend on the links to its folder
+        current = (waiting or linked).popleft()
+        status = current.stat()
+        if (status.st_dev, status.st_ino) in read or (current != folder and here.is_relative_to(current.resolve())):
+            left_out["link to a folder that is read already"] += 1
+            continue
+        read.add((status.st_dev, status.st_ino))
+        with os.scandir(current) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                path = current / entry.name
+                target = path if entry.is_symlink() else entry  # an entry knows its kind, but fails on a ring of links
+                reason = _unwanted(entry.name)
+                if reason:
+                    left_out[reason] += 1
+                elif target.is_dir():
+                    (linked if entry.is_symlink() else waiting).append(path)
+                elif not target.is_file():
+                    left_out["broken link or special file"] += 1
+                elif path.suffix.lower() not in readable_suffixes():
+                    left_out[f"{path.suffix.lower()} file" if path.suffix else "file without a suffix"] += 1
+                else:
+                    found.append(path)
+    return sorted(found)
+
+
+def in_words(left_out: LeftOut) -> str:
+    """'2 x hidden, 1 x .txt file', or 'nothing'."""
+    return ", ".join(f"{count} x {reason}" for reason, count in sorted(left_out.items())) or "nothing"
+
+
+def _plain_files(folder: Path, left_out: LeftOut) -> list[Path]:
+    """What lies in `folder` beside its folders; all of it is left out."""
+    files = []
+    for path in folder.iterdir():
+        reason = _unwanted(path.name)
+        if reason is None and not path.is_dir():
+            files.append(path)
+            reason = "file outside the class folders"
+        if reason:
+            left_out[reason] += 1
+    return files
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not _unwanted(path.name)]
+
+
+def _unwanted(name: str) -> str | None:
+    """Why a file or folder of that name is left out, if it is."""
+    if name.startswith("."):
+        return "hidden"
+    return "made by the system" if name.lower() in SYSTEM else None

@@ -1,0 +1,17 @@
+"""Layout: tokens (B, h * w, C) and a feature map (B, C, h, w) of the same numbers, without a copy.
+
+Both permute a channels-last tensor. `flatten` and `transpose`, which say the same, give a batch of one image strides
+with which the BatchNorm of torch 2.14 on a CPU computes wrong gradients (`tests/models/test_one_image.py`).
+"""
+
+from torch import Tensor
+
+
+def as_tokens(x: Tensor) -> Tensor:
+    """(B, C, h, w) -> (B, h * w, C)"""
+    return x.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def as_map(x: Tensor, side: int) -> Tensor:
+    """(B, side * side, C) -> (B, C, side, side)"""
+    return x.unflatten(1, (side, side)).permute(0, 3, 1, 2)

@@ -1,0 +1,39 @@
+"""Export: every model of ours becomes one graph for batches of any size, with the same logits."""
+
+import pytest
+import torch
+from torch.export import Dim, export
+
+from hybrid_vit.config import composed, plain
+from hybrid_vit.models import set_attention, set_shards, set_trimmed
+from hybrid_vit.runs import build
+
+SMALL = ["model.embed_dim=32", "model.depth=1", "model.num_heads=2"]
+MODELS = {
+    "hybrid_192": SMALL,
+    "hybrid_tiny": SMALL,
+    "hybrid_384": SMALL,
+    "cct_7_3x1": SMALL,
+    "vit_192": SMALL,
+    "deit_tiny_distilled": SMALL,
+    "wrn_16_8": ["model.width=1"],
+}
+FORMS = {
+    **{name: [f"model={name}", *small] for name, small in MODELS.items()},
+    "conv_mlp": ["model=hybrid_tiny", "model.mlp=conv", "model.rel_pos_bias=true", "model.reg_tokens=2", *SMALL],
+    "explicit": ["model=hybrid_tiny", *SMALL],
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_an_exported_model_takes_a_batch_of_any_size(name: str) -> None:
+    torch.manual_seed(0)
+    net = build(plain(composed(FORMS[name]))["model"] | {"num_classes": 7}).eval()
+    set_shards(net, 2)
+    set_trimmed(net)
+    if name == "explicit":
+        set_attention(net, "explicit")
+    graph = export(net, (torch.randn(2, 3, 32, 32),), dynamic_shapes={"x": {0: Dim("batch")}}).module()
+    for images in (1, 2, 7):
+        x = torch.randn(images, 3, 32, 32)
+        torch.testing.assert_close(graph(x), net(x), rtol=1e-5, atol=1e-5)
