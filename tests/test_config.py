@@ -324,7 +324,7 @@ def test_a_saved_configuration_says_what_the_run_was(empty: Path) -> None:
     assert saved(empty) == plain(cfg)  # the key that the run had not yet has its default
     assert saved(empty)["name"] == "hybrid_tiny"
     (empty / ".hydra" / "config.yaml").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read by this version"):
+    with pytest.raises(ValueError, match="cannot be read"):
         saved(empty)
     with pytest.raises(ValueError, match="nowhere does not exist"):
         saved(empty / "nowhere")

@@ -211,7 +211,7 @@ def test_training_in_a_thread(whole: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_diverges_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(weights|loss) became (nan|inf).*smaller optim\.lr"):
-        run(tmp_path, "optim.lr=1e9", "steps=2")
+        run(tmp_path, "optim.lr=1e9", "steps=2", "optim.warmup_epochs=0")
     content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert content["state"] == "failed"
 
