@@ -147,6 +147,10 @@ class Keeper(Checkpoint):
         self.reason = signal.Signals(number).name
         log.info("%s: stopping after this step (a second one stops at once, without a checkpoint)", self.reason)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch, batch_idx: int) -> None:
+        # Lightning 2.6 counts one step too many for its loggers when it resumes from on_train_epoch_start.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         # Not Trainer(max_steps): with it Lightning 2.6 miscounts epochs on resume, and leaves out the last validation.
         trainer.should_stop = trainer.global_step >= self.steps
