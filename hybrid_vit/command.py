@@ -99,6 +99,14 @@ def check_values(spec: Spec, name: str = "train") -> None:
                 seconds(value)
             except ValueError as error:
                 raise ValueError(f"{key}: {error}") from None
+
+
+def check_together(spec: Spec, name: str = "train") -> None:
+    """Values that do not go with each other, or with this machine; each of them is right alone.
+
+    Raises:
+        ValueError: what contradicts what, and the remedy.
+    """
     if name == "train":
         check_model(spec)
         check_training(spec)
@@ -308,6 +316,7 @@ def check_job(cfg: DictConfig, name: str, directory: Path, also: Check | None, *
     """A value that no run can have is an error, and what `also` finds."""
     spec = plain(cfg)
     check_values(spec, name)
+    check_together(spec, name)
     if also:
         also(spec, directory, multirun)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hybrid_vit.augment import Augment
-from hybrid_vit.command import check_values
+from hybrid_vit.command import check_together, check_values
 from hybrid_vit.config import CONF, choices, composed, grouped, options, plain
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.limits import warmup
@@ -111,13 +111,15 @@ def test_the_schedules_of_the_published_recipes(name: str, epochs: int, warm_up:
     spec = plain(composed([f"experiment={name}"]))
     assert (spec["epochs"], warmup(spec["optim"]["warmup_epochs"], spec["epochs"])) == (epochs, warm_up)
     short = plain(composed([f"experiment={name}", "epochs=1"]))
-    check_values(short)
+    check_together(short)
     assert warmup(short["optim"]["warmup_epochs"], 1) == 0.1
 
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_recipe_passes_the_checks(name: str) -> None:
-    check_values(plain(composed([f"experiment={name}"])))
+    spec = plain(composed([f"experiment={name}"]))
+    check_values(spec)
+    check_together(spec)
 
 
 def test_the_document_is_the_default() -> None:
