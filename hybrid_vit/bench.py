@@ -6,10 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import CHOICES, door
+from hybrid_vit.command import door
 from hybrid_vit.config import Spec, composed, options, plain, recorded
-
-SUITES = [suite for suite in CHOICES["suite"] if suite != "all"]
+from hybrid_vit.schema import SUITES
 
 
 def main() -> None:

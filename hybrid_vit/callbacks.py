@@ -147,6 +147,10 @@ class Keeper(Checkpoint):
         self.reason = signal.Signals(number).name
         log.info("%s: stopping after this step (a second one stops at once, without a checkpoint)", self.reason)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch, batch_idx: int) -> None:
+        # Lightning 2.6 counts one step too many for its loggers when it resumes from on_train_epoch_start.
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         # Not Trainer(max_steps): with it Lightning 2.6 miscounts epochs on resume, and leaves out the last validation.
         trainer.should_stop = trainer.global_step >= self.steps
@@ -201,7 +205,7 @@ class Keeper(Checkpoint):
         if not torch.isfinite(value):
             kept = self.directory / LAST
             raise ValueError(
-                f"the {what} became {float(value)} in epoch {trainer.current_epoch}, step {trainer.global_step}; "
+                f"the {what} became {float(value)} in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; "
                 + (f"the last good checkpoint is {kept}; " if kept.exists() else "")
                 + "try a smaller optim.lr, a longer optim.warmup_epochs, or accelerator.precision=32"
             )
@@ -260,7 +264,8 @@ class EpochTable(Checkpoint):
         for logger in trainer.loggers:
             logger.log_metrics(more, trainer.global_step - 1)  # Lightning's loggers count from 0
         shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
-        log.info("epoch %d  %s  %.0f s  %.0f img/s", row["epoch"], shown, row["seconds"], row["images_per_second"])
+        count = (trainer.current_epoch + 1, trainer.max_epochs)  # people count from 1, `metrics.csv` from 0
+        log.info("epoch %d of %d  %s  %.0f s  %.0f img/s", *count, shown, row["seconds"], row["images_per_second"])
 
     @property
     def seconds(self) -> float:
@@ -286,7 +291,10 @@ def best(rows: list[dict[str, float]]) -> dict[str, float]:
 
 
 class Bar(ProgressBar):
-    """One progress bar for the whole training of `steps`, with the time that is left; only on a terminal."""
+    """A progress bar for the whole training of `steps`, with the time that is left, and one while images are scored.
+
+    Only on a terminal.
+    """
 
     shown = ("val_top1", "published_test_top1")
 
@@ -294,6 +302,8 @@ class Bar(ProgressBar):
         super().__init__()
         self.steps = steps
         self._bar: Any = None
+        self._scoring: Any = None
+        self._scores: dict[str, str] = {}
 
     def disable(self) -> None:
         """Lightning calls this where another process shows the bar."""
@@ -307,14 +317,30 @@ class Bar(ProgressBar):
             )
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
-        if self._bar is not None:
+        if self._bar is not None and not self._bar.disable:
+            if batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+                epoch = f"{trainer.current_epoch + 1} of {trainer.max_epochs}"
+                self._bar.set_postfix(epoch=epoch, loss=f"{float(outputs['loss']):.3f}", **self._scores, refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._bar is not None:
-            scores = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k in self.shown}
-            self._bar.set_postfix(epoch=trainer.current_epoch + 1, **scores)
+            batches = sum(map(int, trainer.num_val_batches))
+            self._scoring = tqdm(total=batches, desc="validation", unit="batch", leave=False, disable=None, position=1)
+
+    def on_validation_batch_end(self, *arguments: Any) -> None:
+        if self._scoring is not None:
+            self._scoring.update()
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._scoring is not None:
+            self._scoring.close()
+            self._scoring = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._scores = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k in self.shown}
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        for bar in (self._scoring, self._bar):
+            if bar is not None:
+                bar.close()

@@ -7,6 +7,7 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 import argparse
 import errno
 import functools
+import inspect
 import io
 import logging
 import math
@@ -15,6 +16,7 @@ import re
 import shlex
 import shutil
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -29,8 +31,21 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hybrid_vit import schema
-from hybrid_vit.config import CONF, Spec, composed, get, lines, literal, names, parsed, plain, quoted, resolving
+from hybrid_vit import limits, schema
+from hybrid_vit.config import (
+    CONF,
+    Spec,
+    composed,
+    get,
+    lines,
+    literal,
+    nearest,
+    options,
+    parsed,
+    plain,
+    quoted,
+    resolving,
+)
 from hybrid_vit.durations import seconds
 from hybrid_vit.sweeping import (
     Differs,
@@ -50,20 +65,15 @@ from hybrid_vit.utils.files import Lock, write_json
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
 
-POSITIVE = (
-    *("epochs", "steps", "batch_size", "checkpoint_minutes", "optim.lr", "data.image_size", "data.eval_batch_size"),
-    *("trainer.max_epochs", "trainer.devices", "trainer.num_nodes", "accelerator.shards", "rounds", "trials"),
-)
-NOT_NEGATIVE = ("seed", "data.num_workers", "data.val_size", "optim.weight_decay", "optim.warmup_epochs")
+CHANNELS = 3
 TIMES = ("budget", "trainer.max_time")
-CHOICES = {
-    "score": ("ema", "raw"),
-    "suite": ("startup", "input", "loop", "growth", "infer", "step", "zoo", "all"),
-    "accelerator.kind": ("auto", "cpu", "gpu", "mps"),
-    "optim.name": ("adamw", "sgd"),
-    "optim.interval": ("step", "epoch"),
-    "sampler": ("tpe", "nsga2"),
-    "cost": ("macs", "step_seconds"),
+# How the stems that are known here derive what is left out.
+STEMS: dict[str, Callable[..., Any]] = {
+    schema.ConvStem._target_: limits.plan,
+    schema.ResNetStem._target_: limits.plan,
+    schema.MobileStem._target_: limits.plan,
+    schema.TokenizerStem._target_: limits.halvings,
+    schema.PatchStem._target_: limits.patches,
 }
 PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
 # What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
@@ -72,27 +82,113 @@ MENDABLE = {
 }
 
 
-def check_values(spec: Spec) -> None:
+def check_values(spec: Spec, name: str = "train") -> None:
     """Values that no run can have, as far as that is known without torch.
+
+    Args:
+        spec: a plain configuration.
+        name: of its file in `conf/`.
 
     Raises:
         ValueError: naming the key and what it may be.
     """
-    given = {key: value for key in names(spec) if (value := get(spec, key)) is not None}
-    for key in filter(given.__contains__, POSITIVE):
-        if not 0 < given[key] < math.inf:
-            raise ValueError(f"{key}={given[key]} must be positive")
-    for key in filter(given.__contains__, NOT_NEGATIVE):
-        if not 0 <= given[key] < math.inf:
-            raise ValueError(f"{key}={given[key]} must not be negative")
-    for key in filter(given.__contains__, CHOICES):
-        if given[key] not in CHOICES[key]:
-            raise ValueError(f"{key}={given[key]} is unknown; {key} is one of {', '.join(CHOICES[key])}")
-    for key in filter(given.__contains__, TIMES):
-        try:
-            seconds(given[key])
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from None
+    for key, value, allowed in schema.constrained(spec, schema.SCHEMAS[name]):
+        check_value(key, value, allowed)
+    for key in TIMES:
+        if (value := get(spec, key)) is not None:
+            try:
+                seconds(value)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+
+
+def check_together(spec: Spec, name: str = "train") -> None:
+    """Values that do not go with each other, or with this machine; each of them is right alone.
+
+    Raises:
+        ValueError: what contradicts what, and the remedy.
+    """
+    if name == "train":
+        check_model(spec)
+        check_training(spec)
+        check_data(spec["data"])
+    if "accelerator" in spec:
+        check_machine(spec["accelerator"]["kind"], get(spec, "trainer.devices") or 1)
+
+
+def check_value(key: str, value: Any, allowed: schema.Allowed) -> None:
+    """A value outside an interval such as "[0, 1)", or that is none of the choices, is an error."""
+    if isinstance(allowed, tuple):
+        if value not in allowed:
+            hint = nearest(str(value), list(allowed))
+            raise ValueError(f"{key}={value} is unknown; {hint}{' ' * bool(hint)}{key} is one of {', '.join(allowed)}")
+        return
+    low, high = map(float, allowed[1:-1].split(","))
+    for number in value if isinstance(value, list) else [value]:
+        above = number > low or (allowed[0] == "[" and number == low)
+        below = number < high or (allowed[-1] == "]" and number == high)
+        if above and below:
+            continue
+        what = f"lie in {allowed}"
+        if not above and high > 1 and low <= 1:
+            what = "not be negative" if low == 0 and allowed[0] == "[" else "be positive"
+        raise ValueError(f"{key}={value} must {what}")
+
+
+def check_model(spec: Spec) -> None:
+    """Sizes that do not go together are an error."""
+    model = spec["model"]
+    stem = model.get("stem")
+    if isinstance(stem, dict) and stem.get("_target_") in STEMS:
+        plan = STEMS[stem["_target_"]]
+        plan(**{key: stem[key] for key in inspect.signature(plan).parameters if key in stem})
+    if model.get("_target_") == schema.Hybrid._target_:
+        limits.derive_heads(model["embed_dim"], model["num_heads"])
+
+
+def check_training(spec: Spec) -> None:
+    """Settings of a training that do not go together, or parts of the augmentation that are none, are an error."""
+    optim = spec["optim"]
+    epochs = spec["epochs"] if spec["steps"] is None and spec["budget"] is None else math.inf
+    warmup = limits.warmup(optim["warmup_epochs"], epochs)
+    limits.check_schedule(lr=optim["lr"], epochs=epochs, warmup_epochs=warmup, min_lr=optim["min_lr"])
+    limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
+    limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
+    for key, part in spec["augment"].items():
+        if part is not None and not (isinstance(part, dict) and "_target_" in part):
+            raise ValueError(
+                f"augment.{key}={part} is no part of an augmentation; "
+                f"use augment.{key}=null for none, or one of augment={', '.join(options('augment'))}"
+            )
+
+
+def check_data(data: Spec) -> None:
+    """Numbers that are not one for each channel, or a root where no data can be, are an error."""
+    for key in ("mean", "std"):
+        if data[key] is not None and len(data[key]) != CHANNELS:
+            raise ValueError(f"data.{key}={data[key]} must be {CHANNELS} numbers, one for each channel")
+    if data["root"] is None:
+        if data["source"] != "digits":
+            raise ValueError(f"data={data['source']} needs a folder to lie in; set data.root=PATH")
+        return
+    root = Path(data["root"]).expanduser()
+    if data["source"] == "folder" and not root.exists():
+        raise ValueError(f"the picture folder {root} does not exist; set data.root to one that does")
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"data.root={root} is a file; give the folder that holds the data")
+
+
+def check_machine(kind: str, devices: int) -> None:
+    """An accelerator that certainly is not here, or more processes than cores, is an error."""
+    linux = sys.platform == "linux"
+    gpu = not linux or any(next(Path("/dev").glob(name), None) for name in ("nvidia*", "kfd", "dxg"))
+    if (kind == "gpu" and not gpu) or (kind == "mps" and linux):
+        raise ValueError(f"accelerator={kind} is not on this machine; use accelerator=cpu, or auto, which chooses")
+    cores = os.cpu_count() or 1
+    if devices > cores and (kind == "cpu" or (kind == "auto" and not gpu)):
+        raise ValueError(
+            f"trainer.devices={devices} are more processes than the {cores} cores here; use at most {cores}"
+        )
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -156,10 +252,13 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         return None
     if not multirun:
         plain(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
-    place, fresh = destination(cfg, "sweep" if multirun else "run")
-    check_place(place)
+    kind = "sweep" if multirun else "run"
+    place, fresh = destination(cfg, kind)
+    check_place(
+        place, "out" if "${out}" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False)) else f"hydra.{kind}.dir"
+    )
     if not multirun:
-        check_job(cfg, place, also)
+        check_job(cfg, name, place, also)
         return Plan(place, fresh, [])
     sweeper = cfg.hydra.sweeper
     listed = [
@@ -172,7 +271,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     for folder, why in [(place, "")] if given else candidates(place, own):
         try:
             planned = [
-                Planned(job, chosen, folder / job, check_planned(cfg, folder / job, also))
+                Planned(job, chosen, folder / job, check_planned(cfg, name, folder / job, also))
                 for job, chosen, cfg in listed
             ]
             return Plan(folder, fresh, planned, own, why or (f"{different}" if different else ""))
@@ -182,10 +281,10 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     raise ValueError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
 
 
-def check_planned(cfg: DictConfig, directory: Path, also: Check | None) -> str:
+def check_planned(cfg: DictConfig, name: str, directory: Path, also: Check | None) -> str:
     """Check a job of a multirun; what is wrong with its directory alone does not stop the others, and is returned."""
     try:
-        check_job(cfg, directory, also, multirun=True)
+        check_job(cfg, name, directory, also, multirun=True)
         if directory.exists() and not directory.is_dir():
             raise Unusable(f"{directory} is a file; delete it, and the same command trains this job")
     except Unusable as error:
@@ -216,20 +315,25 @@ def claim(place: Path) -> Path:
             return chosen
 
 
-def check_job(cfg: DictConfig, directory: Path, also: Check | None, *, multirun: bool = False) -> None:
+def check_job(cfg: DictConfig, name: str, directory: Path, also: Check | None, *, multirun: bool = False) -> None:
     """A value that no run can have is an error, and what `also` finds."""
     spec = plain(cfg)
-    check_values(spec)
+    check_values(spec, name)
+    check_together(spec, name)
     if also:
         also(spec, directory, multirun)
 
 
-def check_place(directory: Path) -> None:
-    """A directory that cannot be made is an error."""
-    place = next(path for path in (directory.absolute(), *directory.absolute().parents) if path.exists())
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        what = "is read-only" if place.is_dir() else "is a file"
-        raise ValueError(f"{directory} cannot be written: {place} {what}; choose another place with hydra.run.dir=PATH")
+def check_place(directory: Path, key: str) -> None:
+    """A directory that cannot be made is an error that names the `key` to change: it is made, elsewhere, to try."""
+    there = directory.absolute()
+    try:
+        place = next(path for path in (there, *there.parents) if path.exists())
+        with tempfile.TemporaryDirectory(dir=place, prefix=".hybrid_vit_") as trial:
+            (Path(trial) / there.relative_to(place)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{place} is a file" if isinstance(error, NotADirectoryError) else error.strerror
+        raise ValueError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
 
 
 def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:

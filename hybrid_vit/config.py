@@ -38,6 +38,23 @@ PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "h
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+# What other tools call a setting, by the last part of its name.
+SYNONYMS = {
+    **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("max_steps", "num_steps", "limit_train_batches", "fast_dev_run", "overfit_batches"), "steps"),
+    **dict.fromkeys(("learning_rate", "base_lr", "max_lr"), "optim.lr"),
+    **dict.fromkeys(("bs", "batch"), "batch_size"),
+    **dict.fromkeys(("gpus", "gpu", "cuda", "num_gpus"), "accelerator=gpu trainer.devices"),
+    **dict.fromkeys(("workers", "n_workers"), "data.num_workers"),
+    **dict.fromkeys(("gradient_clip_val", "grad_clip", "max_norm"), "optim.clip_norm"),
+    **dict.fromkeys(("wd", "decay_rate"), "optim.weight_decay"),
+    **dict.fromkeys(("ckpt", "ckpt_path", "checkpoint"), "resume"),
+    **dict.fromkeys(("amp", "dtype", "fp16", "bf16"), "accelerator.precision"),
+    **dict.fromkeys(("arch", "net", "network"), "model"),
+    "dataset": "data",
+    "data_dir": "data.root",
+    "img_size": "data.image_size",
+}
 SEE = "`--help` shows the common keys, `--cfg job` all of them"
 
 
@@ -159,7 +176,9 @@ def chosen(override: Override, cfg: DictConfig) -> str:
     if key.startswith("~") or (key.startswith("+") and key.strip("+") in known):
         raise ValueError(f"{text}: write {key.strip('~+')}=OPTION; {group} is always one of {', '.join(there)}")
     if not key.startswith("+") and key not in known:
-        raise ValueError(f"{text} chooses nothing; {nearest(key, known) or f'write +{text}'}")
+        parts = ", ".join(f"{key}.{part}" for part in cfg[key]) if isinstance(cfg.get(key), DictConfig) else ""
+        hint = f"set {parts}" if parts else nearest(key, known) or SEE
+        raise ValueError(f"{text} chooses nothing, this command has no choice of {key}; {hint}")
     if override.value() not in there:
         hint = nearest(str(override.value()), there)
         raise ValueError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
@@ -203,8 +222,11 @@ def names(tree: Any, prefix: str = "") -> list[str]:
 
 
 def nearest(key: str, known: list[str]) -> str:
-    """'did you mean ...?' with the names that `key` may stand for, or nothing."""
+    """'did you mean ...?' with the names that `key` may stand for, the setting for another tool's name, or nothing."""
     key = key.replace("/", ".")
+    synonym = SYNONYMS.get(key.rpartition(".")[2], "")
+    if synonym.split("=")[0] in known:
+        return f"write {synonym}=VALUE"
     same = [name for name in known if key in name.split("@") or name.endswith(f".{key}")]
     near = same or difflib.get_close_matches(key, known, n=1)
     return f"did you mean {' or '.join(near)}?" if near else ""
@@ -362,8 +384,8 @@ def completed(spec: Any) -> Any:
     """Nested dictionaries, with the defaults of those whose `_target_` has a schema."""
     if not isinstance(spec, dict):
         return spec
-    kind = {getattr(node, "_target_", None): node for node in schema.SCHEMAS.values()}.get(spec.get("_target_"))
-    return (defaults(kind) if kind and "_target_" in spec else {}) | {key: completed(spec[key]) for key in spec}
+    kind = schema.PARTS.get(spec.get("_target_"))
+    return (defaults(kind) if kind else {}) | {key: completed(spec[key]) for key in spec}
 
 
 def defaults(kind: type) -> Spec:

@@ -4,12 +4,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import door
-from hybrid_vit.config import Spec
+from hybrid_vit.command import arguments, clear, door
+from hybrid_vit.config import Spec, quoted
 
 
 def main() -> None:
-    door("evaluate", evaluate, sys.argv[1:], also=findable)
+    with clear(code=2):
+        argv = named(sys.argv[1:])
+    door("evaluate", evaluate, argv, also=findable)
+
+
+def named(argv: list[str]) -> list[str]:
+    """The arguments; one that is a directory or a bare name is the `run`."""
+    _, settings, flags = arguments(argv)
+    return [*flags, *(text if "=" in text and not Path(text).is_dir() else f"run={quoted(text)}" for text in settings)]
 
 
 def findable(spec: Spec, directory: Path, multirun: bool) -> None:
@@ -21,6 +29,8 @@ def findable(spec: Spec, directory: Path, multirun: bool) -> None:
 
 def evaluate(spec: Spec, directory: Path) -> float:
     """Score, write evaluation.json, per_class.csv and confusion.png into `directory`, print; returns top-1."""
+    from tqdm import tqdm
+
     from hybrid_vit import runs  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.accelerator import choose, keep_memory
     from hybrid_vit.augment import Augment
@@ -47,7 +57,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     differences = data_differences(trained.fingerprint, data.fingerprint())
     scores, confusion = score(
         trained.net.to(choice.device),
-        data.test_dataloader(),
+        tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
         normalize=data.normalize,
         num_classes=data.num_classes,
         device=choice.device,

@@ -12,6 +12,8 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from hybrid_vit.limits import check_rate, check_schedule
+
 NO_DECAY = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
 
 
@@ -51,8 +53,7 @@ def sgd(
 
 def check(lr: float, weight_decay: float) -> None:
     """A learning rate or decay that cannot train is an error that names its key."""
-    if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"optim.lr {lr} must be a positive number, e.g. optim.lr=4e-4")
+    check_rate(lr)
     if not weight_decay >= 0:
         raise ValueError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
 
@@ -81,16 +82,7 @@ class Schedule:
     interval: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
-        check(self.lr, 0)
-        if not self.epochs > 0:
-            raise ValueError(f"epochs {self.epochs:g} must be positive, e.g. epochs=200")
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise ValueError(
-                f"optim.warmup_epochs {self.warmup_epochs:g} must be at least 0 and less than epochs {self.epochs:g}; "
-                f"try optim.warmup_epochs={self.epochs / 10:g}"
-            )
-        if not 0 <= self.min_lr <= self.lr:
-            raise ValueError(f"optim.min_lr {self.min_lr} must lie between 0 and optim.lr {self.lr}")
+        check_schedule(lr=self.lr, epochs=self.epochs, warmup_epochs=self.warmup_epochs, min_lr=self.min_lr)
         if self.interval not in ("step", "epoch"):
             raise ValueError(f"optim.interval {self.interval!r} is unknown; use step or epoch")
 

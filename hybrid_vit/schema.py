@@ -1,13 +1,25 @@
 """The types of the configuration: a key that is not here, or a value of another type, is an error that names it.
 
-Each dataclass is a schema in Hydra's ConfigStore, on which the YAML files of its group in `conf/` build.
+Each dataclass is a schema in Hydra's ConfigStore, on which the YAML files of its group in `conf/` build. A field
+with limits says them: an interval such as "[0, 1)", which holds for each number of a list, or the choices.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+Allowed = str | tuple[str, ...]
+SUITES = ("startup", "input", "loop", "growth", "infer", "step", "zoo")
+
+
+def limited(allowed: Allowed, default: Any = MISSING) -> Any:
+    """A field of which only some values are allowed; None is, where its type says so."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"allowed": allowed})
+    return field(default=default, metadata={"allowed": allowed})
 
 
 @dataclass
@@ -15,10 +27,10 @@ class ConvStem:
     _target_: str = "hybrid_vit.models.ConvStem"
     embed_dim: int = MISSING
     img_size: int = MISSING
-    grid: int = 16
-    depth: int = 3
-    channels: list[int] | None = None
-    strides: list[int] | None = None
+    grid: int = limited("[1, 4096]", 16)
+    depth: int = limited("[1, 1000]", 3)
+    channels: list[int] | None = limited("[1, 16384]", None)
+    strides: list[int] | None = limited("[1, 64]", None)
     squeeze_excitation: bool = False
 
 
@@ -27,8 +39,8 @@ class PatchStem:
     _target_: str = "hybrid_vit.models.PatchStem"
     embed_dim: int = MISSING
     img_size: int = MISSING
-    grid: int = 16
-    patch_size: int | None = None
+    grid: int = limited("[1, 4096]", 16)
+    patch_size: int | None = limited("[1, 4096]", None)
 
 
 @dataclass
@@ -36,7 +48,7 @@ class TokenizerStem:
     _target_: str = "hybrid_vit.models.TokenizerStem"
     embed_dim: int = MISSING
     img_size: int = MISSING
-    grid: int = 16
+    grid: int = limited("[1, 4096]", 16)
 
 
 @dataclass
@@ -44,9 +56,9 @@ class ResNetStem:
     _target_: str = "hybrid_vit.models.ResNetStem"
     embed_dim: int = MISSING
     img_size: int = MISSING
-    grid: int = 16
-    depth: int = 3
-    channels: list[int] | None = None
+    grid: int = limited("[1, 4096]", 16)
+    depth: int = limited("[1, 1000]", 3)
+    channels: list[int] | None = limited("[1, 16384]", None)
     squeeze_excitation: bool = False
 
 
@@ -55,10 +67,10 @@ class MobileStem:
     _target_: str = "hybrid_vit.models.MobileStem"
     embed_dim: int = MISSING
     img_size: int = MISSING
-    grid: int = 16
-    depth: int = 3
-    channels: list[int] | None = None
-    expand_ratio: int = 4
+    grid: int = limited("[1, 4096]", 16)
+    depth: int = limited("[1, 1000]", 3)
+    channels: list[int] | None = limited("[1, 16384]", None)
+    expand_ratio: int = limited("[1, 64]", 4)
 
 
 @dataclass
@@ -66,23 +78,23 @@ class Hybrid:
     _target_: str = "hybrid_vit.models.hybrid_vit"
     stem: Any = MISSING
     num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
-    embed_dim: int = 192
-    depth: int = 6
-    num_heads: int | None = None
-    mlp_ratio: float = 4.0
+    embed_dim: int = limited("[1, 16384]", 192)
+    depth: int = limited("[1, 1000]", 6)
+    num_heads: int | None = limited("[1, 16384]", None)
+    mlp_ratio: float = limited("(0, 1024]", 4.0)
     qkv_bias: bool = True
-    norm: str = "layer"
+    norm: str = limited(("layer", "rms"), "layer")
     qk_norm: bool = False
-    init_values: float | None = None
-    mlp: str = "linear"
+    init_values: float | None = limited("(0, inf)", None)
+    mlp: str = limited(("linear", "conv"), "linear")
     rel_pos_bias: bool = False
-    reg_tokens: int = 0
-    pos_embed: str = "learned"
-    pool: str = "cls"
-    pos_drop_rate: float = 0.1
-    proj_drop_rate: float = 0.1
-    attn_drop_rate: float = 0.0
-    drop_path_rate: float = 0.1
+    reg_tokens: int = limited("[0, 1024]", 0)
+    pos_embed: str = limited(("learned", "sincos", "none"), "learned")
+    pool: str = limited(("cls", "distilled", "mean", "sequence"), "cls")
+    pos_drop_rate: float = limited("[0, 1)", 0.1)
+    proj_drop_rate: float = limited("[0, 1)", 0.1)
+    attn_drop_rate: float = limited("[0, 1)", 0.0)
+    drop_path_rate: float = limited("[0, 1)", 0.1)
 
 
 @dataclass
@@ -91,8 +103,8 @@ class Timm:
     architecture: str = MISSING
     num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
     pretrained: bool = False
-    drop_rate: float = 0.0
-    drop_path_rate: float = 0.0
+    drop_rate: float = limited("[0, 1)", 0.0)
+    drop_path_rate: float = limited("[0, 1)", 0.0)
     arguments: dict[str, Any] = field(default_factory=dict)
 
 
@@ -101,31 +113,31 @@ class CvT:
     _target_: str = "hybrid_vit.models.CvT"
     num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
     pretrained: bool = False
-    strides: list[int] = field(default_factory=lambda: [1, 2, 2])
-    drop_path_rate: float = 0.1
+    strides: list[int] = limited("[1, 64]", [1, 2, 2])
+    drop_path_rate: float = limited("[0, 1)", 0.1)
 
 
 @dataclass
 class WideResNet:
     _target_: str = "hybrid_vit.models.WideResNet"
     num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
-    depth: int = 16
-    width: int = 8
-    drop_rate: float = 0.0
+    depth: int = limited("[10, 1000]", 16)
+    width: int = limited("[1, 1000]", 8)
+    drop_rate: float = limited("[0, 1)", 0.0)
 
 
 @dataclass
 class Data:
     source: str = MISSING
     root: str | None = MISSING
-    num_classes: int | None = None
-    image_size: int = 32
+    num_classes: int | None = limited("[1, 1e6]", None)
+    image_size: int = limited("[1, 4096]", 32)
     mean: list[float] | None = None
-    std: list[float] | None = None
-    val_size: int | None = None
-    fraction: float = 1.0
-    eval_batch_size: int = 500
-    num_workers: int = 2
+    std: list[float] | None = limited("(0, inf)", None)
+    val_size: int | None = limited("[0, 1e9]", None)
+    fraction: float = limited("(0, 1]", 1.0)
+    eval_batch_size: int = limited("[1, 1e6]", 500)
+    num_workers: int = limited("[0, 1024]", 2)
     check: bool | None = None
     drop_last: bool = False
     monitor_test: bool = False
@@ -133,78 +145,77 @@ class Data:
 
 @dataclass
 class Optim:
-    name: str = MISSING
-    lr: float = MISSING
-    weight_decay: float = 0.05
+    name: str = limited(("adamw", "sgd"))
+    lr: float = limited("(0, inf)")
+    weight_decay: float = limited("[0, inf)", 0.05)
     decay_all: bool = False
-    interval: str = "step"
-    warmup_epochs: float = 5
-    min_lr: float = 0.0
-    clip_norm: float | None = 1.0
+    interval: str = limited(("step", "epoch"), "step")
+    warmup_epochs: float | None = limited("[0, inf)", None)
+    min_lr: float = limited("[0, inf)", 0.0)
+    clip_norm: float | None = limited("(0, inf)", 1.0)
 
 
 @dataclass
 class Accelerator:
-    kind: str = "auto"
-    precision: str | None = None
-    attention: str | None = None
+    kind: str = limited(("auto", "cpu", "gpu", "mps"), "auto")
+    precision: str | None = limited(("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16"), None)
+    attention: str | None = limited(("auto", "fused", "explicit"), None)
     compile: bool | None = None
-    shards: int | None = None
+    shards: int | None = limited("[1, 4096]", None)
 
 
 @dataclass
 class Logger:
-    name: str = "none"
+    name: str = limited(("none", "wandb"), "none")
     project: str | None = None
     entity: str | None = None
     group: str | None = None
     job_type: str | None = None
     tags: list[str] | None = None
     notes: str | None = None
-    mode: str = "auto"
+    mode: str = limited(("auto", "online", "offline", "disabled"), "auto")
     log_model: bool = False
 
 
 @dataclass
 class Average:
-    decay: float = 0.9999
+    decay: float = limited("[0, 1)", 0.9999)
     warmup: bool = True
 
 
 @dataclass
 class Distill:
     teacher: str | None = None
-    kind: str = "hard"
-    alpha: float = 0.5
-    temperature: float = 3.0
+    kind: str = limited(("hard", "soft"), "hard")
+    alpha: float = limited("(0, 1]", 0.5)
+    temperature: float = limited("(0, inf)", 3.0)
 
 
 @dataclass
 class Trainer:
-    max_epochs: int | None = None
     max_time: str | None = None
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str = "auto"
-    log_every_n_steps: int = 50
+    devices: int = limited("[1, 1024]", 1)
+    num_nodes: int = limited("[1, 1024]", 1)
+    strategy: str = limited(("auto", "ddp", "ddp_find_unused_parameters_true"), "auto")
+    log_every_n_steps: int = limited("[1, 1e9]", 50)
     deterministic: bool | None = None
-    profiler: str | None = None
+    profiler: str | None = limited(("simple", "advanced", "pytorch"), None)
 
 
 @dataclass
 class Train:
     name: str = MISSING
-    seed: int = 0
-    epochs: int = 200
-    steps: int | None = None
+    seed: int = limited("[0, 9e18]", 0)
+    epochs: int = limited("[1, 1e6]", 200)
+    steps: int | None = limited("[1, 1e9]", None)
     budget: str | None = None
-    batch_size: int = 128
-    label_smoothing: float = 0.0
-    score: str = "ema"
+    batch_size: int = limited("[1, 1e6]", 128)
+    label_smoothing: float = limited("[0, 1)", 0.0)
+    score: str = limited(("ema", "raw"), "ema")
     ema: Average = field(default_factory=Average)
     distill: Distill = field(default_factory=Distill)
     init_from: str | None = None
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = limited("(0, inf)", 5.0)
     resume: str | None = None
     model: Any = MISSING
     data: Data = MISSING
@@ -218,7 +229,7 @@ class Train:
 @dataclass
 class EvaluateData:
     root: str | None = None
-    num_workers: int | None = None
+    num_workers: int | None = limited("[0, 1024]", None)
 
 
 @dataclass
@@ -230,9 +241,9 @@ class Evaluate:
 
 @dataclass
 class Bench:
-    suite: str = "all"
-    rounds: int = 5
-    batch_size: int = 128
+    suite: str = limited((*SUITES, "all"), "all")
+    rounds: int = limited("[1, 1e6]", 5)
+    batch_size: int = limited("[1, 1e6]", 128)
     models: Any = None  # a name or a list of names
     accelerator: Accelerator = MISSING
 
@@ -253,9 +264,9 @@ class Arms:
 @dataclass
 class Search:
     out: str = MISSING
-    trials: int = 30
-    sampler: str = "tpe"
-    cost: str = "macs"
+    trials: int = limited("[1, 1e6]", 30)
+    sampler: str = limited(("tpe", "nsga2"), "tpe")
+    cost: str = limited(("macs", "step_seconds"), "macs")
     train: dict[str, Any] = field(default_factory=dict)
     space: dict[str, Any] = field(default_factory=dict)
 
@@ -293,6 +304,20 @@ SCHEMAS = {
     "accelerator": Accelerator,
     "logger": Logger,
 }
+
+PARTS = {node._target_: node for node in SCHEMAS.values() if hasattr(node, "_target_")}
+
+
+def constrained(spec: dict[str, Any], kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Allowed]]:
+    """The dotted key of each value that is limited, with that value and what is allowed."""
+    for part in fields(kind):
+        key, value = f"{prefix}{part.name}", spec.get(part.name)
+        if isinstance(value, dict):
+            inner = PARTS.get(value.get("_target_"), part.type)
+            if isinstance(inner, type) and is_dataclass(inner):
+                yield from constrained(value, inner, f"{key}.")
+        elif value is not None and "allowed" in part.metadata:
+            yield key, value, part.metadata["allowed"]
 
 
 def register() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from hybrid_vit.command import arguments, check_values, clear, door
+from hybrid_vit.command import arguments, check_data, check_machine, check_values, clear, door
 from hybrid_vit.config import Spec, absolute, composed, experiment, keep, parsed, plain
 from hybrid_vit.searching.space import Plan, first, inspect, overrides, written
 
@@ -74,6 +74,8 @@ def common(plan: Plan) -> Spec:
         _, spec = specified(overrides(plan, first(plan["space"])))
     except ValueError as error:
         raise ValueError(f"the first combination of the space does not go with these settings: {error}") from None
+    check_data(spec["data"])  # sizes that do not go together are those of one trial
+    check_machine(spec["accelerator"]["kind"], 1)
     if spec["data"]["val_size"] == 0:
         raise ValueError("data.val_size=0 leaves no images to compare trials by; leave it out")
     if spec["data"]["monitor_test"]:

@@ -19,6 +19,7 @@ from hybrid_vit.distill import Distillation
 from hybrid_vit.distributed import share, summed
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import Scores
+from hybrid_vit.limits import check_score
 from hybrid_vit.optim import Schedule
 
 
@@ -58,8 +59,7 @@ class Classification(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if score not in ("ema", "raw") or (score == "ema" and ema is None):
-            raise ValueError(f"score={score} cannot be had: it is raw, or ema with an ema.decay above 0")
+        check_score(score, averaged=ema is not None)
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
         if clip_norm is not None and clip_norm <= 0:

@@ -112,7 +112,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Job, list[str], Check]:
                 f"leave out resume to start a new run"
             )
     own = saved(directory)
-    own["trainer"] |= {"max_epochs": None, "max_time": None}  # where it stopped before is not where it ends
+    own["trainer"]["max_time"] = None  # where it stopped before is not where it ends
 
     def merged(spec: Spec) -> Spec:
         for key in (key for key in keys if not key.startswith("hydra.")):

@@ -5,6 +5,7 @@ Order of events: look at the machine, load the data, build the model, fix the nu
 
 import logging
 import math
+import shlex
 import statistics
 import time
 import warnings
@@ -21,6 +22,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
 from torchvision.utils import save_image
+from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hybrid_vit.accelerator import Choice, choose, keep_memory
@@ -34,6 +36,7 @@ from hybrid_vit.durations import seconds
 from hybrid_vit.ema import EMA
 from hybrid_vit.evaluation import count_macs, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
+from hybrid_vit.limits import WARMUP_EPOCHS, check_teacher, warmup
 from hybrid_vit.loggers import Wandb
 from hybrid_vit.optim import OPTIMIZERS, Schedule
 from hybrid_vit.runs import (
@@ -99,6 +102,11 @@ def train(
     distill = make_teacher(spec, choice, data)
     steps = before["steps"] if checkpoint else fix_steps(spec, choice, net, data, distill, began)
     task = make_task(spec, net, data, steps, distill)
+    if task.schedule.warmup_epochs < WARMUP_EPOCHS and spec["optim"]["warmup_epochs"] is None:
+        log.info(
+            "warm-up of %d epochs shortened to %.3g, a tenth of %.3g (optim.warmup_epochs sets another)",
+            *(WARMUP_EPOCHS, task.schedule.warmup_epochs, task.schedule.epochs),
+        )
     compile_nets(task, choice)
     table = EpochTable(directory / "metrics.csv")
     if several and rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
@@ -154,7 +162,7 @@ def train(
     finally:
         if logger:
             logger.finish(summary)
-    show(summary, directory)
+    show(summary, directory, spec["data"])
     scores = summary["scores"]
     return scores.get("val_top1", scores["test_top1"])
 
@@ -192,8 +200,7 @@ def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Dist
     """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes."""
     settings = dict(spec["distill"])
     run = settings.pop("teacher")
-    if run is None and spec["model"].get("pool") == "distilled":
-        raise ValueError("model.pool=distilled learns from a teacher; give distill.teacher=RUN_DIR, a trained run")
+    check_teacher(spec["model"].get("pool"), run)
     if run is None:
         return None
     trained = load(run)
@@ -215,15 +222,14 @@ def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Dist
 def make_task(
     spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int, distill: Distillation | None = None
 ) -> Classification:
-    """The task for a training of `steps` steps; the warm-up keeps its share of the whole."""
+    """The task for a training of `steps` steps."""
     optim = dict(spec["optim"])
     name, clip_norm = optim.pop("name"), optim.pop("clip_norm")
     if name not in OPTIMIZERS:
         raise ValueError(f"optim.name {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
     shape = {key: optim.pop(key) for key in ("interval", "warmup_epochs", "min_lr")}
     epochs = steps / data.steps_per_epoch
-    Schedule(lr=optim["lr"], epochs=spec["epochs"], **shape)  # checked in the user's own numbers
-    shape["warmup_epochs"] *= epochs / spec["epochs"]
+    shape["warmup_epochs"] = warmup(shape["warmup_epochs"], epochs)
     return Classification(
         net=net,
         optimizer=lambda net: OPTIMIZERS[name](net, **optim),
@@ -282,10 +288,10 @@ def fit(
     """Run Lightning's loop to the last step, from the beginning or from a checkpoint.
 
     Raises:
-        Stopped: it did not get there, because of a signal, `trainer.max_time` or `trainer.max_epochs`.
+        Stopped: it did not get there, because of a signal or `trainer.max_time`.
     """
     limits = dict(spec["trainer"])
-    max_epochs, max_time = limits.pop("max_epochs"), limits.pop("max_time")
+    max_time = limits.pop("max_time")
     limits["log_every_n_steps"] = min(limits["log_every_n_steps"], data.steps_per_epoch)
     keeper = Keeper(
         directory / "checkpoints",
@@ -296,7 +302,7 @@ def fit(
     trainer = pl.Trainer(
         accelerator=choice.accelerator,
         precision=choice.precision,  # type: ignore[arg-type]
-        max_epochs=max_epochs or math.ceil(steps / data.steps_per_epoch),
+        max_epochs=math.ceil(steps / data.steps_per_epoch),
         callbacks=[table, keeper, Bar(steps), *callbacks],
         plugins=[CheckpointFiles()],
         default_root_dir=directory,
@@ -315,8 +321,6 @@ def fit(
                 raise another_model(checkpoint, error) from None
             raise
     if trainer.global_step < steps:
-        if max_epochs:
-            raise Stopped(f"trainer.max_epochs of {max_epochs}")
         raise RuntimeError(f"training ended after {trainer.global_step} of {steps} steps, and nothing asked it to")
     return trainer
 
@@ -340,7 +344,7 @@ def finish(
     save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
     values, confusion = score(
         net,
-        data.test_dataloader(),
+        tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
         normalize=data.normalize,
         num_classes=data.num_classes,
         device=device,
@@ -395,7 +399,7 @@ def protocol(data: DataModule, scored: str) -> str:
     return f"{data.sizes['train']} training images, {selection}; test scored on the last {weights} weights{looked}"
 
 
-def show(summary: dict[str, Any], directory: Path) -> None:
+def show(summary: dict[str, Any], directory: Path, source: dict[str, Any]) -> None:
     """The result as a table, and what to do next."""
     if directory.is_relative_to(Path.cwd()):
         directory = directory.relative_to(Path.cwd())
@@ -409,9 +413,12 @@ def show(summary: dict[str, Any], directory: Path) -> None:
         ("curve", str(directory / "learning_curve.png")),
     ]
     table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
+    same = ["data=folder", f"data.root={source['root']}"] if source["source"] == "folder" else []
+    if source["source"] in ("cifar10", "cifar100"):
+        same = [f"data={source['source']}"]
     commands = (
         f"python -m hybrid_vit.evaluate run={directory}",
-        "python -m hybrid_vit.train model=hybrid_192 budget=30m",
+        shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),
         "python -m hybrid_vit.train --help",
     )
     log.info("done\n%s\n\nnext\n%s", table, "\n".join(f"  {command}" for command in commands))

@@ -4,8 +4,10 @@ import pytest
 import torch
 
 from hybrid_vit.augment import Augment
+from hybrid_vit.command import check_together, check_values
 from hybrid_vit.config import CONF, choices, composed, grouped, options, plain
 from hybrid_vit.evaluation import count_macs
+from hybrid_vit.limits import warmup
 from hybrid_vit.models import set_attention
 from hybrid_vit.models.dropout import Dropout, DropPath
 from hybrid_vit.runs import build
@@ -99,6 +101,25 @@ def test_the_pure_vit_is_the_hybrid_with_patches() -> None:
     assert vit.pop("stem")["_target_"].endswith("PatchStem")
     assert hybrid.pop("stem")["grid"] == 16
     assert vit == hybrid
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "warm_up"),
+    [("run_192", 200, 5), ("run_384", 201, 5), ("document_192", 200, 5), ("quickstart", 20, 2)],
+)
+def test_the_schedules_of_the_published_recipes(name: str, epochs: int, warm_up: float) -> None:
+    spec = plain(composed([f"experiment={name}"]))
+    assert (spec["epochs"], warmup(spec["optim"]["warmup_epochs"], spec["epochs"])) == (epochs, warm_up)
+    short = plain(composed([f"experiment={name}", "epochs=1"]))
+    check_together(short)
+    assert warmup(short["optim"]["warmup_epochs"], 1) == 0.1
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_recipe_passes_the_checks(name: str) -> None:
+    spec = plain(composed([f"experiment={name}"]))
+    check_values(spec)
+    check_together(spec)
 
 
 def test_the_document_is_the_default() -> None:

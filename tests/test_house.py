@@ -42,10 +42,11 @@ def room(name: str) -> str:
     ("place", "allowed"),
     [
         ("utils", set()),
-        ("models", {"models"}),
+        ("limits.py", set()),
+        ("models", {"models", "limits"}),
         ("models/baselines.py", {"timm", "transformers", "huggingface_hub"}),
         ("augment", {"augment"}),
-        ("optim.py", set()),
+        ("optim.py", {"limits"}),
         ("ema.py", set()),
         ("data", {"data", "augment", "lightning", "PIL", "sklearn", "numpy"}),
         ("drawing.py", {"matplotlib"}),
@@ -82,7 +83,7 @@ def room(name: str) -> str:
         ),
         ("distill.py", set()),
         ("distributed.py", set()),
-        ("task.py", {"augment", "distill", "distributed", "ema", "evaluation", "optim", "lightning"}),
+        ("task.py", {"augment", "distill", "distributed", "ema", "evaluation", "limits", "optim", "lightning"}),
         ("callbacks.py", {"lightning", "tqdm"}),
     ],
 )

@@ -17,10 +17,11 @@ import pytest
 import torch
 import wandb
 from PIL import Image
+from stopping import OneEpoch
 from wandb.proto import wandb_internal_pb2
 
 from hybrid_vit import loggers
-from hybrid_vit.callbacks import Stopped
+from hybrid_vit.callbacks import Stopped, latest
 from hybrid_vit.config import composed, plain
 from hybrid_vit.training import train
 
@@ -114,8 +115,8 @@ def offline(directory: Path) -> list[Offline]:
 def test_a_stopped_and_resumed_training_is_one_run_with_the_steps_of_metrics_csv(tmp_path: Path, fresh: None) -> None:
     spec = plain(composed(TINY))
     with pytest.raises(Stopped):
-        train(plain(composed([*TINY, "trainer.max_epochs=1"])), tmp_path)
-    train(spec, tmp_path, resume=True)
+        train(spec, tmp_path, callbacks=[OneEpoch()])
+    train(plain(composed(TINY)), tmp_path, checkpoint=latest(tmp_path / "checkpoints"))
     first, second = offline(tmp_path)
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         table = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from hybrid_vit.limits import warmup
 from hybrid_vit.models import ConvStem, hybrid_vit
 from hybrid_vit.optim import OPTIMIZERS, Schedule, adamw, param_groups, sgd
 
@@ -159,9 +160,22 @@ def test_a_schedule_never_leaves_its_bounds_and_falls_after_warm_up() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "epochs", "expected"),
+    [(None, 200, 5), (None, 201, 5), (None, 50, 5), (None, 20, 2), (None, 6, 0.6), (None, 0.1, 0.01), (3, 6, 3)],
+)
+def test_the_warm_up_is_five_epochs_or_a_tenth_of_a_shorter_run_or_as_given(
+    given: float | None, epochs: float, expected: float
+) -> None:
+    assert warmup(given, epochs) == pytest.approx(expected, rel=1e-15)
+
+
+@pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"warmup_epochs": 5, "epochs": 5}, r"optim\.warmup_epochs 5 .* less than epochs 5; try .*warmup_epochs=0\.5"),
+        (
+            {"warmup_epochs": 5, "epochs": 5},
+            r"optim\.warmup_epochs 5 .* less than the 5 epochs of the run; leave it out for 0\.5",
+        ),
         ({"warmup_epochs": -1}, r"optim\.warmup_epochs -1 must be at least 0"),
         ({"min_lr": 0.2}, r"optim\.min_lr 0\.2 must lie between 0 and optim\.lr 0\.1"),
         ({"min_lr": -0.1}, r"optim\.min_lr -0\.1 must lie"),

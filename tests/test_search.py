@@ -74,8 +74,8 @@ def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) 
     assert "2 of 2  trial 1  complete" in printed
     assert "the Pareto front, cheapest first" in printed
     trials, best = table("s/trials.csv"), table("s/pareto.csv")
-    assert "epoch 0" in Path("s/trials/0000/train.log").read_text()
-    assert "epoch 0" not in printed
+    assert "epoch 1" in Path("s/trials/0000/train.log").read_text()
+    assert "epoch 1" not in printed
     assert [(row["trial"], row["state"]) for row in trials] == [("0", "complete"), ("1", "complete")]
     assert saved(Path("s/trials/0000"))["model"]["stem"]["depth"] == int(trials[0]["model.stem.depth"])
     number = int(best[0]["trial"])

@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch import Callback
 from safetensors.torch import load_file
+from stopping import OneEpoch
 
 import hybrid_vit
+from hybrid_vit import training
 from hybrid_vit.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
 from hybrid_vit.config import composed, plain
 from hybrid_vit.task import Classification
@@ -31,10 +35,10 @@ TINY = [
 TIMES = ("seconds", "images_per_second")
 
 
-def run(directory: Path, *overrides: str, resume: bool = False) -> float:
+def run(directory: Path, *overrides: str, resume: bool = False, callbacks: Sequence[Callback] = ()) -> float:
     directory.mkdir(exist_ok=True)
     checkpoint = latest(directory / "checkpoints") if resume else None
-    return train(plain(composed([*TINY, *overrides])), directory, checkpoint=checkpoint)
+    return train(plain(composed([*TINY, *overrides])), directory, checkpoint=checkpoint, callbacks=callbacks)
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -207,7 +211,7 @@ def test_training_in_a_thread(whole: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_diverges_fails(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"(weights|loss) became (nan|inf).*smaller optim\.lr"):
-        run(tmp_path, "optim.lr=1e9", "steps=2")
+        run(tmp_path, "optim.lr=1e9", "steps=2", "optim.warmup_epochs=0")
     content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
     assert content["state"] == "failed"
 
@@ -297,7 +301,7 @@ def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest
     spec = plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"]))
     spec["model"]["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
     with pytest.raises(Stopped):
-        train(spec | {"trainer": spec["trainer"] | {"max_epochs": 1}}, tmp_path)
+        train(spec, tmp_path, callbacks=[OneEpoch()])
     train(spec, tmp_path, checkpoint=latest(tmp_path / "checkpoints"))  # the weights come from the checkpoint
     hybrid_vit.load(tmp_path)  # and from the run
     assert len(fetched) == 1
@@ -305,9 +309,9 @@ def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest
     assert not json.loads((tmp_path / "model.json").read_text())["model"]["pretrained"]
 
 
-def test_max_time_and_max_epochs_stop_and_resume_continues(whole: Path, tmp_path: Path) -> None:
-    with pytest.raises(Stopped, match="max_epochs"):
-        run(tmp_path, "trainer.max_epochs=1")
+def test_max_time_stops_and_resume_continues(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match="one epoch"):
+        run(tmp_path, callbacks=[OneEpoch()])
     with pytest.raises(Stopped, match="max_time"):
         run(tmp_path, "trainer.max_time=0.001s", resume=True)
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
@@ -336,16 +340,79 @@ def test_sigkill_in_mid_epoch_and_resume_continues(tmp_path: Path) -> None:
 
 
 def test_steps_repeat_a_budget_exactly(tmp_path: Path) -> None:
-    run(tmp_path / "budget", "budget=12s", "optim.warmup_epochs=1")
+    run(tmp_path / "budget", "budget=12s", "optim.warmup_epochs=null")
     content = summary(tmp_path / "budget")
     assert content["budget"] == "12s"
-    run(tmp_path / "steps", f"steps={content['steps']}", "optim.warmup_epochs=1")
+    run(tmp_path / "steps", f"steps={content['steps']}", "optim.warmup_epochs=null")
     assert_same_run(tmp_path / "budget", tmp_path / "steps")
 
 
 def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"budget is too short.*try budget="):
         run(tmp_path, "budget=0.1s")
+
+
+@pytest.mark.parametrize("length", ["epochs=2", "steps=10"])
+def test_the_warm_up_is_a_tenth_of_a_short_run_however_its_length_is_given(
+    length: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two epochs of five steps."""
+    seen = []
+    monkeypatch.setattr(training, "fit", lambda spec, choice, task, *rest, **options: seen.append(task) or stop())
+    caplog.set_level("INFO")
+    with pytest.raises(Stopped):
+        run(tmp_path, length, "optim.warmup_epochs=null")
+    assert (seen[0].schedule.epochs, seen[0].schedule.warmup_epochs) == pytest.approx((2, 0.2))
+    assert "warm-up of 5 epochs shortened to 0.2, a tenth of 2" in caplog.text
+
+
+def stop() -> None:
+    raise Stopped("here")
+
+
+def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Screen:
+        disable = False
+
+        def __init__(self, *, total: int, desc: str = "training", initial: int = 0, **options: Any) -> None:
+            self.desc, self.total, self.n, self.shown = desc, total, initial, []
+            bars.append(self)
+
+        def update(self, n: int = 1) -> None:
+            self.n += n
+
+        def set_postfix(self, refresh: bool, **values: str) -> None:
+            self.shown.append((self.n, values))
+
+        def close(self) -> None:
+            self.closed = True
+
+    bars: list[Screen] = []
+    monkeypatch.setattr("hybrid_vit.callbacks.tqdm", Screen)
+    run(tmp_path, "epochs=2", "data.eval_batch_size=60", "trainer.log_every_n_steps=2")
+    whole, *scorings = bars
+    assert (whole.desc, whole.n, whole.total, whole.closed) == ("training", 10, 10, True)
+    assert [(n, values["epoch"], "val_top1" in values) for n, values in whole.shown] == [
+        *((0, "1 of 2", False), (2, "1 of 2", False), (4, "1 of 2", False)),
+        *((5, "2 of 2", True), (7, "2 of 2", True), (9, "2 of 2", True)),
+    ]
+    assert all(float(values["loss"]) > 0 for _, values in whole.shown)
+    assert [(bar.desc, bar.n, bar.total, bar.closed) for bar in scorings] == 2 * [("validation", 3, 3, True)]
+
+
+def test_what_to_do_next_is_about_the_same_data(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    scores = {"test_top1": 50.0}
+    summary = {"scores": scores, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 1, "images_per_second": 1}
+    for source, same in [
+        ({"source": "digits", "root": None}, "train model="),
+        ({"source": "cifar10", "root": "data"}, "train data=cifar10 model="),
+        ({"source": "folder", "root": "my pictures"}, "train data=folder 'data.root=my pictures' model="),
+    ]:
+        training.show(summary | {"device": "cpu"}, Path("run"), source)
+        assert same in caplog.records[-1].getMessage()
 
 
 def test_steps_end_in_mid_epoch(tmp_path: Path) -> None:
@@ -392,7 +459,7 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
 
 def test_a_checkpoint_of_another_model_is_one_sentence(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
-        run(tmp_path, "trainer.max_epochs=1")
+        run(tmp_path, callbacks=[OneEpoch()])
     with pytest.raises(ValueError, match=r"last\.ckpt holds the weights of another model"):
         run(tmp_path, "model.depth=2", resume=True)
 

@@ -9,6 +9,7 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
 
@@ -50,6 +51,12 @@ def timm_model(
         )
     try:
         net = timm.create_model(architecture, num_classes=num_classes, **rates, **arguments)
+    except RuntimeError as error:
+        if not str(error).startswith("Unknown model"):
+            raise
+        near = get_close_matches(architecture, timm.list_models(), n=1)
+        hint = f"did you mean {near[0]}?" if near else "timm.list_models() says what there is"
+        raise ValueError(f"timm has no model.architecture={architecture}; {hint}") from None
     except AssertionError as error:
         raise ValueError(
             f"timm's {architecture} cannot be built with {arguments} ({error}); "

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid_vit.limits import derive_heads
 from hybrid_vit.models.dropout import Dropout, DropPath
 from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.positions import RelPosBias
 
-HEAD_DIM = 32
 AttentionPath = Literal["auto", "fused", "explicit"]
 Norm = Literal["layer", "rms"]
 
@@ -210,25 +210,3 @@ class Encoder(nn.Sequential):
         for block in blocks:
             x = block(x)
         return last(x, first if isinstance(last.mlp, MLP) else None)
-
-
-def derive_heads(embed_dim: int, num_heads: int | None) -> int:
-    """Heads of 32 channels when `num_heads` is None; a width that cannot be divided is an error with the remedy."""
-    if embed_dim < 1:
-        raise ValueError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
-    if num_heads is None:
-        if embed_dim % HEAD_DIM:
-            low = max(embed_dim // HEAD_DIM, 1) * HEAD_DIM
-            raise ValueError(
-                f"embed_dim {embed_dim} is not a multiple of the head width {HEAD_DIM}; "
-                f"use {low} or {low + HEAD_DIM}, or give model.num_heads"
-            )
-        return embed_dim // HEAD_DIM
-    if num_heads < 1 or embed_dim % num_heads:
-        step = max(num_heads, 1)
-        low = max(embed_dim // step, 1) * step
-        raise ValueError(
-            f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}; "
-            f"use {low} or {low + step}, or leave num_heads out (head_dim {HEAD_DIM})"
-        )
-    return num_heads

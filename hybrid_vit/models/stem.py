@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
+from hybrid_vit.limits import halvings, patches, plan
+
 
 class ConvStem(nn.Sequential):
     """Convolutions 3x3, each Conv(bias=False) -> BatchNorm -> ReLU: (B, 3, H, W) -> (B, embed_dim, grid, grid).
@@ -135,11 +137,7 @@ class TokenizerStem(nn.Sequential):
     """
 
     def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16) -> None:
-        check_sizes(embed_dim, img_size, grid)
-        depth = count_halvings(img_size, grid)
-        if not depth:
-            halves = [img_size >> k for k in range(1, img_size.bit_length()) if not img_size % 2**k]
-            raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved once or more; use one of {halves}")
+        depth = halvings(embed_dim, img_size, grid)
         channels = [3, *[64] * (depth - 1), embed_dim]
         super().__init__(
             *(
@@ -162,16 +160,7 @@ class PatchStem(nn.Module):
 
     def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16, patch_size: int | None = None) -> None:
         super().__init__()
-        check_sizes(embed_dim, img_size, grid)
-        if img_size % grid:
-            raise ValueError(f"stem.grid {grid} does not divide the image of {img_size} pixels; use a divisor of it")
-        stride = img_size // grid
-        patch_size = stride if patch_size is None else patch_size
-        if patch_size < stride or (stride == 1 and patch_size % 2 == 0):
-            raise ValueError(
-                f"stem.patch_size {patch_size} must be at least the {stride} pixels of a cell, and odd if that is 1; "
-                f"use {stride} (or leave it out), or for patches that overlap {2 * stride - 1 if stride > 1 else 3}"
-            )
+        stride, patch_size = patches(embed_dim, img_size, grid, patch_size)
         self.proj = nn.Conv2d(3, embed_dim, patch_size, stride, padding=(patch_size - stride + 1) // 2)
         self.embed_dim, self.grid = embed_dim, grid
 
@@ -185,70 +174,3 @@ Stem = ConvStem | ResNetStem | MobileStem | TokenizerStem | PatchStem
 def recalibration(channels: int) -> SqueezeExcitation:
     """Squeeze-and-excitation to a 16th of the channels, but at least 8. Hu et al. 2018 (arXiv 1709.01507)."""
     return SqueezeExcitation(channels, max(channels // 16, 8))  # with fewer, all may be dead in their ReLU
-
-
-def plan(
-    embed_dim: int,
-    img_size: int,
-    grid: int,
-    depth: int,
-    channels: Sequence[int] | None = None,
-    strides: Sequence[int] | None = None,
-) -> list[tuple[int, int, int]]:
-    """(channels in, channels out, stride) of each of `depth` layers; what is None is derived."""
-    check_sizes(embed_dim, img_size, grid)
-    if depth < 1:
-        raise ValueError(f"stem.depth {depth} must be at least 1 layer, e.g. stem.depth=3")
-    channels = list(channels or derive_channels(depth, embed_dim))
-    strides = list(strides or derive_strides(depth, img_size, grid))
-    if len(channels) != depth or channels[-1] != embed_dim or min(channels) < 1:
-        raise ValueError(
-            f"stem.channels {channels} must be {depth} positive numbers (stem.depth) ending in "
-            f"embed_dim {embed_dim}; leave them out to get {derive_channels(depth, embed_dim)}"
-        )
-    if min(strides) < 1:
-        raise ValueError(f"stem.strides {strides} must be positive; leave stem.strides out to derive them")
-    size = img_size
-    for stride in strides:
-        size = (size - 1) // stride + 1
-    if len(strides) != depth or size != grid:
-        raise ValueError(
-            f"stem.strides {strides} must be {depth} numbers (stem.depth) that take {img_size} pixels to "
-            f"grid {grid}; they are {len(strides)} and give {size}: leave stem.strides out, or set "
-            f"stem.depth={len(strides)} and stem.grid={size}"
-        )
-    return [*zip([3, *channels[:-1]], channels, strides, strict=True)]
-
-
-def check_sizes(embed_dim: int, img_size: int, grid: int) -> None:
-    """A width is positive, and a grid has between one cell and one cell a pixel."""
-    if embed_dim < 1:
-        raise ValueError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
-    if not 1 <= grid <= img_size:
-        raise ValueError(f"stem.grid {grid} must lie between 1 and the {img_size} pixels of the image; use a divisor")
-
-
-def derive_channels(depth: int, embed_dim: int) -> list[int]:
-    """64, 128, ... doubling but never above `embed_dim`, which is the last of the `depth` numbers."""
-    return [min(64 * 2**i, embed_dim) for i in range(depth - 1)] + [embed_dim]
-
-
-def derive_strides(depth: int, img_size: int, grid: int) -> list[int]:
-    """One stride per layer, 1 or 2, whose product is img_size / grid."""
-    halvings = count_halvings(img_size, grid)
-    if halvings is None:
-        reachable = [img_size >> k for k in range(depth + 1) if not img_size % 2**k]
-        raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved; with depth {depth} use one of {reachable}")
-    if halvings > depth:
-        raise ValueError(
-            f"stem.grid {grid} cannot be reached from {img_size} pixels with stem.depth {depth} (each layer halves at "
-            f"most once); use stem.depth={halvings} or stem.grid={img_size >> depth}"
-        )
-    full = min(1, depth - halvings)
-    return [1] * full + [2] * halvings + [1] * (depth - halvings - full)
-
-
-def count_halvings(img_size: int, grid: int) -> int | None:
-    """How often `img_size` must be halved to be `grid`; None: it never is."""
-    halvings = (img_size // grid).bit_length() - 1
-    return halvings if grid * 2**halvings == img_size else None

@@ -166,8 +166,11 @@ def test_heads_are_derived_or_given(embed_dim: int, num_heads: int | None, expec
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ({"embed_dim": 200, "num_heads": 6}, r"embed_dim 200 .* num_heads 6; use 198 or 204, or leave num_heads out"),
-        ({"embed_dim": 4, "num_heads": 6}, r"embed_dim 4 .* num_heads 6; use 6 or 12"),
+        (
+            {"embed_dim": 200, "num_heads": 6},
+            r"embed_dim 200 .* num_heads 6; use model.num_heads=5 or 8, or leave it out",
+        ),
+        ({"embed_dim": 4, "num_heads": 6}, r"embed_dim 4 .* num_heads 6; use model.num_heads=4, or leave it out"),
         ({"embed_dim": 200}, r"embed_dim 200 .* 32; use 192 or 224, or give model\.num_heads"),
         ({"embed_dim": 8}, r"embed_dim 8 .*; use 32 or 64, or give model\.num_heads"),
         ({"embed_dim": 192, "num_heads": 0}, r"num_heads 0;"),
