@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
+from scipy.sparse import csr_array
 from torch import Tensor
 
 log = logging.getLogger(__name__)
@@ -143,7 +145,7 @@ class Wandb(Logger):
 
     @rank_zero_only
     def log_results(
-        self, scores: Mapping[str, float], confusion: Tensor, class_names: Sequence[str], *, epoch: int, step: int
+        self, scores: Mapping[str, float], confusion: csr_array, class_names: Sequence[str], *, epoch: int, step: int
     ) -> None:
         """Log what training came to; the run directory holds its pictures and weights.
 
@@ -161,9 +163,9 @@ class Wandb(Logger):
             content: dict[str, Any] = {**scores, "epoch": epoch, "step": step}
             for name in ("learning_curve", "confusion"):
                 content[name] = wandb.Image(str(self.directory / f"{name}.png"))
-            if confusion.numel() <= wandb.Table.MAX_ROWS:  # what a table shows: 100 classes
-                images = confusion.nonzero().repeat_interleave(confusion[confusion > 0], dim=0)
-                actual, predicted = images.T.tolist()
+            if len(class_names) ** 2 <= wandb.Table.MAX_ROWS:  # what a table shows: 100 classes
+                counts = confusion.tocoo()
+                actual, predicted = (np.repeat(places, counts.data).tolist() for places in (counts.row, counts.col))
                 content["confusion_matrix"] = wandb.plot.confusion_matrix(
                     y_true=actual, preds=predicted, class_names=list(class_names), title="Test set"
                 )
