@@ -8,8 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from hybrid_vit.command import arguments, check_data, check_machine, check_values, clear, door
 from hybrid_vit.config import Spec, absolute, composed, experiment, keep, parsed, plain
 from hybrid_vit.searching.space import Plan, first, inspect, overrides, written
@@ -26,9 +24,11 @@ def main() -> None:
 
     def also(spec: Spec, directory: Path, multirun: bool) -> None:
         plan = planned(spec, given)
-        common(plan)
+        shared = common(plan)
         inspect(directory, plan)
-        check_trials(plan)
+        from hybrid_vit.searching.trial import ready  # with torch, for which the checks before need not wait
+
+        ready(shared)
 
     door("search", job, argv, also=also)
 
@@ -59,19 +59,18 @@ def planned(spec: Spec, given: dict[str, str]) -> Plan:
     }
 
 
-def specified(texts: list[str]) -> tuple[DictConfig, Spec]:
-    """The configuration of a trial, as composed and as plain values; ValueError if there is none."""
-    cfg = composed(texts)
-    spec = plain(cfg)
+def specified(texts: list[str]) -> Spec:
+    """The plain configuration of a trial; ValueError if there is none."""
+    spec = plain(composed(texts))
     check_values(spec)
-    return cfg, spec
+    return spec
 
 
 def common(plan: Plan) -> Spec:
     """The first combination in the space, for what all have in common; ValueError if they could not be compared."""
     specified(overrides(plan, {}))  # a mistake in a setting is none of the space
     try:
-        _, spec = specified(overrides(plan, first(plan["space"])))
+        spec = specified(overrides(plan, first(plan["space"])))
     except ValueError as error:
         raise ValueError(f"the first combination of the space does not go with these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial
@@ -83,13 +82,6 @@ def common(plan: Plan) -> Spec:
     if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
         raise ValueError("a trial is trained by one process; for several at once start the same command several times")
     return spec
-
-
-def check_trials(plan: Plan) -> None:
-    """Machine, data and recipe, which all trials share, before anything is written; this imports torch."""
-    from hybrid_vit.searching.trial import ready
-
-    ready(common(plan))
 
 
 def search(plan: Plan, total: int, directory: Path) -> None:
@@ -133,9 +125,8 @@ def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, 
     """Train one trial; how it ended."""
     from hybrid_vit.searching.trial import attempt
 
-    texts = overrides(plan, params)
     try:
-        spec = absolute(specified(texts)[1])
+        spec = absolute(specified(overrides(plan, params)))
     except ValueError as error:
         return {"state": "infeasible", "why": str(error)}
     keep(spec, directory)
