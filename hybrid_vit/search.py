@@ -8,9 +8,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import arguments, check_data, check_machine, check_values, clear, door
+from hybrid_vit.command import arguments, clear, door
 from hybrid_vit.config import Spec, absolute, composed, experiment, keep, parsed, plain
 from hybrid_vit.searching.space import Plan, first, inspect, overrides, written
+from hybrid_vit.validation import check_data, check_machine, check_values
 
 OWN = ("search", "out", "trials", "sampler", "cost")
 

@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import Check, Job, arguments, check_values, clear, door, held
+from hybrid_vit.command import Check, Job, arguments, clear, door, held
 from hybrid_vit.config import Spec, absolute, get, keep, names, parsed, quoted, saved
 from hybrid_vit.sweeping import CHANGEABLE, Differs, Unusable, changeable, look
 from hybrid_vit.utils.files import read_json
+from hybrid_vit.validation import check_values
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 

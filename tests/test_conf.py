@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from hybrid_vit.augment import Augment
-from hybrid_vit.command import check_together, check_values
 from hybrid_vit.config import CONF, choices, composed, grouped, options, plain
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.limits import warmup
 from hybrid_vit.models import set_attention
 from hybrid_vit.models.dropout import Dropout, DropPath
 from hybrid_vit.runs import build
+from hybrid_vit.validation import check_together, check_values
 
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 KEYS = {key.split("@")[0]: key for key in choices(grouped("train"))}

@@ -10,9 +10,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from hybrid_vit import schema
-from hybrid_vit.command import check, check_machine, check_value
+from hybrid_vit.command import check
 from hybrid_vit.config import composed, defaults, plain, saved
 from hybrid_vit.durations import seconds
+from hybrid_vit.validation import check_machine, check_value
 
 NAMED = "name=${hydra:runtime.choices.model}"  # a value that only Hydra knows
 
