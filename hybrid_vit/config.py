@@ -203,6 +203,8 @@ def change(cfg: DictConfig, override: Override) -> None:
     default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
     if isinstance(default, dict) and not isinstance(value, dict | None):
         parts = ", ".join(f"{key}.{part}" for part in default)
+        if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):
+            raise ValueError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
         raise ValueError(f"{text}: {key} holds several keys; {nearest(key, choices(cfg)) or f'set one of {parts}'}")
     try:
         OmegaConf.update(cfg, key, value, merge=True)

@@ -33,6 +33,7 @@ MISTAKES = [
     ("stem=patch", "did you mean stem@model.stem?"),
     ("model.stem=patch", "did you mean stem@model.stem?"),
     ("trainer=3", "set one of trainer.max_time"),
+    ("augment.flip=true", "augment.flip has keys of its own; write augment.flip=null for none"),
     ("max_epochs=3", "max_epochs is not a key; write epochs=VALUE"),
     ("trainer.max_epochs=3", "write epochs=VALUE"),
     ("trainer.limit_train_batches=2", "write steps=VALUE"),
