@@ -1,5 +1,6 @@
 """A sweep: which jobs it has, that each is done once, what it says of them, and the launchers that do them."""
 
+import itertools
 import json
 import math
 import os
@@ -20,7 +21,7 @@ from hybrid_vit import command as command_module
 from hybrid_vit import sweeping
 from hybrid_vit.callbacks import Stopped
 from hybrid_vit.command import check
-from hybrid_vit.config import composed, options, plain
+from hybrid_vit.config import composed, keep, options, plain
 from hybrid_vit.runs import build
 from hybrid_vit.sweeping import Overview, Planned, file_name, jobs, look
 from hybrid_vit.utils.files import Lock
@@ -90,7 +91,9 @@ def test_names_are_names_of_directories() -> None:
 
 
 @pytest.mark.parametrize("name", options("sweep"))
-@pytest.mark.parametrize("model", ["hybrid_tiny", "hybrid_192", "hybrid_384"])
+@pytest.mark.parametrize(
+    "model", ["hybrid_tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("hybrid_192", "hybrid_384"))]
+)
 def test_every_sweep_can_be_built(name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own = [] if name == "zoo" else [f"model={model}"]
@@ -271,38 +274,43 @@ def test_a_job_that_another_process_trains_is_left_alone(
     assert json.loads((running.directory / "summary.json").read_text())["state"] == "running"
 
 
-@pytest.mark.parametrize("left", [".hydra/", ".hydra/config.yaml", "summary.json", "train.log", ""])
-def test_a_half_made_job_starts_anew_and_stops_no_other(train: Train, left: str) -> None:
+def test_a_half_made_job_starts_anew_and_stops_no_other(train: Train) -> None:
     settled(train)
-    place = Path("s/seed=0", left)
-    (place if left[-1:] in ("", "/") else place.parent).mkdir(parents=True)
-    if left[-1:] not in ("", "/"):
-        place.write_text("")
-    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
-    assert [(spec["seed"], resume) for spec, _, resume in train.calls] == [(0, False), (1, False)]
+    for seed, left in enumerate([".hydra/", ".hydra/config.yaml", "summary.json", "train.log", ""]):
+        place = Path(f"s/seed={seed}", left)
+        if left[-1:] in ("", "/"):
+            place.mkdir(parents=True)
+        else:
+            place.parent.mkdir(parents=True)
+            place.write_text("")
+    assert main("-m", "seed=range(6)", "hydra.sweep.dir=s") == 0
+    assert [(spec["seed"], resume) for spec, _, resume in train.calls] == [(seed, False) for seed in range(6)]
 
 
-@pytest.mark.parametrize("name", ["summary.json", ".hydra/config.yaml"])
-@pytest.mark.parametrize("content", ["", "[]", '{"state": 3}', "a: [", "\0"])
-def test_a_damaged_job_is_one_sentence_and_stops_no_other(
-    train: Train, capsys: pytest.CaptureFixture[str], name: str, content: str
-) -> None:
+def test_a_damaged_job_is_one_sentence_and_stops_no_other(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    damages = [
+        (f"s/seed={seed}", name, content)
+        for seed, (name, content) in enumerate(
+            itertools.product(["summary.json", ".hydra/config.yaml"], ["", "[]", '{"state": 3}', "a: [", "\0"])
+        )
+    ]
     settled(train)
-    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 0
-    write_checkpoint(Path("s/seed=0/checkpoints/last.ckpt"))
-    Path("s/seed=0/summary.json").write_text('{"state": "stopped", "steps": 10}')
-    Path("s/seed=0", name).write_text(content)
-    capsys.readouterr()
-    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 1
+    for directory, name, content in damages:
+        write_checkpoint(Path(directory, "checkpoints/last.ckpt"))
+        Path(directory, "summary.json").write_text('{"state": "stopped", "steps": 10}')
+        keep(plain(composed([f"seed={directory[-1]}"])), Path(directory))
+        Path(directory, name).write_text(content)
+    assert main("-m", "seed=range(11)", "hydra.sweep.dir=s") == 1
     said = capsys.readouterr().err
-    [line] = [line for line in said.splitlines() if line.startswith("seed=0 ")]
-    assert "failed" in line and f"s/seed=0/{name}" in line
-    assert "delete s/seed=0 to train this job from its beginning" in line
-    assert "s: 2 of 3 jobs done, 1 failed" in said
-    assert [spec["seed"] for spec, _, _ in train.calls] == [0, 1, 2]
-    assert Path("s/seed=0", name).read_text() == content
+    for directory, name, content in damages:
+        [line] = [line for line in said.splitlines() if line.startswith(f"{Path(directory).name} ")]
+        assert "failed" in line and f"{directory}/{name}" in line
+        assert f"delete {directory} to train this job from its beginning" in line
+        assert Path(directory, name).read_text() == content
+    assert "s: 1 of 11 jobs done, 10 failed" in said
+    assert [spec["seed"] for spec, _, _ in train.calls] == [10]
     shutil.rmtree("s/seed=0")
-    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 0
+    assert main("-m", "seed=0,10", "hydra.sweep.dir=s") == 0
 
 
 def test_a_job_whose_settings_name_a_run_by_a_relative_path_is_the_same_again(train: Train) -> None:
