@@ -1,6 +1,8 @@
 # Each target makes the environment in .venv by itself (with uv where it is installed, else with venv and pip).
 PYTHON ?= python3
 RUN := .venv/bin/python
+# Some container images set it; without bytecode on disk every process compiles torch and lightning anew (15 s here).
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: quickstart test lint clean
 
