@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from hybrid_vit.runs import Trained
+    from hybrid_vit.deploy.trained import Trained
 
 __all__ = ["build_model", "load"]
 
@@ -29,8 +29,8 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
     Raises:
         ValueError: an unknown name or key, or numbers that do not fit together; says what to write instead.
     """
-    from hybrid_vit.config import composed, plain
-    from hybrid_vit.runs import build
+    from hybrid_vit.config.build import build
+    from hybrid_vit.config.compose import composed, plain
 
     return build(plain(composed([f"model={name}", *_settings("model", overrides)]))["model"])
 
@@ -48,9 +48,9 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
     Raises:
         ValueError: no such run, a run without weights yet, or weights of another model.
     """
-    from hybrid_vit import runs
+    from hybrid_vit.deploy.trained import load
 
-    return runs.load(run, fast=fast)
+    return load(run, fast=fast)
 
 
 def _settings(prefix: str, values: dict[str, Any]) -> list[str]:

@@ -6,9 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import door
-from hybrid_vit.config import Spec, composed, options, plain, recorded
-from hybrid_vit.schema import SUITES
+from hybrid_vit.cli.command import door
+from hybrid_vit.config.compose import Spec, composed, options, plain
+from hybrid_vit.config.saved import recorded
+from hybrid_vit.config.schema import SUITES
 
 
 def main() -> None:
@@ -48,7 +49,7 @@ def bench(spec: Spec, directory: Path) -> None:
 def measure(suite: str, spec: Spec) -> Any:
     """The table of one suite."""
     from hybrid_vit.benchmarks import growth, infer, input, loop, startup, step, zoo
-    from hybrid_vit.runs import PUBLISHED
+    from hybrid_vit.utils.paths import PUBLISHED
 
     common = {"rounds": spec["rounds"]}
     machine = {"accelerator": spec["accelerator"]}
@@ -99,8 +100,8 @@ def environment(spec: Spec) -> dict[str, Any]:
     """What the figures depend on."""
     import torch
 
-    from hybrid_vit.accelerator import choose
-    from hybrid_vit.runs import provenance
+    from hybrid_vit.fast.accelerator import choose
+    from hybrid_vit.utils.provenance import provenance
 
     choice = choose(**spec["accelerator"])
     return {

@@ -4,8 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import arguments, clear, door
-from hybrid_vit.config import Spec, quoted
+from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.config.compose import Spec, quoted
 
 
 def main() -> None:
@@ -22,26 +22,26 @@ def named(argv: list[str]) -> list[str]:
 
 def findable(spec: Spec, directory: Path, multirun: bool) -> None:
     """The run is there; known before a directory is made."""
-    from hybrid_vit import runs
+    from hybrid_vit.deploy.trained import find
 
-    runs.find(spec["run"])
+    find(spec["run"])
 
 
 def evaluate(spec: Spec, directory: Path) -> float:
     """Score, write evaluation.json, per_class.csv and confusion.png into `directory`, print; returns top-1."""
     from tqdm import tqdm
 
-    from hybrid_vit import runs  # here, with torch: --help and a wrong key need not wait for it
-    from hybrid_vit.accelerator import choose, keep_memory
     from hybrid_vit.augment import Augment
     from hybrid_vit.data.module import DataModule
+    from hybrid_vit.deploy.trained import find, load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.evaluation import per_class, score
     from hybrid_vit.evaluation.plots import confusion_matrix
+    from hybrid_vit.fast.accelerator import choose, keep_memory
     from hybrid_vit.utils.files import read_json, write_csv, write_json
 
     keep_memory()
-    run = runs.find(spec["run"])
-    trained, description = runs.load(run), read_json(run / "model.json")
+    run = find(spec["run"])
+    trained, description = load(run), read_json(run / "model.json")
     choice = choose(**spec["accelerator"])
     choice.tune(trained)
     own = (

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import arguments, clear, door
-from hybrid_vit.config import Spec, quoted, recorded
+from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.config.compose import Spec, quoted
+from hybrid_vit.config.saved import recorded
 
 
 def main() -> None:
@@ -41,7 +42,7 @@ def chosen(spec: Spec) -> Spec:
 
 def reportable(spec: Spec) -> Any:
     """The numbers of the report, if all is there that it needs; known before a directory is made."""
-    from hybrid_vit.reporting.figures import read_overlay
+    from hybrid_vit.studies.report.figures import read_overlay
 
     for path in spec["overlays"]:
         read_overlay(Path(path))
@@ -52,7 +53,7 @@ def reportable(spec: Spec) -> Any:
 
 def studied(spec: Spec) -> Any:
     """The numbers of the report."""
-    from hybrid_vit.reporting.study import study  # here, with pandas and scipy: --help need not wait for them
+    from hybrid_vit.studies.report.study import study  # here, with pandas and scipy: --help need not wait for them
 
     if not spec["runs"]:
         raise ValueError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
@@ -68,8 +69,8 @@ def studied(spec: Spec) -> Any:
 
 def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
     """Write report.md, report.html, runs.csv, comparisons.csv and the pictures into `directory`; print the gist."""
-    from hybrid_vit.reporting import figures, page
-    from hybrid_vit.reporting.study import comparisons_table, overlays_table, runs_table
+    from hybrid_vit.studies.report import figures, page
+    from hybrid_vit.studies.report.study import comparisons_table, overlays_table, runs_table
 
     overlays = {Path(path).stem: figures.read_overlay(Path(path)) for path in spec["overlays"]}
     runs_table(found).to_csv(directory / "runs.csv", index=False)

@@ -8,10 +8,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.command import arguments, clear, door
-from hybrid_vit.config import Spec, absolute, composed, experiment, keep, parsed, plain
-from hybrid_vit.searching.space import Plan, first, inspect, overrides, written
-from hybrid_vit.validation import check_data, check_machine, check_values
+from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain
+from hybrid_vit.config.saved import absolute, keep
+from hybrid_vit.config.validation import check_data, check_machine, check_values
+from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
 
 OWN = ("search", "out", "trials", "sampler", "cost")
 
@@ -27,7 +28,7 @@ def main() -> None:
         plan = planned(spec, given)
         shared = common(plan)
         inspect(directory, plan)
-        from hybrid_vit.searching.trial import ready  # with torch, for which the checks before need not wait
+        from hybrid_vit.studies.search.trial import ready  # with torch, for which the checks before need not wait
 
         ready(shared)
 
@@ -87,9 +88,9 @@ def common(plan: Plan) -> Spec:
 
 def search(plan: Plan, total: int, directory: Path) -> None:
     """Train trials until there are `total`, together with other processes, and report after each of them."""
-    from hybrid_vit.callbacks import Stopped  # here, with torch: --help and a wrong key need not wait for it
-    from hybrid_vit.searching import front
-    from hybrid_vit.searching.study import Study
+    from hybrid_vit.studies.search import front
+    from hybrid_vit.studies.search.study import Study
+    from hybrid_vit.training.callbacks import Stopped  # here, with torch: --help and a wrong key need not wait for it
 
     cost = plan["cost"]
     study = Study(directory, plan, seed=common(plan)["seed"])
@@ -124,7 +125,7 @@ def search(plan: Plan, total: int, directory: Path) -> None:
 
 def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, Any]:
     """Train one trial; how it ended."""
-    from hybrid_vit.searching.trial import attempt
+    from hybrid_vit.studies.search.trial import attempt
 
     try:
         spec = absolute(specified(overrides(plan, params)))

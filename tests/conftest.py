@@ -60,7 +60,7 @@ def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
     """The stand-in, where the command finds it, in an empty working directory."""
     fake = Train()
-    monkeypatch.setitem(sys.modules, "hybrid_vit.training", SimpleNamespace(train=fake))
+    monkeypatch.setitem(sys.modules, "hybrid_vit.training.run", SimpleNamespace(train=fake))
     monkeypatch.setattr(sys, "argv", ["train"])
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from hybrid_vit import train
-from hybrid_vit.callbacks import PARTS
+from hybrid_vit.training.callbacks import PARTS
 
 
 class Train:

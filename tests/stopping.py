@@ -2,7 +2,7 @@
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from hybrid_vit.callbacks import Keeper
+from hybrid_vit.training.callbacks import Keeper
 
 
 class OneEpoch(Callback):

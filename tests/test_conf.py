@@ -2,15 +2,17 @@
 
 import pytest
 import torch
+from torch import nn
+from torchvision.ops import StochasticDepth
 
 from hybrid_vit.augment import Augment
-from hybrid_vit.config import CONF, choices, composed, grouped, options, plain
+from hybrid_vit.config.build import build
+from hybrid_vit.config.compose import choices, composed, grouped, options, plain
+from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.evaluation import count_macs
-from hybrid_vit.limits import warmup
-from hybrid_vit.models import set_attention
-from hybrid_vit.models.dropout import Dropout, DropPath
-from hybrid_vit.runs import build
-from hybrid_vit.validation import check_together, check_values
+from hybrid_vit.fast import set_attention
+from hybrid_vit.utils.limits import warmup
+from hybrid_vit.utils.paths import CONF
 
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 KEYS = {key.split("@")[0]: key for key in choices(grouped("train"))}
@@ -88,7 +90,11 @@ def test_cct_is_the_papers() -> None:
     assert not [name for name in shapes if name.endswith("qkv.bias")]
     assert net.blocks[0].attn.num_heads == 4
     assert sum(parameter.numel() for parameter in net.parameters()) == 3_760_139
-    rates = {name: layer.p for name, layer in net.named_modules() if isinstance(layer, Dropout | DropPath) and layer.p}
+    rates = {
+        name: layer.p
+        for name, layer in net.named_modules()
+        if isinstance(layer, nn.Dropout | StochasticDepth) and layer.p
+    }
     attention = {f"blocks.{block}.attn.attn_drop": 0.1 for block in range(7)}
     assert rates == pytest.approx(attention | {f"blocks.{block}.drop_path": block / 60 for block in range(1, 7)})
     set_attention(net, "explicit")

@@ -15,11 +15,12 @@ from omegaconf import OmegaConf
 
 from hybrid_vit import search as door
 from hybrid_vit import train as train_door
-from hybrid_vit.callbacks import Stopped
-from hybrid_vit.config import composed, options, plain, saved
-from hybrid_vit.runs import build
-from hybrid_vit.searching import trial
-from hybrid_vit.searching.study import Study
+from hybrid_vit.config.build import build
+from hybrid_vit.config.compose import composed, options, plain
+from hybrid_vit.config.saved import saved
+from hybrid_vit.studies.search import trial
+from hybrid_vit.studies.search.study import Study
+from hybrid_vit.training.callbacks import Stopped
 
 TINY = [
     *("data=digits", "augment=none", "accelerator=cpu", "steps=2", "epochs=2", "batch_size=256"),

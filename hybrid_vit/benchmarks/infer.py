@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from hybrid_vit import build_model
-from hybrid_vit.accelerator import choose, keep_memory
 from hybrid_vit.benchmarks.peers import LABELS, peer
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import noise, repeat
+from hybrid_vit.fast.accelerator import choose, keep_memory
 
 MODEL = "hybrid_192"
 BATCHES = (1, 256)

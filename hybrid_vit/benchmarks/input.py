@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torchvision.transforms.v2.functional import to_pil_image
 
-from hybrid_vit.accelerator import keep_memory
 from hybrid_vit.augment import Augment, Draw, Normalize
 from hybrid_vit.benchmarks.peers import pil_transforms
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import repeat
-from hybrid_vit.runs import build
+from hybrid_vit.config.build import build
+from hybrid_vit.fast.accelerator import keep_memory
 
 
 def run(*, batch_size: int, rounds: int, recipes: dict[str, Any]) -> Table:

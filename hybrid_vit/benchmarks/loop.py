@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from hybrid_vit.accelerator import choose, keep_memory
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import Step
-from hybrid_vit.runs import build
-from hybrid_vit.training import make_data, make_task, train
+from hybrid_vit.config.build import build
+from hybrid_vit.fast.accelerator import choose, keep_memory
+from hybrid_vit.training.run import make_data, make_task, train
 
 
 def run(*, rounds: int, specs: dict[str, tuple[dict[str, Any], int]]) -> Table:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from hybrid_vit.benchmarks.table import Row, Table, figures
-from hybrid_vit.drawing import FAINT, GRID, INK, spread
 from hybrid_vit.utils.files import replacing
+from hybrid_vit.utils.plots import FAINT, GRID, INK, spread
 
 BLUE = "#4c78a8"
 

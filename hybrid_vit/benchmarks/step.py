@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hybrid_vit import build_model
-from hybrid_vit.accelerator import choose
 from hybrid_vit.benchmarks.peers import LABELS, peer
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import noise, our_step, peer_step, repeat, set_up
 from hybrid_vit.evaluation import count_macs
+from hybrid_vit.fast.accelerator import choose
 
 MODELS = ("hybrid_192", "hybrid_384")
 SHAPES = ((2048, 2048, 2048), (32896, 192, 768), (32896, 768, 192), (8320, 384, 1536))  # a cube, and the models' own

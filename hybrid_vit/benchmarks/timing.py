@@ -187,6 +187,6 @@ def _play(pipe: Connection, case: Case) -> None:
 def _peak() -> int:
     import torch  # here, since not every case needs it
 
-    from hybrid_vit.runs import peak_memory_mib
+    from hybrid_vit.utils.provenance import peak_memory_mib
 
     return peak_memory_mib(torch.device("cuda" if torch.cuda.is_initialized() else "cpu"))

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from hybrid_vit import build_model
-from hybrid_vit.accelerator import Choice, choose, keep_memory
 from hybrid_vit.benchmarks.peers import peer
 from hybrid_vit.benchmarks.timing import Turn
-from hybrid_vit.optim import adamw
+from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
+from hybrid_vit.training.optim import adamw
 
 CLIP = 1.0
 SHORTEST = 0.3  # seconds of a turn: what is shorter is repeated

@@ -14,8 +14,8 @@ from torch import nn
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, alone
 from hybrid_vit.benchmarks.work import train_steps
+from hybrid_vit.config.build import build
 from hybrid_vit.evaluation import count_macs
-from hybrid_vit.runs import build
 from hybrid_vit.utils.files import read_json
 
 SIDE = 32

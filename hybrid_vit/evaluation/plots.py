@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
-from hybrid_vit.drawing import FAINT, HUES, INK, frame, label_ends
 from hybrid_vit.utils.files import replacing
+from hybrid_vit.utils.plots import FAINT, HUES, INK, frame, label_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,13 +10,12 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from hybrid_vit.limits import derive_heads
-from hybrid_vit.models.dropout import Dropout, DropPath
 from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.positions import RelPosBias
+from hybrid_vit.utils.limits import derive_heads
 
-AttentionPath = Literal["auto", "fused", "explicit"]
 Norm = Literal["layer", "rms"]
 
 
@@ -36,12 +35,6 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 class Attention(nn.Module):
     """Multi-head self-attention, (B, N, D) -> (B, N, D).
-
-    `path` chooses between two exact implementations: "fused" (`scaled_dot_product_attention`) and "explicit" (the
-    matrix products written out). "auto" takes the explicit one for bf16 on a CPU, where the fused
-    backward is slower, and the fused one elsewhere. While `record` is set, the weights (B, heads, N, N) are handed to
-    it, and the path is the explicit one; so it is for attention dropout outside CUDA, which has no fused form there.
-    With `first` only that many first tokens attend, to all: (B, N, D) -> (B, first, D).
 
     Args:
         qk_norm: makes a norm of the head's width, for queries and for keys (Dehghani et al. 2023, arXiv 2302.05442).
@@ -65,34 +58,17 @@ class Attention(nn.Module):
         self.q_norm = qk_norm(dim // num_heads) if qk_norm else nn.Identity()
         self.k_norm = qk_norm(dim // num_heads) if qk_norm else nn.Identity()
         self.rel_pos = rel_pos
-        self.attn_drop = Dropout(attn_drop)
+        self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
-        self.proj_drop = Dropout(proj_drop)
-        self.path: AttentionPath = "auto"
-        self.record: Callable[[Tensor], None] | None = None
+        self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = self.q_norm(q[:, :, :first]), self.k_norm(k)
-        bias = None if self.rel_pos is None else self.rel_pos()[:, :, :first].to(v.dtype)
-        if self._explicit(v):
-            scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-            scores = scores if bias is None else scores + bias
-            weights = scores.softmax(dim=-1).to(v.dtype)  # inside in fp32, whatever the type
-            if self.record is not None:
-                self.record(weights)
-            x = self.attn_drop(weights) @ v
-        else:
-            dropout = self.attn_drop.p if self.training else 0.0
-            x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
-        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, -1, D)))
-
-    def _explicit(self, v: Tensor) -> bool:
-        dropping = self.training and self.attn_drop.p > 0 and v.device.type != "cuda"
-        if self.record is not None or dropping or self.path != "auto":
-            return self.record is not None or dropping or self.path == "explicit"
-        return v.device.type == "cpu" and v.dtype == torch.bfloat16
+        bias = None if self.rel_pos is None else self.rel_pos().to(v.dtype)
+        dropout = self.attn_drop.p if self.training else 0.0
+        x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=bias, dropout_p=dropout)
+        return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
 
 
 class LayerScale(nn.Module):
@@ -109,8 +85,7 @@ class LayerScale(nn.Module):
 class Block(nn.Module):
     """Pre-norm transformer block, (B, N, D) -> (B, N, D); each residual branch is dropped per sample.
 
-    With `init_values` each branch ends in a layer scale that starts there. With `first` only that many first tokens
-    come out, (B, first, D), the same as without, at a part of the cost.
+    With `init_values` each branch ends in a layer scale that starts there.
     """
 
     def __init__(
@@ -130,18 +105,17 @@ class Block(nn.Module):
         self.norm2 = norm_layer(dim)
         self.mlp = mlp
         self.ls2 = LayerScale(dim, init_values) if init_values else nn.Identity()
-        self.drop_path = DropPath(drop_path)
+        self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        x = x[:, :first] + self.drop_path(self.ls1(self.attn(self.norm1(x), first)))
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
 
 
 class Encoder(nn.Sequential):
     """`depth` blocks, (B, N, embed_dim) -> (B, N, embed_dim); drop-path rises linearly from 0 to `drop_path_rate`.
 
-    With `first` the last block may give only that many first tokens, unless its MLP looks at the others too. The other
-    options are those of `Attention`, `ConvMLP` and `Block`.
+    The other options are those of `Attention`, `ConvMLP` and `Block`.
 
     Args:
         mlp: "linear" (`MLP`) or "conv" (`ConvMLP`).
@@ -204,9 +178,3 @@ class Encoder(nn.Sequential):
                 for rate in torch.linspace(0, drop_path_rate, depth).tolist()
             )
         )
-
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
-        *blocks, last = self
-        for block in blocks:
-            x = block(x)
-        return last(x, first if isinstance(last.mlp, MLP) else None)

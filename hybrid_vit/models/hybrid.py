@@ -4,18 +4,15 @@
 of a timm ViT load into a `HybridViT` with a patch stem.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.models.dropout import Dropout
-from hybrid_vit.models.encoder import NORMS, Attention, AttentionPath, Encoder, Norm
+from hybrid_vit.models.encoder import NORMS, Encoder, Norm
 from hybrid_vit.models.layout import as_tokens
 from hybrid_vit.models.positions import RelPosBias, sincos_2d
-from hybrid_vit.models.shards import sharded
 from hybrid_vit.models.stem import Stem
 
 PosEmbed = Literal["learned", "sincos", "none"]
@@ -25,7 +22,6 @@ class ClsPool(nn.Module):
     """(B, 1 + N, D) -> (B, D): the class token, which the model prepends."""
 
     num_prefix_tokens = 1
-    reads = 1
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, 0]
@@ -35,7 +31,6 @@ class DistilledPool(nn.Module):
     """(B, 2 + N, D) -> (B, 2, D): the class token and the distillation token. Touvron et al. 2021 (2012.12877)."""
 
     num_prefix_tokens = 2
-    reads = 2
 
     def forward(self, x: Tensor) -> Tensor:
         return x[:, :2]
@@ -45,7 +40,6 @@ class MeanPool(nn.Module):
     """(B, N, D) -> (B, D): the mean token."""
 
     num_prefix_tokens = 0
-    reads = None
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=1)
@@ -55,7 +49,6 @@ class SequencePool(nn.Module):
     """(B, N, D) -> (B, D): the mean weighted by a learned attention over tokens. Hassani et al. 2021 (2104.05704)."""
 
     num_prefix_tokens = 0
-    reads = None
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -75,7 +68,7 @@ class HybridViT(nn.Module):
         stem: image -> (B, D, grid, grid); has `embed_dim` and `grid`.
         encoder: (B, N, D) -> (B, N, D).
         pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1), a distillation token
-            besides (2) or neither (0), its `reads` how many of the first tokens it looks at (None: at all).
+            besides (2) or neither (0). It looks at those alone, where it has some.
         head: (B, D) -> logits.
         head_dist: the same for the distillation token. With it, logits are (B, 2, num_classes) while training, and
             their mean otherwise.
@@ -109,15 +102,13 @@ class HybridViT(nn.Module):
         else:
             table = sincos_2d(stem.grid, dim, num_prefix) if pos_embed == "sincos" else None
             self.register_buffer("pos_embed", table)
-        self.pos_drop = Dropout(pos_drop_rate)
+        self.pos_drop = nn.Dropout(pos_drop_rate)
         self.blocks = encoder
         self.norm = NORMS[norm](dim)
         self.first_pooled = 0 if pool.num_prefix_tokens else reg_tokens
         self.pool = pool
         self.head = head
         self.head_dist = head_dist
-        self.shards = 1
-        self.trimmed = False
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -137,10 +128,10 @@ class HybridViT(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first, then registers."""
-        return self.encode(self.patch_embed(x))
+        return self.norm(self.blocks(self.embed(self.patch_embed(x))))
 
-    def encode(self, grid: Tensor, first: int | None = None) -> Tensor:
-        """(B, D, h, w) -> (B, N, D) normalised tokens, or the `first` of them."""
+    def embed(self, grid: Tensor) -> Tensor:
+        """(B, D, h, w) -> (B, N, D): the cells as tokens behind the class token and the registers, with positions."""
         x = as_tokens(grid)
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(x.shape[0], -1, -1) for token in tokens if token is not None]
@@ -148,7 +139,7 @@ class HybridViT(nn.Module):
             x = torch.cat([*prefix, x], dim=1)
         if self.pos_embed is not None:
             x = x + self.pos_embed
-        return self.norm(self.blocks(self.pos_drop(x), first))
+        return self.pos_drop(x)
 
     def forward_head(self, x: Tensor) -> Tensor:
         """(B, N, D) tokens -> (B, num_classes) logits."""
@@ -159,76 +150,7 @@ class HybridViT(nn.Module):
         return both if self.training else both.mean(dim=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = recording(self)
-        first = self.pool.reads if self.trimmed and not whole else None
-        grid = self.patch_embed(x)
-        one = whole or self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
-        if one or looks_at_the_batch(self.blocks, self.head):
-            return self.read(grid, first)
-        # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
-        after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
-        return sharded(lambda grid: self.read(grid, first), grid, after_stem, self.shards)
-
-    def read(self, grid: Tensor, first: int | None = None) -> Tensor:
-        """(B, D, h, w) -> (B, num_classes) logits, of which the pool reads only the `first` tokens (None: all)."""
-        return self.forward_head(self.encode(grid, first))
-
-
-def looks_at_the_batch(*nets: nn.Module) -> bool:
-    """Whether what `nets` compute for a sample depends on the others now: a BatchNorm is training in them."""
-    modules = (module for net in nets for module in net.modules())
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in modules)
-
-
-def recording(model: nn.Module) -> bool:
-    """Whether some layer of `model` hands out its attention weights now."""
-    return any(isinstance(module, Attention) and module.record is not None for module in model.modules())
-
-
-@contextmanager
-def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Within the block, every forward of `model` appends each layer's attention weights, (B, heads, N, N), to the list.
-
-    The weights stay in the graph, so gradients with respect to them can be taken.
-    """
-    maps: list[Tensor] = []
-    before = {module: module.record for module in model.modules() if isinstance(module, Attention)}
-    for layer in before:
-        layer.record = maps.append
-    try:
-        yield maps
-    finally:
-        for layer, record in before.items():
-            layer.record = record
-
-
-def set_attention(model: nn.Module, path: AttentionPath) -> None:
-    """Make every attention layer of `model` take `path`: "auto", "fused" or "explicit"."""
-    paths = get_args(AttentionPath)
-    if path not in paths:
-        raise ValueError(f"accelerator.attention {path!r} is unknown; use one of {', '.join(paths)}")
-    for module in model.modules():
-        if isinstance(module, Attention):
-            module.path = path
-
-
-def set_trimmed(model: nn.Module, trimmed: bool = True) -> None:
-    """Make every `HybridViT` in `model` compute in its last block only the tokens that its pool reads.
-
-    Logits and gradients stay the same. With a class token the last block costs about a quarter.
-    """
-    for module in model.modules():
-        if isinstance(module, HybridViT):
-            module.trimmed = trimmed
-
-
-def set_shards(model: nn.Module, shards: int) -> None:
-    """Make every `HybridViT` in `model` read its tokens in up to `shards` parts of the batch, side by side on a CPU."""
-    if shards < 1:
-        raise ValueError(f"accelerator.shards {shards} must be at least 1, which is the whole batch at once")
-    for module in model.modules():
-        if isinstance(module, HybridViT):
-            module.shards = shards
+        return self.forward_head(self.forward_features(x))
 
 
 def hybrid_vit(

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from hybrid_vit.models.dropout import Dropout
 from hybrid_vit.models.layout import as_map, as_tokens
 
 
@@ -15,9 +14,9 @@ class MLP(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
-        self.drop1 = Dropout(drop)
+        self.drop1 = nn.Dropout(drop)
         self.fc2 = nn.Linear(hidden_dim, dim)
-        self.drop2 = Dropout(drop)
+        self.drop2 = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
@@ -44,7 +43,7 @@ class ConvMLP(nn.Module):
         self.fc2 = Conv2dNormActivation(hidden_dim, dim, 1, activation_layer=None)
         if num_prefix_tokens:
             self.recalibration = nn.Sequential(nn.Linear(dim, dim // 4), nn.GELU(), nn.Linear(dim // 4, dim))
-        self.drop = Dropout(drop)
+        self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         prefix, cells = x.split([self.num_prefix_tokens, self.grid**2], dim=1)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
-from hybrid_vit.limits import halvings, patches, plan
+from hybrid_vit.utils.limits import halvings, patches, plan
 
 
 class ConvStem(nn.Sequential):

@@ -17,8 +17,8 @@ from hybrid_vit.benchmarks.pictures import draw
 from hybrid_vit.benchmarks.step import difference
 from hybrid_vit.benchmarks.table import Table, shown
 from hybrid_vit.benchmarks.timing import Span
-from hybrid_vit.config import recorded
-from hybrid_vit.runs import PUBLISHED
+from hybrid_vit.config.saved import recorded
+from hybrid_vit.utils.paths import PUBLISHED
 
 
 @pytest.mark.parametrize("model", SIZES)

@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hybrid_vit.models.shards.SMALLEST", 1)
+    monkeypatch.setattr("hybrid_vit.fast.shards.SMALLEST", 1)

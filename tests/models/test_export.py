@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.export import Dim, export
 
-from hybrid_vit.config import composed, plain
-from hybrid_vit.models import set_attention, set_shards, set_trimmed
-from hybrid_vit.runs import build
+from hybrid_vit.config.build import build
+from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.fast import set_attention, set_shards, set_trimmed
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.num_heads=2"]
 MODELS = {

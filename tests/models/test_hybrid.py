@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid_vit.models import ConvStem, HybridViT, PatchStem, hybrid_vit, record_attention, set_shards
+from hybrid_vit.fast import record_attention, set_shards
+from hybrid_vit.models import ConvStem, HybridViT, PatchStem, hybrid_vit
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "hybrid_192": {

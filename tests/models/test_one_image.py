@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hybrid_vit.config import composed, plain
+from hybrid_vit.config.build import build
+from hybrid_vit.config.compose import composed, plain
 from hybrid_vit.models import ConvMLP
-from hybrid_vit.runs import build
 
 SMALL = ("model=hybrid_tiny", "model.embed_dim=32", "model.depth=2", "model.num_heads=2")
 STEMS = ("conv", "resnet", "mobile", "tokenizer", "patch")

@@ -11,13 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 import hybrid_vit
-from hybrid_vit import runs
-from hybrid_vit.accelerator import choose
-from hybrid_vit.command import clear
-from hybrid_vit.config import composed, options, plain
+from hybrid_vit.cli.command import clear
+from hybrid_vit.config.build import build
+from hybrid_vit.config.compose import composed, options, plain
+from hybrid_vit.deploy.weights import save_weights
 from hybrid_vit.evaluation import count_macs
-from hybrid_vit.models import folded, packed
-from hybrid_vit.optim import adamw
+from hybrid_vit.fast import folded, packed
+from hybrid_vit.fast.accelerator import choose
+from hybrid_vit.training.optim import adamw
 from hybrid_vit.utils.files import write_json
 
 DESCRIPTION = {
@@ -49,7 +50,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def net(name: str) -> nn.Module:
     """One model after the other, in eval mode."""
     torch.manual_seed(0)
-    return runs.build(spec_of(name)).eval()
+    return build(spec_of(name)).eval()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_it_computes_in_bf16(net: nn.Module, images: torch.Tensor) -> None:
 def test_it_comes_back_from_its_run(name: str, net: nn.Module, images: torch.Tensor, tmp_path: Path) -> None:
     write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec_of(name)})
     write_json(tmp_path / "summary.json", {"state": "done"})
-    runs.save_weights(tmp_path, net)
+    save_weights(tmp_path, net)
     with torch.no_grad():
         assert torch.equal(hybrid_vit.load(tmp_path)(images), net(images))
         torch.testing.assert_close(packed(folded(net))(images), net(images), rtol=1e-3, atol=1e-4)
@@ -92,7 +93,7 @@ def test_it_exports(net: nn.Module, images: torch.Tensor) -> None:
 @pytest.mark.parametrize("name", options("model"))
 def test_it_learns_64_images_by_heart(name: str) -> None:
     torch.manual_seed(0)
-    net = runs.build(spec_of(name))
+    net = build(spec_of(name))
     images, labels = torch.randn(64, 3, 32, 32), torch.arange(64) % 10
     optimizer = adamw(net, lr=1e-4 if name in ("nest_tiny", "swin_tiny") else 1e-3)  # with more they stay at chance
     for _ in range(120):
@@ -186,7 +187,7 @@ def test_imagenet_weights_arrive(name: str, new: set[str], hub: Path, caplog: py
     expected = original.state_dict()
     save_file(expected, snapshot(hub, original.pretrained_cfg["hf_hub_id"]) / "model.safetensors")
     with caplog.at_level(logging.INFO, "hybrid_vit"):
-        weights = runs.build(spec).state_dict()
+        weights = build(spec).state_dict()
     assert set(caplog.messages[-1].rpartition("new are ")[2].split(", ")) == new
     assert set(weights) == set(expected)
     for key in set(expected) - new:
@@ -200,7 +201,7 @@ def test_imagenet_weights_of_transformers_arrive(hub: Path) -> None:
 
     original = CvtForImageClassification(CvtConfig(num_labels=1000))
     original.save_pretrained(snapshot(hub, "microsoft/cvt-13"))
-    weights = runs.build(spec_of("cvt_13") | {"pretrained": True}).state_dict()
+    weights = build(spec_of("cvt_13") | {"pretrained": True}).state_dict()
     for key, value in original.state_dict().items():
         if not key.startswith("classifier"):
             assert torch.equal(weights[f"net.{key}"], value), key

@@ -1,0 +1,375 @@
+"""A command: check its whole command line, then let Hydra make the directory and run the work.
+
+A mistake leaves as one sentence on stderr and an exit code: 2 for the command line, with nothing written; 1 for what
+failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 shows every traceback.
+"""
+
+import argparse
+import errno
+import functools
+import io
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+import tempfile
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from hybrid_vit.cli.sweep import (
+    Differs,
+    JobFailed,
+    Planned,
+    Unusable,
+    attended,
+    candidates,
+    jobs,
+    note_failure,
+    purpose,
+    sweep,
+    unused,
+)
+from hybrid_vit.config import schema
+from hybrid_vit.config.compose import Spec, composed, lines, literal, parsed, plain, quoted, resolving
+from hybrid_vit.config.validation import check_together, check_values
+from hybrid_vit.utils.files import Lock, write_json
+from hybrid_vit.utils.paths import CONF
+
+Job = Callable[[Spec, Path], Any]
+Check = Callable[[Spec, Path, bool], None]
+
+PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
+# What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
+MENDABLE = {
+    *("ValueError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException", "ModuleNotFoundError")
+}
+
+
+def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
+    """Hydra's options, parsed; the settings; the options as they were written.
+
+    Raises:
+        ValueError: an option that Hydra does not have.
+    """
+    args, rest = get_args_parser().parse_known_args(argv)
+    for text in rest:  # argparse leaves settings behind a second option
+        if text.startswith("-"):
+            raise ValueError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")
+    settings = args.overrides + rest
+    return args, settings, [text for text in argv if text not in settings]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where a command writes, whether that directory must be a new one, and of a multirun its jobs and its purpose."""
+
+    place: Path
+    fresh: bool
+    jobs: list[Planned]
+    purpose: Spec = field(default_factory=dict)
+    why: str = ""  # it has this folder
+
+
+def check(argv: list[str], name: str = "train", also: Check | None = None) -> Plan | None:
+    """Everything about a command line that can be known before it runs, in a multirun for each of its jobs.
+
+    Args:
+        argv: the arguments after the command.
+        name: the configuration file in `conf/`.
+        also: checks a plain configuration, the directory it would run in, and whether that is one of a multirun.
+
+    Returns:
+        What is to be done; None if it is only something to be shown, such as `--cfg job`.
+
+    Raises:
+        ValueError: a sentence that names the key or the file, and the remedy.
+    """
+    args, settings, _ = arguments(argv)
+    elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
+    if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
+        return None
+    for text in settings:
+        if text.startswith("hydra/sweeper=") and text != "hydra/sweeper=arms":
+            raise ValueError(
+                f"{text}: leave it out; -m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
+            )
+    several = [text for text in settings if parsed(text).is_sweep_override()]
+    cfg = composed([text for text in settings if text not in several], name)
+    multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+    if several and not multirun:
+        key, _, value = several[0].partition("=")
+        raise ValueError(
+            f"{several[0]} has several values; add -m to run each of them, "
+            f"or write {key}=[{value}] for a list and \"{key}='{value}'\" for one text"
+        )
+    if args.cfg:
+        return None
+    if not multirun:
+        plain(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
+    kind = "sweep" if multirun else "run"
+    place, fresh = destination(cfg, kind)
+    check_place(
+        place, "out" if "${out}" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False)) else f"hydra.{kind}.dir"
+    )
+    if not multirun:
+        check_job(cfg, name, place, also)
+        return Plan(place, fresh, [])
+    sweeper = cfg.hydra.sweeper
+    listed = [
+        (job, chosen, composed(chosen, name))
+        for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only)
+    ]
+    own = purpose(cfg, settings)
+    given = fresh or any(text.startswith("hydra.sweep.dir=") for text in settings)
+    different: Differs | None = None
+    for folder, why in [(place, "")] if given else candidates(place, own):
+        try:
+            planned = [
+                Planned(job, chosen, folder / job, check_planned(cfg, name, folder / job, also))
+                for job, chosen, cfg in listed
+            ]
+            return Plan(folder, fresh, planned, own, why or (f"{different}" if different else ""))
+        except Differs as error:
+            different = different or error
+    assert different
+    raise ValueError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
+
+
+def check_planned(cfg: DictConfig, name: str, directory: Path, also: Check | None) -> str:
+    """Check a job of a multirun; what is wrong with its directory alone does not stop the others, and is returned."""
+    try:
+        check_job(cfg, name, directory, also, multirun=True)
+        if directory.exists() and not directory.is_dir():
+            raise Unusable(f"{directory} is a file; delete it, and the same command trains this job")
+    except Unusable as error:
+        return str(error)
+    return ""
+
+
+def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
+    """The directory of a "run" or the folder of a "sweep", and whether it is named by the time, so a new one each time.
+
+    Two commands of the same second would share a name: what is there already is left to the other.
+    """
+    with resolving(cfg):
+        place = Path(cfg.hydra[kind].dir)
+    pattern = str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
+    named = kind == "sweep" and "${either:" in pattern and cfg.hydra.runtime.choices.get("sweep")
+    fresh = "${now:" in pattern and not named
+    return (unused(place) if fresh else place), fresh
+
+
+def claim(place: Path) -> Path:
+    """Make a directory that no other process has: `place`, or the first of place_2, place_3, ... that is not there."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with suppress(FileExistsError):
+            chosen = unused(place)
+            chosen.mkdir()
+            return chosen
+
+
+def check_job(cfg: DictConfig, name: str, directory: Path, also: Check | None, *, multirun: bool = False) -> None:
+    """A value that no run can have is an error, and what `also` finds."""
+    spec = plain(cfg)
+    check_values(spec, name)
+    check_together(spec, name)
+    if also:
+        also(spec, directory, multirun)
+
+
+def check_place(directory: Path, key: str) -> None:
+    """A directory that cannot be made is an error that names the `key` to change: it is made, elsewhere, to try."""
+    there = directory.absolute()
+    try:
+        place = next(path for path in (there, *there.parents) if path.exists())
+        with tempfile.TemporaryDirectory(dir=place, prefix=".hybrid_vit_") as trial:
+            (Path(trial) / there.relative_to(place)).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        what = f"{place} is a file" if isinstance(error, NotADirectoryError) else error.strerror
+        raise ValueError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
+
+
+def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
+    """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
+
+    Args:
+        name: the configuration file in `conf/`.
+        job: does the work; ValueError and OSError are for the user, other errors are ours.
+        argv: the arguments after the command.
+        also: as in `check`, before the directory is made.
+        exclusive: whether the directory belongs to one process, as those of a multirun do; a second one is refused.
+
+    Raises:
+        SystemExit: what failed has been said on stderr.
+    """
+    for stream in (sys.stdout, sys.stderr):  # a class may have a name that the console's encoding lacks
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    with clear(code=2):
+        plan = check(argv, name, also)
+    args, settings, flags = arguments(argv)
+    if args.help:  # Hydra's own way to the same text takes a second
+        print(help_page(name))
+        return
+    schema.register()
+    settings = [*map(literal, settings)]
+
+    @functools.wraps(job)  # Hydra names the log file after the module of the job
+    def task(cfg: DictConfig) -> Any:
+        with clear():
+            return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
+
+    if not plan:
+        run_hydra(task, name, [*flags, *settings])
+        return
+    with made(plan, code=2) as place:
+        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
+        if plan.jobs:
+            with clear(code=2), held(place), clear():
+                planned = [replace(job, directory=place / job.name) for job in plan.jobs]
+                again = repeating(name, argv, place) if plan.fresh else "the same command"
+                noted = functools.partial(noting, task, os.getpid())
+                sweep(name, noted, settings, planned, own=plan.purpose, why=plan.why, again=again)
+            return
+        with clear(code=2), held(place) if exclusive else nullcontext():
+            run_hydra(task, name, [*flags, *settings])
+
+
+def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: list[str]) -> None:
+    """Hand the rest to Hydra: it composes `conf/NAME.yaml`, starts the log and calls the task."""
+    sys.argv = [sys.argv[0], *arguments]
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+
+
+@contextmanager
+def made(plan: Plan, code: int) -> Iterator[Path]:
+    """Make the directory of a command; if it fails before it has written anything but its log, remove it again."""
+    parents = [path for path in (plan.place, *plan.place.parents) if not path.exists()]
+    with clear(code):
+        place = claim(plan.place) if plan.fresh else plan.place
+        place.mkdir(parents=True, exist_ok=True)
+    try:
+        yield place
+    except Told:
+        written = {path.name for path in place.iterdir() if path.suffix != ".log"} - {".hydra", ".lock"}
+        if parents and not written:
+            shutil.rmtree(place)
+            for parent in parents[1:]:
+                with suppress(OSError):  # another command has put something there meanwhile
+                    parent.rmdir()
+        raise
+
+
+class InUse(ValueError):
+    """Another process uses a directory."""
+
+
+@contextmanager
+def held(directory: Path, patience: float = 0.0) -> Iterator[None]:
+    """Within, this process alone uses `directory`, for which it waits `patience` seconds.
+
+    Raises:
+        InUse: another one does; names it.
+    """
+    lock, began = Lock(directory / ".lock"), time.monotonic()
+    while not lock.acquire(wait=False):
+        if time.monotonic() - began >= patience:
+            raise InUse(f"{directory} is in use by {lock.holder()}; wait for its end, or choose another directory")
+        time.sleep(0.1)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def repeating(name: str, argv: list[str], place: Path) -> str:
+    """The command that goes on with a multirun whose folder is named by the time."""
+    folder = str(place) if re.fullmatch(r"[\w./-]+", str(place)) else quoted(place)
+    same = [text for text in argv if not text.startswith("hydra.sweep.dir=")]
+    return f"python -m hybrid_vit.{name} {shlex.join([*same, f'hydra.sweep.dir={folder}'])}"
+
+
+def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> Any:
+    """Do a job of a multirun of the process `parent`; how it ended is written into its directory."""
+    directory = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        with attended(parent), held(directory, PATIENCE):
+            result = task(cfg)
+            if not (directory / "summary.json").exists():
+                write_json(directory / "summary.json", {"state": "done"})
+            return result
+    except InUse as error:
+        print(error, file=sys.stderr)
+        raise JobFailed(str(error)) from None
+    except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code != 1:
+            raise
+        cause = error.__context__ if isinstance(error, SystemExit) else error
+        reason = sentence(cause) if isinstance(cause, Exception) else repr(error)
+        note_failure(directory, reason)
+        raise JobFailed(reason) from None
+
+
+def help_page(name: str) -> str:
+    """What `conf/NAME.yaml` says under hydra.help; long lists of options are wrapped."""
+    cfg = composed([], name)
+    with resolving(cfg):
+        text = cfg.hydra.help.template.rstrip()
+    return "\n".join(textwrap.fill(line, 100, subsequent_indent=19 * " ") if line else "" for line in text.splitlines())
+
+
+@contextmanager
+def clear(code: int = 1) -> Iterator[None]:
+    """What a user can mend leaves this block as a sentence on stderr and an exit code; the log has its traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise Told(130) from None
+    except Exception as error:
+        failure = (type(error), error, error.__traceback__)
+        record = logging.getLogger(__name__).makeRecord(__name__, logging.ERROR, __file__, 0, "failed", (), failure)
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__} or out_of_memory(error)
+        if not mendable or os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(sentence(error), file=sys.stderr)
+        raise Told(code) from None
+
+
+class Told(SystemExit):
+    """The end of a command after an error that has been told in a sentence."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was missing: torch has an error of its own for that on a GPU, and none on a CPU."""
+    told = str(error).lower()
+    cpu = isinstance(error, RuntimeError) and any(text in told for text in ("allocate memory", "not enough memory"))
+    return cpu or "Memory" in type(error).__name__
+
+
+def sentence(error: Exception) -> str:
+    """An error as a user wants to read it."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f"the disk is full ({error.filename2 or error.filename}); free some space, then continue"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    if out_of_memory(error):
+        return f"out of memory; try a smaller batch_size or model ({lines(error)})"
+    return str(error) or repr(error)

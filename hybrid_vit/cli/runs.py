@@ -1,0 +1,105 @@
+"""Which run a command line means: a new one, the same job of a multirun again, or one that continues."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from hybrid_vit.cli.command import arguments, held
+from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
+from hybrid_vit.config.compose import Spec, get, names, parsed, quoted
+from hybrid_vit.config.saved import absolute, saved
+from hybrid_vit.utils.files import read_json
+
+
+def startable(spec: Spec, directory: Path, multirun: bool) -> None:
+    """A new run has one length, and its directory holds no run, or in a multirun the same one."""
+    if spec["budget"] is not None and spec["steps"] is not None:
+        raise ValueError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
+    file = begun(directory)
+    if file and multirun:
+        same_run(spec, directory)
+    elif file and not helper():
+        with held(directory):
+            raise ValueError(
+                f"{directory} holds a run already ({file}); "
+                f"continue it with resume={directory}, or choose another directory with hydra.run.dir=PATH"
+            )
+
+
+def begun(directory: Path) -> Path | None:
+    """A file of the run that a directory holds, or None: what a killed command left before its first file is no run."""
+    files = (directory / name for name in ("summary.json", "checkpoints/last.ckpt", ".hydra/config.yaml"))
+    return next((file for file in files if file.is_file() and file.stat().st_size), None)
+
+
+def same_run(spec: Spec, directory: Path) -> None:
+    """A job of a multirun goes on with its own configuration only; one without a checkpoint or scores starts anew.
+
+    Raises:
+        Differs: the run in its directory has another configuration.
+        Unusable: what lies there is damaged.
+    """
+    here, done = absolute(spec), look(directory).state == "done"
+    begun = any((directory / "checkpoints" / name).exists() for name in ("last.ckpt", "previous.ckpt"))
+    try:
+        own = saved(directory)
+        if begun and not isinstance(read_json(directory / "summary.json").get("steps"), int):
+            raise ValueError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
+    except ValueError as error:
+        if begun or done:
+            raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
+        return
+    for key in names(here):
+        there, value = get(own, key), get(here, key)
+        if not changeable(key) and not isinstance(value, dict) and there != value:
+            raise Differs(f"{directory} holds a run with {key}={there}, not {value}")
+
+
+def helper() -> bool:
+    """Whether Lightning started this process to help with a run; it passes on the command and the directory."""
+    return os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], list[str]]:
+    """`resume=DIR` and all arguments -> what continues that run.
+
+    Returns:
+        A function that takes the composed configuration and returns the run's own with the settings given now; and the
+        arguments that run in its directory.
+
+    Raises:
+        ValueError: there is no such run, it is done, or a setting that cannot change.
+    """
+    directory = run_directory(resume)
+    args, settings, flags = arguments([text for text in argv if text != resume])
+    if args.multirun:
+        raise ValueError(f"{resume} continues one run; leave out -m")
+    keys = [parsed(text).key_or_group for text in settings]
+    for key in keys:
+        if not changeable(key) and not (helper() and key.startswith("hydra.")):
+            raise ValueError(
+                f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
+                f"leave out resume to start a new run"
+            )
+    own = saved(directory)
+    own["trainer"]["max_time"] = None  # where it stopped before is not where it ends
+
+    def merged(spec: Spec) -> Spec:
+        for key in (key for key in keys if not key.startswith("hydra.")):
+            parent, _, last = key.rpartition(".")
+            (get(own, parent) if parent else own)[last] = get(spec, key)
+        return own
+
+    there = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}", "hydra.output_subdir=null"]
+    return merged, [*flags, *settings, *there]
+
+
+def run_directory(resume: str) -> Path:
+    """The directory that `resume=` names, if it holds a run that is not done; one without a checkpoint starts anew."""
+    text = resume.removeprefix("resume=")
+    directory = Path(str(parsed(resume).value()) if text.startswith(("'", '"')) else text).absolute()
+    saved(directory)
+    summary = directory / "summary.json"
+    if summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done":
+        raise ValueError(f"{directory} is done: its scores are in {summary}; leave out resume to start a new run")
+    return directory

@@ -1,0 +1,49 @@
+"""What a configuration describes, built: a dictionary with `_target_` -> the model or transform that it names."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from hybrid_vit import augment, models
+
+MODELS = ("hybrid_vit", "timm_model", "CvT", "WideResNet")
+STEMS = ("ConvStem", "PatchStem", "TokenizerStem", "ResNetStem", "MobileStem")
+TRANSFORMS = (
+    *("RandomCrop", "RandomResizedCrop", "RandomHorizontalFlip", "ColorJitter", "RandomErasing"),
+    *("AutoAugment", "RandAugment", "TrivialAugment", "Mix", "Mixup", "CutMix"),
+)
+# Everything that a configuration may name as `_target_`, and nothing else.
+PARTS: dict[str, Callable[..., Any]] = {
+    **{f"hybrid_vit.models.{name}": getattr(models, name) for name in (*MODELS, *STEMS)},
+    **{f"hybrid_vit.augment.{name}": getattr(augment, name) for name in TRANSFORMS},
+}
+
+
+def build(spec: Any) -> Any:
+    """Build what a specification describes: a dictionary with `_target_` becomes a call, inside out.
+
+    Raises:
+        ValueError: a target that is not in PARTS (a specification may come from a stranger's file), or arguments that
+            it does not take.
+    """
+    if isinstance(spec, list):
+        return [build(item) for item in spec]
+    if not isinstance(spec, dict):
+        return spec
+    arguments = {key: build(value) for key, value in spec.items() if key != "_target_"}
+    if "_target_" not in spec:
+        return arguments
+    target = spec["_target_"]
+    if target not in PARTS:
+        raise ValueError(f"_target_ {target!r} is none of the models and transforms that a configuration may name")
+    part, name = PARTS[target], target.rpartition(".")[2]
+    try:
+        inspect.signature(part).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{name}: {error}; it takes {', '.join(inspect.signature(part).parameters)}") from None
+    return part(**arguments)
+
+
+def untrained(model: dict[str, Any]) -> dict[str, Any]:
+    """The specification of a model that does not begin with a library's trained weights: its own are at hand."""
+    return {key: False if key == "pretrained" else value for key, value in model.items()}

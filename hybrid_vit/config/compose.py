@@ -1,0 +1,290 @@
+"""Where Hydra lives: the files of `conf/` and what a user sets -> one plain dictionary, or one clear sentence.
+
+Nothing here imports torch, so that a wrong key is answered at once.
+"""
+
+import copy
+import difflib
+import functools
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from hybrid_vit.config import schema
+from hybrid_vit.utils.paths import CONF
+
+Spec = dict[str, Any]
+
+PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
+TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
+EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
+TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+# What other tools call a setting, by the last part of its name.
+SYNONYMS = {
+    **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "epochs"),
+    **dict.fromkeys(("max_steps", "num_steps", "limit_train_batches", "fast_dev_run", "overfit_batches"), "steps"),
+    **dict.fromkeys(("learning_rate", "base_lr", "max_lr"), "optim.lr"),
+    **dict.fromkeys(("bs", "batch"), "batch_size"),
+    **dict.fromkeys(("gpus", "gpu", "cuda", "num_gpus"), "accelerator=gpu trainer.devices"),
+    **dict.fromkeys(("workers", "n_workers"), "data.num_workers"),
+    **dict.fromkeys(("gradient_clip_val", "grad_clip", "max_norm"), "optim.clip_norm"),
+    **dict.fromkeys(("wd", "decay_rate"), "optim.weight_decay"),
+    **dict.fromkeys(("ckpt", "ckpt_path", "checkpoint"), "resume"),
+    **dict.fromkeys(("amp", "dtype", "fp16", "bf16"), "accelerator.precision"),
+    **dict.fromkeys(("arch", "net", "network"), "model"),
+    "dataset": "data",
+    "data_dir": "data.root",
+    "img_size": "data.image_size",
+}
+SEE = "`--help` shows the common keys, `--cfg job` all of them"
+
+
+def composed(overrides: list[str], name: str = "train") -> DictConfig:
+    """The configuration that these overrides describe, with Hydra's own under `hydra`.
+
+    Hydra composes the groups, and the values are set as Hydra would set them: one composition serves many values.
+
+    Raises:
+        ValueError: a sentence that names the override and the remedy.
+    """
+    groups: list[Override] = []
+    values: list[Override] = []
+    for override in map(parsed, overrides):
+        group = is_group(override.key_or_group) and not isinstance(override.value(), dict)
+        (groups if group else values).append(override)
+    # A group inside another, such as stem@model.stem, is known once the outer one is chosen.
+    outer = tuple(chosen(override, grouped(name)) for override in groups if override.package is None)
+    inner = tuple(chosen(override, grouped(name, outer)) for override in groups if override.package is not None)
+    cfg = copy.deepcopy(grouped(name, outer + inner))
+    for override in values:
+        change(cfg, override)
+    return cfg
+
+
+@contextmanager
+def initialized() -> Iterator[None]:
+    """Hydra knows `conf/` and the schemas; what it knew before comes back afterwards."""
+    schema.register()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+@functools.cache
+def loader() -> ConfigLoader:
+    """Hydra's reader of `conf/`."""
+    with initialized():
+        return GlobalHydra.instance().config_loader()
+
+
+@functools.cache
+def grouped(name: str, groups: tuple[str, ...] = ()) -> DictConfig:
+    """What the choice of groups alone composes; to be copied, never changed."""
+    try:
+        with initialized():
+            return compose(name, list(groups), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        raise ValueError(lines(error, 2)) from error
+
+
+@functools.cache
+def is_group(key: str) -> bool:
+    """Whether `key` names a group with something to choose, Hydra's own included."""
+    return bool(loader().get_group_options(key))
+
+
+def options(group: str) -> list[str]:
+    """What can be chosen in a group: its files."""
+    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+
+
+def sweep_name() -> str | None:
+    """The sweep that a run belongs to: WANDB_RUN_GROUP, else what the folder of its multirun is called, or None."""
+    cfg = HydraConfig.get()
+    return os.environ.get("WANDB_RUN_GROUP") or (Path(cfg.sweep.dir).name if cfg.mode == RunMode.MULTIRUN else None)
+
+
+OmegaConf.register_new_resolver("options", lambda group: ", ".join(options(group)), replace=True)  # for --help
+OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+OmegaConf.register_new_resolver("either", lambda *values: next(filter(None, values)), replace=True)
+
+
+def choices(cfg: DictConfig) -> list[str]:
+    """The groups that a choice was made in, as they are written on the command line."""
+    return [str(key) for key in cfg.hydra.runtime.choices if not str(key).startswith("hydra/")]
+
+
+def parsed(text: str) -> Override:
+    """One argument, as Hydra's grammar reads it."""
+    key, equals, value = text.partition("=")
+    try:
+        override = OverridesParser.create(loader()).parse_overrides([literal(text)])[0]
+    except HydraException as error:
+        if key.split() != [key]:
+            remedy = "write key=value, e.g. model.depth=6"
+        elif not equals:
+            remedy = f"it has no value: write {key}=VALUE"
+        else:
+            remedy = f"the value cannot be read; if it is a text, quote it twice: \"{key}='{value}'\""
+        raise ValueError(f"{text!r} is not a setting; {remedy}") from error
+    if not key:
+        raise ValueError(f"{text!r} is not a setting; write key=value, e.g. model.depth=6")
+    return override
+
+
+def literal(text: str) -> str:
+    """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
+    key, _, value = text.partition("=")
+    free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
+    return f"{key}={quoted(value)}" if free else text
+
+
+def quoted(text: str | Path) -> str:
+    """Hydra's grammar reads this as `text`, whatever is in it."""
+    return QuotedString(str(text), Quote.single).with_quotes()
+
+
+def chosen(override: Override, cfg: DictConfig) -> str:
+    """The choice of an option, if `cfg` has such a group and the group such an option."""
+    text, key, group = str(override.input_line), override.get_key_element(), override.key_or_group
+    if override.is_hydra_override():
+        return text
+    known, there = choices(cfg), options(group)
+    if key.startswith("~") or (key.startswith("+") and key.strip("+") in known):
+        raise ValueError(f"{text}: write {key.strip('~+')}=OPTION; {group} is always one of {', '.join(there)}")
+    if not key.startswith("+") and key not in known:
+        parts = ", ".join(f"{key}.{part}" for part in cfg[key]) if isinstance(cfg.get(key), DictConfig) else ""
+        hint = f"set {parts}" if parts else nearest(key, known) or SEE
+        raise ValueError(f"{text} chooses nothing, this command has no choice of {key}; {hint}")
+    if override.value() not in there:
+        hint = nearest(str(override.value()), there)
+        raise ValueError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
+    return text
+
+
+def change(cfg: DictConfig, override: Override) -> None:
+    """Set one value in `cfg`; a key that is not there, or a value of another type, is an error."""
+    text, key, value = str(override.input_line), override.key_or_group, override.value()
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    hydras = {"hydra": tree.pop("hydra")}
+    if override.is_hydra_override():
+        tree = hydras
+    known = names(tree)
+    if override.get_key_element() != key:
+        if override.is_hydra_override():
+            return  # Hydra's own configuration is open
+        remedy = f"write {key}=VALUE" if key in known else nearest(key, known)
+        raise ValueError(f"{text}: keys are typed, none can be added or removed; {remedy or SEE}")
+    if key not in known:
+        raise ValueError(f"{key} is not a key; {nearest(key, [*choices(cfg), *known]) or SEE}")
+    default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
+    if isinstance(default, dict) and not isinstance(value, dict | None):
+        parts = ", ".join(f"{key}.{part}" for part in default)
+        if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):
+            raise ValueError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
+        raise ValueError(f"{text}: {key} holds several keys; {nearest(key, choices(cfg)) or f'set one of {parts}'}")
+    try:
+        OmegaConf.update(cfg, key, value, merge=True)
+    except OmegaConfBaseException as error:
+        line = lines(error)
+        kind = TYPES.get(line.rpartition(" ")[2])
+        wrong = f"{key} must have a value" if value is None else f"{value!r} is not {kind}" if kind else line
+        hint = "" if default is None or isinstance(default, dict) else f"; the default is {key}={default}"
+        raise ValueError(f"{text}: {wrong}{hint}") from error
+
+
+def names(tree: Any, prefix: str = "") -> list[str]:
+    """All dotted keys of nested dictionaries."""
+    if not isinstance(tree, dict):
+        return []
+    return [name for key, value in tree.items() for name in (f"{prefix}{key}", *names(value, f"{prefix}{key}."))]
+
+
+def nearest(key: str, known: list[str]) -> str:
+    """'did you mean ...?' with the names that `key` may stand for, the setting for another tool's name, or nothing."""
+    key = key.replace("/", ".")
+    synonym = SYNONYMS.get(key.rpartition(".")[2], "")
+    if synonym.split("=")[0] in known:
+        return f"write {synonym}=VALUE"
+    same = [name for name in known if key in name.split("@") or name.endswith(f".{key}")]
+    near = same or difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {' or '.join(near)}?" if near else ""
+
+
+def lines(error: Exception, count: int = 1) -> str:
+    """The first lines of a message, in one."""
+    text = str(error) or str(error.__cause__)
+    return " ".join(line.strip() for line in text.splitlines()[:count]).strip(". ")
+
+
+def plain(cfg: DictConfig) -> Spec:
+    """Resolved, as dictionaries, lists and numbers, without Hydra's own; nothing below the doors sees anything else.
+
+    Raises:
+        ValueError: a value that is missing, or that refers to a key that is not there.
+    """
+    with resolving(cfg):
+        task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        for key in sorted(OmegaConf.missing_keys(task)):
+            raise ValueError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
+        return OmegaConf.to_container(task, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+
+
+@contextmanager
+def resolving(cfg: DictConfig) -> Iterator[None]:
+    """Within, `${hydra:...}` means the `hydra` of `cfg`, if it has one, and what cannot be resolved is a sentence."""
+    setup_globals()
+    instance = HydraConfig.instance()
+    before = instance.cfg
+    instance.cfg = cfg if "hydra" in cfg else before  # type: ignore[assignment]
+    try:
+        yield
+    except OmegaConfBaseException as error:
+        raise ValueError(f"{error.full_key}: {lines(error)}; {SEE}") from error
+    finally:
+        instance.cfg = before
+
+
+def experiment(cfg: DictConfig, comment: str) -> str:
+    """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
+    parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep")}
+    trees = [
+        OmegaConf.to_container(tree, resolve=False) for tree in (cfg, composed([f"{k}={parts[k]}" for k in parts]))
+    ]
+    for tree in trees:
+        assert isinstance(tree, dict)
+        del tree["hydra"]
+    content = {"defaults": [{f"override /{key}": option} for key, option in parts.items()], **differing(*trees)}
+    return f"# @package _global_\n{comment}\n{OmegaConf.to_yaml(OmegaConf.create(content))}"
+
+
+def differing(tree: Any, other: Any) -> Spec:
+    """The part of nested dictionaries that is not the same in others."""
+    pairs = {key: (value, other.get(key)) for key, value in tree.items() if value != other.get(key, ...)}
+    return {key: differing(a, b) if isinstance(a, dict) and isinstance(b, dict) else a for key, (a, b) in pairs.items()}
+
+
+def get(spec: Spec, key: str) -> Any:
+    """The value of a dotted key, or None."""
+    for part in key.split("."):
+        spec = spec.get(part) if isinstance(spec, dict) else None  # type: ignore[assignment]
+    return spec

@@ -1,0 +1,327 @@
+"""The types of the configuration: a key that is not here, or a value of another type, is an error that names it.
+
+Each dataclass is a schema in Hydra's ConfigStore, on which the YAML files of its group in `conf/` build. A field
+with limits says them: an interval such as "[0, 1)", which holds for each number of a list, or the choices.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+Allowed = str | tuple[str, ...]
+SUITES = ("startup", "input", "loop", "growth", "infer", "step", "zoo")
+
+
+def limited(allowed: Allowed, default: Any = MISSING) -> Any:
+    """A field of which only some values are allowed; None is, where its type says so."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"allowed": allowed})
+    return field(default=default, metadata={"allowed": allowed})
+
+
+@dataclass
+class ConvStem:
+    _target_: str = "hybrid_vit.models.ConvStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = limited("[1, 4096]", 16)
+    depth: int = limited("[1, 1000]", 3)
+    channels: list[int] | None = limited("[1, 16384]", None)
+    strides: list[int] | None = limited("[1, 64]", None)
+    squeeze_excitation: bool = False
+
+
+@dataclass
+class PatchStem:
+    _target_: str = "hybrid_vit.models.PatchStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = limited("[1, 4096]", 16)
+    patch_size: int | None = limited("[1, 4096]", None)
+
+
+@dataclass
+class TokenizerStem:
+    _target_: str = "hybrid_vit.models.TokenizerStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = limited("[1, 4096]", 16)
+
+
+@dataclass
+class ResNetStem:
+    _target_: str = "hybrid_vit.models.ResNetStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = limited("[1, 4096]", 16)
+    depth: int = limited("[1, 1000]", 3)
+    channels: list[int] | None = limited("[1, 16384]", None)
+    squeeze_excitation: bool = False
+
+
+@dataclass
+class MobileStem:
+    _target_: str = "hybrid_vit.models.MobileStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = limited("[1, 4096]", 16)
+    depth: int = limited("[1, 1000]", 3)
+    channels: list[int] | None = limited("[1, 16384]", None)
+    expand_ratio: int = limited("[1, 64]", 4)
+
+
+@dataclass
+class Hybrid:
+    _target_: str = "hybrid_vit.models.hybrid_vit"
+    stem: Any = MISSING
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    embed_dim: int = limited("[1, 16384]", 192)
+    depth: int = limited("[1, 1000]", 6)
+    num_heads: int | None = limited("[1, 16384]", None)
+    mlp_ratio: float = limited("(0, 1024]", 4.0)
+    qkv_bias: bool = True
+    norm: str = limited(("layer", "rms"), "layer")
+    qk_norm: bool = False
+    init_values: float | None = limited("(0, inf)", None)
+    mlp: str = limited(("linear", "conv"), "linear")
+    rel_pos_bias: bool = False
+    reg_tokens: int = limited("[0, 1024]", 0)
+    pos_embed: str = limited(("learned", "sincos", "none"), "learned")
+    pool: str = limited(("cls", "distilled", "mean", "sequence"), "cls")
+    pos_drop_rate: float = limited("[0, 1)", 0.1)
+    proj_drop_rate: float = limited("[0, 1)", 0.1)
+    attn_drop_rate: float = limited("[0, 1)", 0.0)
+    drop_path_rate: float = limited("[0, 1)", 0.1)
+
+
+@dataclass
+class Timm:
+    _target_: str = "hybrid_vit.models.timm_model"
+    architecture: str = MISSING
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    pretrained: bool = False
+    drop_rate: float = limited("[0, 1)", 0.0)
+    drop_path_rate: float = limited("[0, 1)", 0.0)
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CvT:
+    _target_: str = "hybrid_vit.models.CvT"
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    pretrained: bool = False
+    strides: list[int] = limited("[1, 64]", [1, 2, 2])
+    drop_path_rate: float = limited("[0, 1)", 0.1)
+
+
+@dataclass
+class WideResNet:
+    _target_: str = "hybrid_vit.models.WideResNet"
+    num_classes: int | None = "${data.num_classes}"  # type: ignore[assignment]
+    depth: int = limited("[10, 1000]", 16)
+    width: int = limited("[1, 1000]", 8)
+    drop_rate: float = limited("[0, 1)", 0.0)
+
+
+@dataclass
+class Data:
+    source: str = MISSING
+    root: str | None = MISSING
+    num_classes: int | None = limited("[1, 1e6]", None)
+    image_size: int = limited("[1, 4096]", 32)
+    mean: list[float] | None = None
+    std: list[float] | None = limited("(0, inf)", None)
+    val_size: int | None = limited("[0, 1e9]", None)
+    fraction: float = limited("(0, 1]", 1.0)
+    eval_batch_size: int = limited("[1, 1e6]", 500)
+    num_workers: int = limited("[0, 1024]", 2)
+    check: bool | None = None
+    drop_last: bool = False
+    monitor_test: bool = False
+
+
+@dataclass
+class Optim:
+    name: str = limited(("adamw", "sgd"))
+    lr: float = limited("(0, inf)")
+    weight_decay: float = limited("[0, inf)", 0.05)
+    decay_all: bool = False
+    interval: str = limited(("step", "epoch"), "step")
+    warmup_epochs: float | None = limited("[0, inf)", None)
+    min_lr: float = limited("[0, inf)", 0.0)
+    clip_norm: float | None = limited("(0, inf)", 1.0)
+
+
+@dataclass
+class Accelerator:
+    kind: str = limited(("auto", "cpu", "gpu", "mps"), "auto")
+    precision: str | None = limited(("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16"), None)
+    attention: str | None = limited(("auto", "fused", "explicit"), None)
+    compile: bool | None = None
+    shards: int | None = limited("[1, 4096]", None)
+
+
+@dataclass
+class Logger:
+    name: str = limited(("none", "wandb"), "none")
+    project: str | None = None
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] | None = None
+    notes: str | None = None
+    mode: str = limited(("auto", "online", "offline", "disabled"), "auto")
+    log_model: bool = False
+
+
+@dataclass
+class Average:
+    decay: float = limited("[0, 1)", 0.9999)
+    warmup: bool = True
+
+
+@dataclass
+class Distill:
+    teacher: str | None = None
+    kind: str = limited(("hard", "soft"), "hard")
+    alpha: float = limited("(0, 1]", 0.5)
+    temperature: float = limited("(0, inf)", 3.0)
+
+
+@dataclass
+class Trainer:
+    max_time: str | None = None
+    devices: int = limited("[1, 1024]", 1)
+    num_nodes: int = limited("[1, 1024]", 1)
+    strategy: str = limited(("auto", "ddp", "ddp_find_unused_parameters_true"), "auto")
+    log_every_n_steps: int = limited("[1, 1e9]", 50)
+    deterministic: bool | None = None
+    profiler: str | None = limited(("simple", "advanced", "pytorch"), None)
+
+
+@dataclass
+class Train:
+    name: str = MISSING
+    seed: int = limited("[0, 9e18]", 0)
+    epochs: int = limited("[1, 1e6]", 200)
+    steps: int | None = limited("[1, 1e9]", None)
+    budget: str | None = None
+    batch_size: int = limited("[1, 1e6]", 128)
+    label_smoothing: float = limited("[0, 1)", 0.0)
+    score: str = limited(("ema", "raw"), "ema")
+    ema: Average = field(default_factory=Average)
+    distill: Distill = field(default_factory=Distill)
+    init_from: str | None = None
+    checkpoint_minutes: float = limited("(0, inf)", 5.0)
+    resume: str | None = None
+    model: Any = MISSING
+    data: Data = MISSING
+    augment: dict[str, Any] = MISSING
+    optim: Optim = MISSING
+    accelerator: Accelerator = MISSING
+    logger: Logger = MISSING
+    trainer: Trainer = field(default_factory=Trainer)
+
+
+@dataclass
+class EvaluateData:
+    root: str | None = None
+    num_workers: int | None = limited("[0, 1024]", None)
+
+
+@dataclass
+class Evaluate:
+    run: str = MISSING
+    data: EvaluateData = field(default_factory=EvaluateData)
+    accelerator: Accelerator = MISSING
+
+
+@dataclass
+class Bench:
+    suite: str = limited((*SUITES, "all"), "all")
+    rounds: int = limited("[1, 1e6]", 5)
+    batch_size: int = limited("[1, 1e6]", 128)
+    models: Any = None  # a name or a list of names
+    accelerator: Accelerator = MISSING
+
+
+@dataclass
+class Arms:
+    """What varies in a multirun, in the place of Hydra's own sweeper; `sweeping.py` reads it.
+
+    `params`: key -> values, all combinations of them; `arms`: a name -> the settings that make it; `only` these arms.
+    """
+
+    _target_: str = "hybrid_vit.cli.sweep"
+    params: dict[str, str] = field(default_factory=dict)
+    arms: dict[str, list[str]] = field(default_factory=dict)
+    only: list[str] | None = None
+
+
+@dataclass
+class Search:
+    out: str = MISSING
+    trials: int = limited("[1, 1e6]", 30)
+    sampler: str = limited(("tpe", "nsga2"), "tpe")
+    cost: str = limited(("macs", "step_seconds"), "macs")
+    train: dict[str, Any] = field(default_factory=dict)
+    space: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Report:
+    runs: list[str] = field(default_factory=list)
+    out: str = MISSING
+    reference: str | None = None
+    pairs: list[Any] = field(default_factory=list)  # [A, B], or a list of such
+    metric: str = "test_top1"
+    overlays: list[str] = field(default_factory=list)
+    title: str = "What the runs say"
+    note: str | None = None
+    command: str | None = None
+
+
+SCHEMAS = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "bench": Bench,
+    "search": Search,
+    "report": Report,
+    "hybrid": Hybrid,
+    "timm": Timm,
+    "cvt": CvT,
+    "wide_resnet": WideResNet,
+    "conv": ConvStem,
+    "patch": PatchStem,
+    "tokenizer": TokenizerStem,
+    "resnet": ResNetStem,
+    "mobile": MobileStem,
+    "data": Data,
+    "optim": Optim,
+    "accelerator": Accelerator,
+    "logger": Logger,
+}
+
+PARTS = {node._target_: node for node in SCHEMAS.values() if hasattr(node, "_target_")}
+
+
+def constrained(spec: dict[str, Any], kind: type, prefix: str = "") -> Iterator[tuple[str, Any, Allowed]]:
+    """The dotted key of each value that is limited, with that value and what is allowed."""
+    for part in fields(kind):
+        key, value = f"{prefix}{part.name}", spec.get(part.name)
+        if isinstance(value, dict):
+            inner = PARTS.get(value.get("_target_"), part.type)
+            if isinstance(inner, type) and is_dataclass(inner):
+                yield from constrained(value, inner, f"{key}.")
+        elif value is not None and "allowed" in part.metadata:
+            yield key, value, part.metadata["allowed"]
+
+
+def register() -> None:
+    """Make the schemas known to Hydra, in a group of their own: `/schema/NAME@_here_` in a list of defaults."""
+    for name, node in SCHEMAS.items():
+        ConfigStore.instance().store(group="schema", name=name, node=node)
+    ConfigStore.instance().store(group="hydra/sweeper", name="arms", node=Arms)

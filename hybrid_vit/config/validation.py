@@ -1,0 +1,134 @@
+"""What is wrong with a plain configuration, as far as that is known without torch -> one sentence, or nothing."""
+
+import inspect
+import math
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hybrid_vit.config import schema
+from hybrid_vit.config.compose import Spec, get, nearest, options
+from hybrid_vit.utils import limits
+from hybrid_vit.utils.durations import seconds
+
+CHANNELS = 3
+TIMES = ("budget", "trainer.max_time")
+# How the stems that are known here derive what is left out.
+STEMS: dict[str, Callable[..., Any]] = {
+    schema.ConvStem._target_: limits.plan,
+    schema.ResNetStem._target_: limits.plan,
+    schema.MobileStem._target_: limits.plan,
+    schema.TokenizerStem._target_: limits.halvings,
+    schema.PatchStem._target_: limits.patches,
+}
+
+
+def check_values(spec: Spec, name: str = "train") -> None:
+    """Values that no run can have, as far as that is known without torch.
+
+    Args:
+        spec: a plain configuration.
+        name: of its file in `conf/`.
+
+    Raises:
+        ValueError: naming the key and what it may be.
+    """
+    for key, value, allowed in schema.constrained(spec, schema.SCHEMAS[name]):
+        check_value(key, value, allowed)
+    for key in TIMES:
+        if (value := get(spec, key)) is not None:
+            try:
+                seconds(value)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
+
+
+def check_together(spec: Spec, name: str = "train") -> None:
+    """Values that do not go with each other, or with this machine; each of them is right alone.
+
+    Raises:
+        ValueError: what contradicts what, and the remedy.
+    """
+    if name == "train":
+        check_model(spec)
+        check_training(spec)
+        check_data(spec["data"])
+    if "accelerator" in spec:
+        check_machine(spec["accelerator"]["kind"], get(spec, "trainer.devices") or 1)
+
+
+def check_value(key: str, value: Any, allowed: schema.Allowed) -> None:
+    """A value outside an interval such as "[0, 1)", or that is none of the choices, is an error."""
+    if isinstance(allowed, tuple):
+        if value not in allowed:
+            hint = nearest(str(value), list(allowed))
+            raise ValueError(f"{key}={value} is unknown; {hint}{' ' * bool(hint)}{key} is one of {', '.join(allowed)}")
+        return
+    low, high = map(float, allowed[1:-1].split(","))
+    for number in value if isinstance(value, list) else [value]:
+        above = number > low or (allowed[0] == "[" and number == low)
+        below = number < high or (allowed[-1] == "]" and number == high)
+        if above and below:
+            continue
+        what = f"lie in {allowed}"
+        if not above and high > 1 and low <= 1:
+            what = "not be negative" if low == 0 and allowed[0] == "[" else "be positive"
+        raise ValueError(f"{key}={value} must {what}")
+
+
+def check_model(spec: Spec) -> None:
+    """Sizes that do not go together are an error."""
+    model = spec["model"]
+    stem = model.get("stem")
+    if isinstance(stem, dict) and stem.get("_target_") in STEMS:
+        plan = STEMS[stem["_target_"]]
+        plan(**{key: stem[key] for key in inspect.signature(plan).parameters if key in stem})
+    if model.get("_target_") == schema.Hybrid._target_:
+        limits.derive_heads(model["embed_dim"], model["num_heads"])
+
+
+def check_training(spec: Spec) -> None:
+    """Settings of a training that do not go together, or parts of the augmentation that are none, are an error."""
+    optim = spec["optim"]
+    epochs = spec["epochs"] if spec["steps"] is None and spec["budget"] is None else math.inf
+    warmup = limits.warmup(optim["warmup_epochs"], epochs)
+    limits.check_schedule(lr=optim["lr"], epochs=epochs, warmup_epochs=warmup, min_lr=optim["min_lr"])
+    limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
+    limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
+    for key, part in spec["augment"].items():
+        if part is not None and not (isinstance(part, dict) and "_target_" in part):
+            raise ValueError(
+                f"augment.{key}={part} is no part of an augmentation; "
+                f"use augment.{key}=null for none, or one of augment={', '.join(options('augment'))}"
+            )
+
+
+def check_data(data: Spec) -> None:
+    """Numbers that are not one for each channel, or a root where no data can be, are an error."""
+    for key in ("mean", "std"):
+        if data[key] is not None and len(data[key]) != CHANNELS:
+            raise ValueError(f"data.{key}={data[key]} must be {CHANNELS} numbers, one for each channel")
+    if data["root"] is None:
+        if data["source"] != "digits":
+            raise ValueError(f"data={data['source']} needs a folder to lie in; set data.root=PATH")
+        return
+    root = Path(data["root"]).expanduser()
+    if data["source"] == "folder" and not root.exists():
+        raise ValueError(f"the picture folder {root} does not exist; set data.root to one that does")
+    if root.exists() and not root.is_dir():
+        raise ValueError(f"data.root={root} is a file; give the folder that holds the data")
+
+
+def check_machine(kind: str, devices: int) -> None:
+    """An accelerator that certainly is not here, or more processes than cores, is an error."""
+    linux = sys.platform == "linux"
+    gpu = not linux or any(next(Path("/dev").glob(name), None) for name in ("nvidia*", "kfd", "dxg"))
+    if (kind == "gpu" and not gpu) or (kind == "mps" and linux):
+        raise ValueError(f"accelerator={kind} is not on this machine; use accelerator=cpu, or auto, which chooses")
+    cores = os.cpu_count() or 1
+    if devices > cores and (kind == "cpu" or (kind == "auto" and not gpu)):
+        raise ValueError(
+            f"trainer.devices={devices} are more processes than the {cores} cores here; use at most {cores}"
+        )

@@ -1,0 +1,129 @@
+"""A run directory: what lies in it, and how a trained model comes out of it again.
+
+.hydra/              the configuration, as given and as composed
+metrics.csv          a row an epoch
+train.log
+checkpoints/         last.ckpt, the one before it as previous.ckpt, best.ckpt
+model.json           how to build the model, its classes and its preprocessing, and a fingerprint of the data
+model.safetensors    the weights that were scored, with a checksum
+summary.json         scores, size, speed, machine, versions, commit, seed; state: running, stopped, failed or done
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hybrid_vit.augment import Normalize
+from hybrid_vit.config.build import build, untrained
+from hybrid_vit.data.decode import Source, decode, square
+from hybrid_vit.deploy.weights import AGAIN, HEADS, WEIGHTS, load_weights, restore
+from hybrid_vit.fast.accelerator import choose
+from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import PUBLISHED
+
+
+class Trained(nn.Module):
+    """A trained network in eval mode, with what belongs to it: (B, 3, H, W) normalised images -> (B, classes) logits.
+
+    Images may be on any device, logits are fp32 on the network's.
+
+    Attributes:
+        net: the network itself.
+        class_names: name of each logit.
+        image_size: side of its images in pixels.
+        summary: the run's summary.
+        fingerprint: of the data it was trained and scored on, as `DataModule.fingerprint`; None in older runs.
+    """
+
+    def __init__(self, net: nn.Module, description: dict[str, Any], summary: dict[str, Any]) -> None:
+        super().__init__()
+        self.net = net
+        self.eval()
+        self.class_names: list[str] = description["class_names"]
+        self.image_size: int = description["image_size"]
+        self.normalize = Normalize(description["mean"], description["std"])
+        self.summary = summary
+        self.fingerprint: dict[str, Any] | None = description.get("fingerprint")
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images.to(next(self.net.parameters()))).float()
+
+    def preprocess(self, pictures: Source | Sequence[Source]) -> Tensor:
+        """Pictures -> (B, 3, image_size, image_size) float32: decoded, resized and normalised as in training.
+
+        Args:
+            pictures: one or several of any size and kind: PIL image, path of a file, (H, W) or (H, W, 3) uint8 array,
+                (3, H, W) uint8 tensor.
+
+        Raises:
+            ValueError: something else, or a picture that cannot be read.
+        """
+        several = isinstance(pictures, Sequence) and not isinstance(pictures, str)
+        sources: list[Any] = list(pictures) if several else [pictures]  # type: ignore[arg-type]
+        if not sources:
+            raise ValueError("there are no pictures to preprocess; give at least one")
+        return self.normalize(torch.stack([square(decode(source), self.image_size) for source in sources]))
+
+
+def load(run: str | Path, *, fast: bool = False) -> Trained:
+    """The trained model of a run directory, or of a run in outputs/published by its name.
+
+    Args:
+        run: its path or name.
+        fast: for inference only, on this machine's device and in the precision that is fast there.
+
+    Raises:
+        ValueError: no such run, a run without weights yet, or weights of another model.
+    """
+    directory = find(run)
+    description = read_description(directory)
+    weights = load_weights(directory)
+    net = build(untrained(description["model"]))
+    restore(net, weights, directory / WEIGHTS)
+    return Trained(choose().serve(net) if fast else net, description, read_json(directory / "summary.json"))
+
+
+def read_description(directory: Path) -> dict[str, Any]:
+    """The content of model.json.
+
+    Raises:
+        ValueError: it is missing or damaged, or a key is missing or of another type.
+    """
+    path = directory / "model.json"
+    description = read_json(path, AGAIN)
+    kinds: dict[str, Any] = {"model": dict, "data": dict, "class_names": list, "mean": list, "std": list}
+    kinds |= {"image_size": int, "seed": int}
+    wrong = [key for key, kind in kinds.items() if not isinstance(description.get(key), kind)]
+    items: dict[str, Any] = {"class_names": str, "mean": float | int, "std": float | int}
+    wrong += [key for key in items if not wrong and not all(isinstance(i, items[key]) for i in description[key])]
+    if wrong:
+        raise ValueError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")
+    return description
+
+
+def find(run: str | Path) -> Path:
+    """The directory of a run, by path or by its name in outputs/published."""
+    for directory in (Path(run), PUBLISHED / str(run)):
+        if (directory / "model.json").is_file():
+            return directory
+    published = sorted(path.parent.name for path in PUBLISHED.glob("*/model.json"))
+    raise ValueError(
+        f"{run} is not a run directory (no model.json in it)"
+        + (f" nor a published run ({', '.join(published)})" if published else "")
+        + "; give a folder that hybrid_vit.train made, such as outputs/runs/DATE_NAME"
+    )
+
+
+def adopt(net: nn.Module, run: str | Path) -> None:
+    """Give `net` the weights of a trained run, but for the classifier, which stays fresh.
+
+    Raises:
+        ValueError: no such run, or another model.
+    """
+    directory = find(run)
+    weights = load_weights(directory)
+    fresh = {key: value for key, value in net.state_dict().items() if HEADS & {*key.split(".")}}
+    restore(net, {key: value for key, value in weights.items() if key not in fresh} | fresh, directory / WEIGHTS)

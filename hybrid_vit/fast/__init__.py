@@ -1,0 +1,20 @@
+"""What makes a network fast on a machine, applied from outside: net -> net with the same keys and the same results."""
+
+from hybrid_vit.fast.attention import AttentionPath, record_attention, set_attention
+from hybrid_vit.fast.depthwise import set_strided_depthwise
+from hybrid_vit.fast.dropout import set_dropout
+from hybrid_vit.fast.folding import folded
+from hybrid_vit.fast.hybrid import set_shards, set_trimmed
+from hybrid_vit.fast.packed import packed
+
+__all__ = [
+    "AttentionPath",
+    "folded",
+    "packed",
+    "record_attention",
+    "set_attention",
+    "set_dropout",
+    "set_shards",
+    "set_strided_depthwise",
+    "set_trimmed",
+]

@@ -1,0 +1,83 @@
+"""The forward pass of a hybrid on a machine: in shards of the batch, and in its last block only what the pool reads.
+
+Logits and gradients stay the same.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from hybrid_vit.fast.attention import FastAttention, recording
+from hybrid_vit.fast.dropout import set_dropout
+from hybrid_vit.fast.shards import sharded
+from hybrid_vit.models.encoder import Block
+from hybrid_vit.models.hybrid import HybridViT
+from hybrid_vit.models.mlp import MLP
+
+
+class FastHybridViT(HybridViT):
+    """As `HybridViT`, (B, 3, H, W) -> (B, num_classes); whoever looks at the attention weights gets all of them.
+
+    Attributes:
+        shards: parts of the batch, at most, that are read side by side on a CPU.
+        trimmed: whether the last block computes only the tokens that the pool reads. With a class token it then costs
+            about a quarter.
+    """
+
+    shards: int = 1
+    trimmed: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = recording(self)
+        trimmed = self.trimmed and not whole
+        grid = self.patch_embed(x)
+        one = whole or self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
+        if one or looks_at_the_batch(self.blocks, self.head):
+            return self.read(grid, trimmed)
+        # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
+        after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
+        return sharded(lambda grid: self.read(grid, trimmed), grid, after_stem, self.shards)
+
+    def read(self, grid: Tensor, trimmed: bool) -> Tensor:
+        """(B, D, h, w) -> (B, num_classes) logits."""
+        *blocks, last = self.blocks
+        x = self.embed(grid)
+        for block in blocks:
+            x = block(x)
+        first = self.pool.num_prefix_tokens
+        x = first_tokens(last, x, first) if trimmed and first and isinstance(last.mlp, MLP) else last(x)
+        return self.forward_head(self.norm(x))
+
+
+def first_tokens(block: nn.Module, x: Tensor, first: int) -> Tensor:
+    """(B, N, D) -> (B, first, D): `block(x)[:, :first]`, of a block whose MLP takes each token by itself."""
+    assert isinstance(block, Block) and isinstance(block.attn, FastAttention)
+    x = x[:, :first] + block.drop_path(block.ls1(block.attn(block.norm1(x), first)))
+    return x + block.drop_path(block.ls2(block.mlp(block.norm2(x))))
+
+
+def looks_at_the_batch(*nets: nn.Module) -> bool:
+    """Whether what `nets` compute for a sample depends on the others now: a BatchNorm is training in them."""
+    modules = (module for net in nets for module in net.modules())
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in modules)
+
+
+def set_trimmed(net: nn.Module, trimmed: bool = True) -> None:
+    """Make every `HybridViT` in `net` compute in its last block only the tokens that its pool reads, or all."""
+    for module in net.modules():
+        if isinstance(module, HybridViT):
+            module.__class__ = FastHybridViT
+            assert isinstance(module, FastHybridViT)
+            module.trimmed = trimmed
+            module.blocks[-1].attn.__class__ = FastAttention
+
+
+def set_shards(net: nn.Module, shards: int) -> None:
+    """Make every `HybridViT` in `net` read its tokens in up to `shards` parts of the batch, side by side on a CPU."""
+    if shards < 1:
+        raise ValueError(f"accelerator.shards {shards} must be at least 1, which is the whole batch at once")
+    for module in net.modules():
+        if isinstance(module, HybridViT):
+            module.__class__ = FastHybridViT
+            assert isinstance(module, FastHybridViT)
+            module.shards = shards
+            set_dropout(module)  # what a shard drops does not depend on the threads

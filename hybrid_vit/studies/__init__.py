@@ -1,0 +1,1 @@
+"""Many runs: sweeps, searches, the statistics and the pages that compare them."""

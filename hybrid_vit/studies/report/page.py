@@ -1,0 +1,230 @@
+"""The page: a study and its pictures -> report.md, and report.html made of it, with everything inside one file."""
+
+import base64
+import html
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import jinja2
+import markdown  # type: ignore[import-untyped]
+import pandas as pd
+from markdown.treeprocessors import Treeprocessor  # type: ignore[import-untyped]
+from markdown.util import AtomicString  # type: ignore[import-untyped]
+from markupsafe import Markup, escape
+
+from hybrid_vit.studies.report.checks import commit, versions, warnings
+from hybrid_vit.studies.report.claims import shown_p
+from hybrid_vit.studies.report.figures import Picture
+from hybrid_vit.studies.report.records import Configuration
+from hybrid_vit.studies.report.study import Study, comparisons_table, settings_table
+from hybrid_vit.studies.statistics import ENOUGH, Comparison, Estimate, estimate
+from hybrid_vit.utils.files import write_text
+
+HERE = Path(__file__).parent
+STYLE = """
+body { font: 16px/1.55 system-ui, sans-serif; color: #333; max-width: 62rem; margin: 0 auto; padding: 1rem; }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #e4e4e4; padding-bottom: .3rem; }
+table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; max-width: 100%; }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left; font-variant-numeric: tabular-nums; }
+code { overflow-wrap: anywhere; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
+.picture { overflow-x: auto; } .picture img { width: 46rem; max-width: none; display: block; }
+@media (min-width: 50rem) { .picture img { max-width: 100%; } }
+"""
+
+
+def write(
+    study: Study,
+    pictures: Sequence[Picture],
+    overlays: pd.DataFrame,
+    out: Path,
+    *,
+    title: str,
+    note: str,
+    command: str | None,
+    made: str,
+) -> None:
+    """Write report.md and report.html into `out`, where the pictures are.
+
+    Args:
+        study: what is reported.
+        pictures: those to show, in order.
+        overlays: how far runs and published curves are apart; shown under the picture of them.
+        out: the directory.
+        title: of the page.
+        note: Markdown that opens it.
+        command: what repeats the runs, or nothing.
+        made: what made the page.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else escaped(value),
+    )
+    text = environment.get_template("page.md.jinja").render(
+        title=title,
+        note=Markup(note),
+        metric=study.metric,
+        reference=study.reference.label,
+        runs=study.runs,
+        configurations=study.configurations,
+        warnings=warnings(study.configurations, [pair[:2] for pair in study.comparisons], study.metric),
+        results=results(study),
+        sentences=comparisons_table(study)["sentence"],
+        comparisons=pd.DataFrame([comparison(*each) for each in study.comparisons]),
+        pictures=pictures,
+        overlays=overlays,
+        settings=settings_table(study),
+        environment=machines(study),
+        left_out=pd.DataFrame([{"directory": left.directory, "why": left.why} for left in study.left_out]),
+        command=fenced(command) if command else None,
+        made=fenced(made),
+        table=table,
+    )
+    text = re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    write_text(out / "report.md", text)
+    drawn = {f"{picture.name}.svg": (out / f"{picture.name}.svg").read_bytes() for picture in pictures}
+    write_text(out / "report.html", page(text, title, drawn))
+
+
+def page(text: str, title: str, pictures: Mapping[str, bytes]) -> str:
+    """Markdown -> a page of HTML that needs no other file and loads none.
+
+    HTML in the Markdown is shown as text, a link leads nowhere but into the page, and an image that is none of
+    `pictures` (file name -> SVG) is shown as its address: what a note or a run of others says cannot load anything.
+    """
+    reader = markdown.Markdown(extensions=["tables", "fenced_code", "toc", "sane_lists"])
+    reader.preprocessors.deregister("html_block")
+    reader.inlinePatterns.deregister("html")
+    reader.treeprocessors.register(Alone(pictures), "alone", 0)
+    body = reader.convert(text)
+    body = re.sub(r"(?<=\d) (±|to) (?=[+-]?\d)", r"&nbsp;\1&nbsp;", body)  # an interval stays on its line
+    head = '<meta charset="utf-8" /><meta name="viewport" content="width=device-width, initial-scale=1" />'
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title>'
+        f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
+    )
+
+
+class Alone(Treeprocessor):
+    """Puts the report's own pictures into the page, and takes every other address out of it."""
+
+    def __init__(self, pictures: Mapping[str, bytes]) -> None:
+        super().__init__()
+        self.pictures = pictures
+
+    def run(self, root: Element) -> None:
+        for parent, element in [(above, below) for above in root.iter() for below in above]:
+            address = element.get("src") or element.get("href") or ""
+            if element.tag == "img" and address in self.pictures:
+                picture = base64.b64encode(self.pictures[address]).decode()
+                element.set("src", f"data:image/svg+xml;base64,{picture}")
+                parent.set("class", "picture")
+            elif element.tag == "img":
+                named = f"image: {element.get('alt')} ({address})"
+                element.attrib.clear()
+                element.tag, element.text = "code", AtomicString(named)
+            elif element.tag == "a" and not address.startswith("#"):
+                element.attrib.clear()
+                element.tag = "code"
+
+
+def escaped(text: Any) -> Markup:
+    """Text as itself in Markdown and in HTML, on one line, whatever is in it."""
+    line = str(escape(" ".join(str(text).split())))
+    return Markup(re.sub(r"([\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", line))
+
+
+def fenced(text: str) -> Markup:
+    """A block of code, whatever is in it."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return Markup(f"{fence}\n{text}\n{fence}")
+
+
+def table(frame: pd.DataFrame) -> Markup:
+    """A table in Markdown; its cells are text, whatever is in them."""
+    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
+    return Markup("\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows))
+
+
+def cell(value: Any) -> str:
+    """A value in a table of Markdown."""
+    return "" if isinstance(value, float) and math.isnan(value) else escaped(value)
+
+
+def results(study: Study) -> pd.DataFrame:
+    """A row a configuration: its score, size and cost."""
+    rows = []
+    for each in study.configurations:
+        scores = each.scores(study.metric)
+        found = estimate([*scores.values()])
+        rows.append(
+            {
+                "configuration": each.label,
+                "n": found.n,
+                "seeds": ", ".join(map(str, sorted(scores))),
+                study.metric: spread(found),
+                "parameters": f"{each.mean('parameters'):,.0f}",
+                "MACs (millions)": f"{each.mean('macs') / 1e6:,.0f}",
+                "training images": f"{each.runs[0].summary['images']['train']:,}",
+                "images seen": f"{each.images_seen:,.0f}",
+                "seconds": f"{each.mean('seconds'):,.0f}",
+                "images/s": f"{each.mean('images_per_second'):,.0f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def spread(found: Estimate) -> str:
+    """A mean, and what is known of its spread."""
+    if found.n >= ENOUGH:
+        return f"{found.mean:.2f} ± {found.high - found.mean:.2f}"
+    if found.n == 2:
+        return f"{found.mean:.2f} (n = 2: {found.lowest:.2f} to {found.highest:.2f})"
+    return f"{found.mean:.2f} (n = 1: no interval)"
+
+
+def comparison(each: Configuration, base: Configuration, found: Comparison) -> dict[str, Any]:
+    """A comparison as a row of the page."""
+    sure, single = not math.isnan(found.low), math.isnan(found.lowest)
+    return {
+        "configuration": each.label,
+        "against": base.label,
+        "test": {"single": "none"}.get(found.kind, found.kind),
+        "n": found.n,
+        "difference": f"{found.difference:+.2f}" + (" (of the pairs alone)" if found.unpaired else ""),
+        "95 % interval": f"{found.low:+.2f} to {found.high:+.2f}" if sure else "",
+        "lowest to highest": "" if single else f"{found.lowest:+.2f} to {found.highest:+.2f}",
+        "p (t)": shown_p(found.p),
+        "p (t, Holm)": shown_p(found.p_holm),
+        "p (sign flip)": shown_p(found.p_flip),
+        "p (sign flip, Holm)": shown_p(found.p_flip_holm),
+        "d": f"{found.effect:.2f}" if sure else "",
+        "g": "" if math.isnan(found.hedges) else f"{found.hedges:.2f}",
+    }
+
+
+def machines(study: Study) -> pd.DataFrame:
+    """A row for each place where configurations were computed: machine, versions, code, protocol."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for each, run in study.runs:
+        summary = run.summary
+        threads = f"{summary['threads']} thread{'s' * (summary['threads'] > 1)}"
+        machine = f"{summary['device']}, {threads}, {summary['accelerator']['precision']}"
+        rows.setdefault((machine, versions(run), commit(run), summary["protocol"]), []).append(each.label)
+    columns = ("machine", "versions", "commit", "protocol")
+    everything = len(study.configurations)
+    return pd.DataFrame(
+        [
+            {"configurations": "all" if len(set(labels)) == everything else "; ".join(dict.fromkeys(labels))}
+            | dict(zip(columns, place, strict=True))
+            | {"runs": len(labels)}
+            for place, labels in rows.items()
+        ]
+    )

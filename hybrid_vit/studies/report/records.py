@@ -1,0 +1,361 @@
+"""Directories -> the finished runs in them, and the configurations that those are repetitions of."""
+
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from hybrid_vit.studies.statistics import ROUNDING
+from hybrid_vit.utils.files import read_json
+
+Settings = dict[str, Any]
+
+# Who ran it, and how and where it was computed: no part of what a configuration is.
+APART = (
+    *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
+    *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
+)
+KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
+# What a summary must hold, and of what type.
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("seed", "steps", "parameters", "macs", "threads"), int),
+    **dict.fromkeys(("epochs", "seconds", "images_per_second"), (int, float)),
+    **dict.fromkeys(("scores", "images", "accelerator", "versions"), dict),
+    **dict.fromkeys(("protocol", "device"), str),
+    "commit": (str, type(None)),
+}
+COLUMNS = {"metrics": ("epoch",), "per_class": ("class", "images", "top1")}
+TEXT = ("class", "taken_for")  # columns of words; the others are of numbers
+FEW = 3  # a label states no more settings than these; the page has a table of all that differ
+SKIPPED = {"data", "node_modules", "site-packages", "venv", "wandb"}  # hold no runs, but many files; also hidden ones
+ENDLESS = 20_000  # folders without a single run: it is the wrong folder
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where it lies, the value of every dotted key, its summary, a row an epoch, a row a class."""
+
+    directory: Path
+    settings: Settings
+    summary: dict[str, Any]
+    epochs: pd.DataFrame
+    classes: pd.DataFrame
+
+    @property
+    def seed(self) -> int:
+        return self.summary["seed"]
+
+    def score(self, metric: str) -> Fraction:
+        """A score of the summary; an accuracy as the exact share of the images, where their number is known.
+
+        The test set's top-1 is counted from per_class.csv, so that it is what the page shows of the classes. A float32
+        of the summary, too, stands for a whole number of images, unless it was counted in another way.
+        """
+        value = self.summary["scores"][metric]
+        split, _, counted = metric.rpartition("_top")
+        images = self.summary["images"].get(split.removeprefix("published_"))
+        if not counted.isdecimal() or not images:
+            return Fraction(value)
+        if metric == "test_top1" and not self.classes.empty and self.classes["images"].sum() == images:
+            each = self.classes["images"] * self.classes["top1"].fillna(0) / 100
+            if (each - each.round()).abs().max() <= ROUNDING * images:
+                return Fraction(100 * int(each.round().sum()), images)
+        hits = round(value * images / 100)
+        return (
+            Fraction(100 * hits, images) if abs(value * images / 100 - hits) <= ROUNDING * images else Fraction(value)
+        )
+
+    @property
+    def images_seen(self) -> int:
+        counted = self.epochs["images"].sum() if "images" in self.epochs else 0
+        return int(counted) or self.summary["steps"] * self.settings["batch_size"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A directory that the report does not count, and why."""
+
+    directory: Path
+    why: str
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Runs that differ in their seed alone, and what they are called in the report."""
+
+    label: str
+    runs: list[Run]
+
+    @property
+    def settings(self) -> Settings:
+        return identity(self.runs[0])
+
+    @property
+    def family(self) -> Settings:
+        """The settings but for the amount of data."""
+        return {key: value for key, value in self.settings.items() if key not in self.amount}
+
+    @property
+    def amount(self) -> Settings:
+        """The settings that say how much data there is."""
+        return {key: v for key, v in self.settings.items() if key.startswith("data.") and key not in KINDS}
+
+    def scores(self, metric: str) -> dict[int, Fraction]:
+        """Seed -> score."""
+        return {run.seed: run.score(metric) for run in self.runs}
+
+    @property
+    def images_seen(self) -> float:
+        return sum(run.images_seen for run in self.runs) / len(self.runs)
+
+    def mean(self, key: str) -> float:
+        """The mean of a number of the summaries."""
+        return sum(run.summary[key] for run in self.runs) / len(self.runs)
+
+
+Pair = tuple[Configuration, Configuration]  # one, and what it is compared with
+
+
+def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) -> tuple[list[Run], list[LeftOut]]:
+    """The finished runs at and below `places`, in the order given, and what had to be left out.
+
+    Args:
+        places: run directories, or folders that hold some at any depth.
+        read: gives the configuration of a run's directory, or raises a ValueError.
+        metric: the score that a run must have.
+
+    Raises:
+        ValueError: nothing usable is left; says why of each.
+    """
+    runs: list[Run] = []
+    left_out: list[LeftOut] = []
+    seen: dict[str, Path] = {}
+    for directory in {path.resolve(): path for place in places for path in within(place)}.values():
+        try:
+            run = load(directory, read, metric)
+            twin = f"{sorted(identity(run).items())} {run.seed}"
+            if twin in seen:
+                raise ValueError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
+            seen[twin] = directory
+            runs.append(run)
+        except ValueError as error:
+            left_out.append(LeftOut(directory, str(error)))
+    if not runs:
+        reasons = "; ".join(f"{left.directory} {left.why}" for left in left_out)
+        raise ValueError(f"there is no finished run to report ({reasons or 'no directory was given'})")
+    return runs, left_out
+
+
+def within(place: Path) -> list[Path]:
+    """The run directories at or below a place; the place itself if there are none, so that it is answered for.
+
+    Hidden folders, those named in SKIPPED, what lies in a run, and links are not looked into.
+
+    Raises:
+        ValueError: ENDLESS folders hold no run.
+    """
+    found = []
+    print(f"looking for runs in {place}", file=sys.stderr)
+    walk = tqdm(os.walk(place), unit=" folders", leave=False, disable=None)
+    for number, (folder, below, files) in enumerate(walk, 1):
+        if "summary.json" in files or ".hydra" in below:
+            found.append(Path(folder))
+            walk.set_postfix_str(f"{len(found)} runs")
+            below.clear()
+        if number == ENDLESS and not found:
+            raise ValueError(
+                f"{place}: no run in the first {number:,} folders; give the folder that holds the runs, "
+                "such as outputs/runs"
+            )
+        below[:] = sorted(name for name in below if name not in SKIPPED and not name.startswith("."))
+    return found or [place]
+
+
+def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
+    """The run in a directory.
+
+    Raises:
+        ValueError: it holds none, or one that has not ended well, or one that cannot be read; without its name.
+    """
+    path = directory / "summary.json"
+    if not directory.exists():
+        raise ValueError("does not exist")
+    if not path.exists():
+        begun = (directory / ".hydra").exists()
+        raise ValueError("has no summary.json: its training has not begun" if begun else "holds no run")
+    try:
+        summary = read_json(path)
+    except ValueError:
+        raise ValueError("has a summary.json that is damaged") from None
+    if "state" not in summary:
+        raise ValueError("has a summary.json that no training here has written")
+    if summary["state"] != "done":
+        reason = f": {summary['reason']}" if "reason" in summary else ""
+        raise ValueError(f"is not done, its state is {summary['state']}{reason}")
+    check_summary(summary)
+    scores = {key: value for key, value in summary["scores"].items() if value is not None}
+    if not math.isfinite(scores.get(metric, math.nan)):
+        raise ValueError(f"has no {metric}; it has {', '.join(scores)}")
+    settings = settings_of(directory, read)
+    return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
+
+
+def check_summary(summary: dict[str, Any]) -> None:
+    """ValueError if a finished run's summary lacks something, or if something in it is of another type."""
+    missing = [key for key in NEEDED if key not in summary]
+    if missing:
+        raise ValueError(f"has a summary.json without {', '.join(missing)}")
+    wrong = [key for key, kind in NEEDED.items() if isinstance(summary[key], bool) or not is_a(summary[key], kind)]
+    wrong += ["name"] if not is_a(summary.get("name"), (str, type(None))) else []
+    if "scores" not in wrong and not all(is_a(value, (int, float, type(None))) for value in summary["scores"].values()):
+        wrong.append("scores")
+    counts = summary["images"]
+    if "images" not in wrong and not (is_a(counts.get("train"), int) and all(is_a(n, int) for n in counts.values())):
+        wrong.append("images")
+    if "accelerator" not in wrong and "precision" not in summary["accelerator"]:
+        wrong.append("accelerator")
+    if wrong:
+        raise ValueError(f"has a summary.json whose {', '.join(wrong)} no training here has written")
+
+
+def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value of JSON is of a type; true and false are no numbers."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def settings_of(directory: Path, read: Callable[[Path], Any]) -> Settings:
+    """The value of every dotted key of a run's configuration."""
+    try:
+        settings = flat(read(directory))
+    except (ValueError, TypeError, AttributeError) as error:  # whatever is in it, the other runs are reported
+        raise ValueError(f"has a config.yaml that cannot be used ({error})") from None
+    missing = [key for key in ("data.source", "data.image_size", "batch_size") if key not in settings]
+    if missing:
+        raise ValueError(f"has a config.yaml without {', '.join(missing)}")
+    return settings
+
+
+def table(directory: Path, name: str) -> pd.DataFrame:
+    """A CSV of a run; one that is not there is empty."""
+    path = directory / f"{name}.csv"
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        # A class may be called nan.
+        found = pd.read_csv(
+            path, dtype=dict.fromkeys(TEXT, str), keep_default_na=name != "per_class", na_values={"top1": ["", "nan"]}
+        )
+    except (OSError, ValueError):
+        raise ValueError(f"has a {path.name} that is damaged") from None
+    numbers = found.drop(columns=[key for key in TEXT if key in found])
+    missing = [key for key in COLUMNS[name] if key not in found]
+    if missing or not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
+        raise ValueError(f"has a {path.name} that no training here has written, or that is damaged")
+    return found
+
+
+def flat(tree: Any, prefix: str = "") -> Settings:
+    """Nested dictionaries as one of dotted keys; the `_target_` of a part is the value of the part."""
+    settings: Settings = {}
+    for key, value in tree.items():
+        name = prefix.rstrip(".") if key == "_target_" else f"{prefix}{key}"
+        settings |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return settings
+
+
+def identity(run: Run) -> Settings:
+    """What makes its configuration: all settings but those that say who ran it, how and where."""
+    apart = tuple(f"{key}." for key in APART)
+    return {key: value for key, value in run.settings.items() if not f"{key}.".startswith(apart)}
+
+
+def arrange(runs: Sequence[Run]) -> list[Configuration]:
+    """Group runs by configuration, in order of appearance, and name each."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:  # a setting that is null is one that an older version did not have
+        known = sorted((key, value) for key, value in identity(run).items() if value is not None)
+        groups.setdefault(repr(known), []).append(run)
+    labels = called([*groups.values()], [identity(group[0]) for group in groups.values()])
+    return [Configuration(label, group) for label, group in zip(labels, groups.values(), strict=True)]
+
+
+def called(groups: Sequence[Sequence[Run]], settings: Sequence[Settings]) -> list[str]:
+    """A label for each group of runs: its name if no other bears it, else a few settings in which those differ."""
+    names = ["/".join(dict.fromkeys(run.summary.get("name") or "run" for run in group)) for group in groups]
+    labels = list(names)
+    for name in {name for name, count in Counter(names).items() if count > 1}:
+        alike = [i for i, other in enumerate(names) if other == name]
+        prefix = f"{name} " if len(set(names)) > 1 else ""
+        for i, text in zip(alike, distinctions([settings[i] for i in alike]), strict=True):
+            labels[i] = f"{prefix}{text}" if text else name
+    return labels
+
+
+def distinctions(settings: Sequence[Settings]) -> list[str]:
+    """What sets each apart from the others, as "depth=4, stem.depth=2"; nothing of one that is the most usual in all.
+
+    Settings that only some of them have, such as those of another kind of stem, are left to the name of that kind.
+    Where one would take more than FEW, all have the same few that tell most of them apart, and a number if need be.
+    """
+    keys = differing(settings)
+    shared = [key for key in keys if all(key in each for each in settings)]
+    if len({repr([each[key] for key in shared]) for each in settings}) == len(settings):
+        keys = shared
+    short = shortened({key for each in settings for key in each})
+    usual = {key: Counter(shown(each.get(key)) for each in settings).most_common(1)[0][0] for key in keys}
+    few = len(keys) <= FEW
+    told = [[key for key in keys if few or shown(each.get(key)) != usual[key]] for each in settings]
+    if max(map(len, told)) > FEW:
+        told = [fewest(settings, keys)] * len(settings)
+    texts = [
+        ", ".join(f"{short[key]}={shown(each.get(key))}" for key in its)
+        for each, its in zip(settings, told, strict=True)
+    ]
+    numbered = [f"{text} ({texts[: i + 1].count(text)})".lstrip() for i, text in enumerate(texts)]
+    return [new if texts.count(text) > 1 else text for text, new in zip(texts, numbered, strict=True)]
+
+
+def fewest(settings: Sequence[Settings], keys: Sequence[str]) -> list[str]:
+    """FEW keys at most, each the one that tells most apart of what those before it do not; the model's first."""
+    ordered = sorted(keys, key=lambda key: not key.startswith("model"))
+    chosen: list[str] = []
+
+    def kinds(key: str) -> int:
+        return len({tuple(shown(each.get(one)) for one in (*chosen, key)) for each in settings})
+
+    while ordered and len(chosen) < FEW and (not chosen or kinds(chosen[-1]) < len(settings)):
+        chosen.append(max(ordered, key=kinds))
+    return chosen
+
+
+def differing(settings: Sequence[Settings]) -> list[str]:
+    """The keys whose values are not the same in all; a key that is not there is null."""
+    keys = dict.fromkeys(key for each in settings for key in each)
+    return [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
+
+
+def shortened(keys: Iterable[str]) -> dict[str, str]:
+    """The last parts of each key that no shorter key has taken: model.depth -> depth, then stem.depth."""
+    short: dict[str, str] = {}
+    for key in sorted(keys, key=lambda key: (key.count("."), key)):
+        parts = key.split(".")
+        ends = [".".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+        short[key] = next(end for end in ends if end not in short.values())
+    return short
+
+
+def shown(value: Any) -> str:
+    """A value as the page states it; a part by its own name."""
+    if isinstance(value, str) and value.startswith("hybrid_vit."):
+        return value.rpartition(".")[2]
+    if value is None or isinstance(value, bool):
+        return str(value).lower().replace("none", "null")
+    return f"{value:g}" if isinstance(value, float) else str(value)

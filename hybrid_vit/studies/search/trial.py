@@ -1,0 +1,188 @@
+"""One trial: a plain configuration and a directory -> a run in it without its test, and how that ended.
+
+A trial is a run that stops before the test set would be scored; `hybrid_vit.train resume=DIR` scores it then.
+"""
+
+import csv
+import logging
+import math
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from hybrid_vit.config.build import build
+from hybrid_vit.fast.accelerator import choose
+from hybrid_vit.training.callbacks import Stopped, latest
+from hybrid_vit.training.run import make_data, make_task, train
+from hybrid_vit.utils.files import read_json, write_json
+
+RIVALS = 3  # so many must be better
+ERRORS = 2  # by so many standard errors
+TIMED_STEPS = 50
+
+
+class Pruned(Stopped):
+    """Ended early: others cost no more and are better."""
+
+
+class Untested(Stopped):
+    """Trained to its end; a search leaves the test set alone."""
+
+
+class Watch(Callback):
+    """Times the first steps of a trial, ends it when it is hopeless, and before the test set would be scored.
+
+    A trial is judged between two epochs, after the first third of them, while rates still warm up: see `hopeless`.
+
+    Args:
+        directory: of the trial, among those of the others.
+        cost: what rivals may have no more of: "macs" or "step_seconds".
+
+    Raises:
+        Pruned, Untested: from `trainer.fit`.
+    """
+
+    def __init__(self, directory: Path, cost: str) -> None:
+        self.directory, self.cost = directory, cost
+        self.seconds: list[float] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._last = time.monotonic()  # a run that continues in the middle of an epoch does not start it
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        epochs, all_epochs = trainer.current_epoch, trainer.max_epochs or 0
+        if epochs and 3 * epochs >= all_epochs:
+            self.judge(epochs)
+        self._last = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        if len(self.seconds) < TIMED_STEPS:
+            outputs["loss"].item()  # wait for the device
+            now = time.monotonic()
+            self.seconds.append(now - self._last)
+            self._last = now
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # In a file and not in the checkpoint, which can be resumed without a search.
+        if not (self.directory / "cost.json").exists():
+            write_json(self.directory / "cost.json", {"step_seconds": statistics.median(self.seconds)})
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step >= read_json(self.directory / "summary.json")["steps"]:
+            raise Untested("trained; its search does not score the test set")
+
+    def judge(self, epochs: int) -> None:
+        """Compare the accuracy after so many epochs with that of the trials that have ended and cost no more."""
+        most = costs(self.directory)[self.cost]
+        rivals: list[float] = []
+        for path in self.directory.parent.glob("*/trial.json"):
+            end = read_json(path)
+            if end["state"] in ("complete", "pruned") and end[self.cost] <= most:
+                rivals += accuracies(path.parent)[epochs - 1 : epochs]
+        accuracy = accuracies(self.directory)[epochs - 1]
+        if hopeless(accuracy, rivals, images=read_json(self.directory / "summary.json")["images"]["val"]):
+            raise Pruned(f"after {epochs} epochs {RIVALS} trials that cost no more are better than {accuracy:.2f} %")
+
+
+def hopeless(accuracy: float, rivals: Sequence[float], *, images: int) -> bool:
+    """Whether at least RIVALS of the others are better by more than chance, ERRORS standard errors of the difference.
+
+    Accuracies are in per cent of the same number of images; the errors are those of two independent binomial shares,
+    too large for the same images, so that the benefit of the doubt is the trial's.
+    """
+
+    def variance(top1: float) -> float:
+        return top1 * (100 - top1) / images
+
+    margins = [rival - accuracy - ERRORS * math.sqrt(variance(rival) + variance(accuracy)) for rival in rivals]
+    return sum(margin > 0 for margin in margins) >= RIVALS
+
+
+def ready(spec: dict[str, Any]) -> None:
+    """Look at what all trials need, with one of them.
+
+    Raises:
+        ValueError: the machine, the data or the recipe will not do.
+    """
+    choose(**spec["accelerator"])
+    data = make_data(spec)
+    net = build(spec["model"] | {"num_classes": data.num_classes})
+    make_task(spec, net, data, spec["epochs"] * data.steps_per_epoch)
+
+
+def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
+    """Train a trial or continue it, and say how it ended.
+
+    Returns:
+        "state": complete, pruned, infeasible (cannot be built) or failed, and "why" if it is not complete; as far as it
+        came "val_top1" (after its last epoch), "epochs", "macs", "step_seconds" (the median of the first steps),
+        "parameters" and "seconds".
+
+    Raises:
+        Stopped: by a signal or by `trainer.max_time`; it can be continued.
+    """
+    try:
+        build(spec["model"] | {"num_classes": spec["model"]["num_classes"] or 2})
+    except ValueError as error:
+        return {"state": "infeasible", "why": str(error)}
+    torch.compiler.reset()  # what other trials compiled counts towards its limit of recompilations
+    try:
+        with aside(directory / "train.log"):
+            train(spec, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[Watch(directory, cost)])
+        raise AssertionError("a trial ends with an exception")
+    except Untested:
+        ending = {"state": "complete"}
+    except Pruned as error:
+        ending = {"state": "pruned", "why": str(error)}
+    except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
+        ending = {"state": "failed", "why": str(error) or type(error).__name__}
+    return ending | measured(directory)
+
+
+@contextmanager
+def aside(path: Path) -> Iterator[None]:
+    """What is logged within goes to a file instead."""
+    logger, handler = logging.getLogger("hybrid_vit"), logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, Stopped):
+            logger.exception("failed")
+        raise
+    finally:
+        logger.propagate = True
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def measured(directory: Path) -> dict[str, Any]:
+    """The figures of a trial, as far as its run came."""
+    scores = accuracies(directory)
+    found: dict[str, Any] = {"val_top1": scores[-1], "epochs": len(scores)} if scores else {}
+    return found | costs(directory)
+
+
+def costs(directory: Path) -> dict[str, Any]:
+    """What the run of a trial takes, as far as it is known."""
+    summary = read_json(directory / "summary.json") if (directory / "summary.json").exists() else {}
+    found = {key: summary[key] for key in ("macs", "parameters", "seconds") if key in summary}
+    timed = directory / "cost.json"
+    return found | (read_json(timed) if timed.exists() else {})
+
+
+def accuracies(directory: Path) -> list[float]:
+    """Validation top-1 in per cent after each epoch."""
+    table = directory / "metrics.csv"
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [float(row["val_top1"]) for row in csv.DictReader(file)]

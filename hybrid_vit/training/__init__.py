@@ -1,0 +1,1 @@
+"""Training: a configuration and a run directory -> a trained, scored and summarised run in it."""

@@ -1,0 +1,86 @@
+"""A time budget: the first steps of a task, measured on a copy -> the number of steps that fit into the time.
+
+The run itself then is the one that `steps=N` describes, whatever the clock says later.
+"""
+
+import math
+import statistics
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from hybrid_vit.data.module import DataModule
+from hybrid_vit.fast.accelerator import Choice
+from hybrid_vit.training.task import Classification
+
+MARGIN = 0.97  # of the time is planned for; the rest is start, pictures and weather
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a training step and of scoring one image."""
+
+    step: float
+    image: float
+
+
+class Stopwatch(Callback):
+    """Stops training when `seconds` have passed and `at_least` steps are done; keeps the time at which each ended."""
+
+    def __init__(self, seconds: float, at_least: int) -> None:
+        self.seconds, self.at_least = seconds, at_least
+        self.ends: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        outputs["loss"].item()  # wait for the device
+        self.ends.append(time.monotonic())
+        trainer.should_stop = len(self.ends) >= self.at_least and self.ends[-1] - self.ends[0] >= self.seconds
+
+
+def measure(task: Classification, data: DataModule, choice: Choice, seconds: float) -> Cost:
+    """Train `task` for about `seconds` and score a batch with it; the first steps, which warm up, do not count."""
+    watch = Stopwatch(seconds, at_least=4)
+    trainer = pl.Trainer(
+        accelerator=choice.accelerator,
+        precision=choice.precision,  # type: ignore[arg-type]
+        max_epochs=-1,  # the watch stops it
+        callbacks=[watch],
+        limit_val_batches=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+    )
+    trainer.fit(task, datamodule=data)
+    device = torch.device(trainer.strategy.root_device)
+    images = torch.zeros(100, 3, data.image_size, data.image_size, device=device)
+    scored = task.scored.to(device).eval()
+    ends = []
+    with torch.inference_mode(), trainer.precision_plugin.forward_context():
+        for _ in range(3):
+            scored(images).sum().item()
+            ends.append(time.monotonic())
+    return Cost(statistics.median(b - a for a, b in pairwise(watch.ends)), (ends[-1] - ends[-2]) / len(images))
+
+
+def affordable(cost: Cost, data: DataModule, seconds: float) -> int:
+    """The steps that fit into `seconds`, with the validations between and the test at the end.
+
+    Raises:
+        ValueError: not one.
+    """
+    test = cost.image * data.sizes["test"]
+    validation = cost.image * sum(data.sizes[name.removeprefix("published_")] for name in data.val_names)
+    steps = math.floor((MARGIN * seconds - test - validation) / (cost.step + validation / data.steps_per_epoch))
+    if steps < 1:
+        raise ValueError(
+            f"the budget is too short: {seconds:.0f} s are left, a step takes {cost.step:.2f} s and scoring "
+            f"{test + validation:.0f} s; try budget={math.ceil((test + 2 * validation + 50 * cost.step) / 60) + 1}m"
+        )
+    return steps

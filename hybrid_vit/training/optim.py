@@ -1,0 +1,95 @@
+"""Optimizers and the learning-rate schedule: a network -> an optimizer, a step -> a learning-rate factor.
+
+AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101). Cosine with linear warm-up: Loshchilov and Hutter 2017
+(arXiv 1608.03983), Goyal et al. 2017 (arXiv 1706.02677).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from hybrid_vit.utils.limits import check_rate, check_schedule
+
+NO_DECAY = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
+
+
+def param_groups(net: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:
+    """Two groups: matrices and kernels decay; norms, biases, tokens and positions do not, unless `decay_all`."""
+    decay: list[nn.Parameter] = []
+    keep: list[nn.Parameter] = []
+    for name, param in net.named_parameters():
+        decays = decay_all or (param.ndim > 1 and name.rpartition(".")[2] not in NO_DECAY)
+        (decay if decays else keep).append(param)
+    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def adamw(
+    net: nn.Module, *, lr: float, weight_decay: float = 0.05, betas=(0.9, 0.999), decay_all: bool = False
+) -> AdamW:
+    """AdamW, fused: one pass over memory a step."""
+    check(lr, weight_decay)
+    return AdamW(param_groups(net, weight_decay, decay_all), lr=lr, betas=tuple(betas), fused=True)
+
+
+def sgd(
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float = 5e-4,
+    momentum: float = 0.9,
+    nesterov: bool = True,
+    decay_all: bool = False,
+) -> SGD:
+    """SGD with momentum, fused."""
+    check(lr, weight_decay)
+    groups = param_groups(net, weight_decay, decay_all)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+
+
+def check(lr: float, weight_decay: float) -> None:
+    """A learning rate or decay that cannot train is an error that names its key."""
+    check_rate(lr)
+    if not weight_decay >= 0:
+        raise ValueError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
+
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """Linear warm-up, then a half cosine down to `min_lr`; t and all lengths are in epochs.
+
+    Args:
+        epochs: length of the whole schedule.
+        warmup_epochs: factor(t) = t / warmup_epochs until the cosine begins there, (t + 1) / warmup_epochs per epoch.
+        min_lr: learning rate at the end, in units of `lr`'s own.
+        interval: whether the rate moves with every optimizer step or once an epoch.
+
+    Raises:
+        ValueError: a warm-up that does not end before the schedule does, or a rate or length that cannot be.
+    """
+
+    lr: float
+    epochs: float
+    warmup_epochs: float = 0.0
+    min_lr: float = 0.0
+    interval: Literal["step", "epoch"] = "step"
+
+    def __post_init__(self) -> None:
+        check_schedule(lr=self.lr, epochs=self.epochs, warmup_epochs=self.warmup_epochs, min_lr=self.min_lr)
+        if self.interval not in ("step", "epoch"):
+            raise ValueError(f"optim.interval {self.interval!r} is unknown; use step or epoch")
+
+    def factor(self, t: float) -> float:
+        """Learning rate at epoch t (a fraction of one counts), as a multiple of `lr`."""
+        if t < self.warmup_epochs:
+            return min(1.0, (t + (self.interval == "epoch")) / self.warmup_epochs)
+        progress = min(1.0, (t - self.warmup_epochs) / (self.epochs - self.warmup_epochs))
+        floor = self.min_lr / self.lr
+        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2

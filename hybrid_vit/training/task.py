@@ -1,0 +1,138 @@
+"""The task: image classification as a LightningModule. Batches of (images, targets) in, loss and scores out.
+
+It receives a network and knows nothing of how it was built. Every step seeds its own random numbers from
+(seed, epoch, step), so that a run which was interrupted and resumed is the run that never was.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from hybrid_vit.augment.draw import derive_seed
+from hybrid_vit.evaluation import Scores
+from hybrid_vit.training.distill import Distillation
+from hybrid_vit.training.distributed import share, summed
+from hybrid_vit.training.ema import EMA
+from hybrid_vit.training.optim import Schedule
+from hybrid_vit.utils.limits import check_score
+
+
+class Classification(LightningModule):
+    """Cross entropy with label smoothing; scores of the averaged weights where there is an average.
+
+    Args:
+        net: (B, 3, H, W) -> (B, num_classes).
+        optimizer: net -> optimizer.
+        schedule: learning rate over epochs.
+        steps_per_epoch: optimizer steps of a whole epoch.
+        ema: the averaged copy of `net`, or None.
+        distill: what a teacher adds to the loss, or None.
+        score: "ema" or "raw": whose scores are reported.
+        clip_norm: largest global norm of the gradient, or None.
+        eval_names: what the validation loaders hold, in their order ("val", "published_test").
+
+    Attributes:
+        step_images: how many images the last training step had in all processes together.
+    """
+
+    step_images: Tensor | int
+
+    def __init__(
+        self,
+        *,
+        net: nn.Module,
+        optimizer: Callable[[nn.Module], Optimizer],
+        schedule: Schedule,
+        steps_per_epoch: int,
+        ema: EMA | None = None,
+        distill: Distillation | None = None,
+        score: str = "raw",
+        label_smoothing: float = 0.0,
+        clip_norm: float | None = 1.0,
+        eval_names: Sequence[str] = ("val",),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_score(score, averaged=ema is not None)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
+        if clip_norm is not None and clip_norm <= 0:
+            raise ValueError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
+        self.net, self.ema, self.distill, self.score = net, ema, distill, score
+        self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
+        self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
+        self.eval_names = list(eval_names)
+        self.train_scores = Scores()
+        self.eval_scores = nn.ModuleList(Scores() for _ in self.eval_names)
+
+    @property
+    def scored(self) -> nn.Module:
+        """The network whose scores are reported."""
+        return self.net if self.score == "raw" or self.ema is None else self.ema.net
+
+    def configure_optimizers(self):
+        optimizer = self.make_optimizer(self.net)
+        per_epoch = self.schedule.interval == "epoch"
+        scale = 1 if per_epoch else self.steps_per_epoch
+        scheduler = LambdaLR(optimizer, lambda n: self.schedule.factor(n / scale))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval},
+        }
+
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
+
+    def training_step(self, batch, batch_idx: int) -> Tensor:
+        images, targets = batch
+        images = images.to(self.dtype)
+        answers = self.net(images)
+        logits = answers[:, 0] if answers.ndim == 3 else answers  # a distillation token answers to the teacher
+        loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+        if self.distill is not None:
+            loss = self.distill(loss, answers, images)
+        self.train_scores.update(logits.detach(), targets, loss.detach())
+        self._logs = batch_idx % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if self._logs:
+            self._loss = loss.detach()
+            self.log("train_loss_step", self._loss, prog_bar=True, logger=False)
+        self.step_images = summed(len(images), loss.device)
+        return loss * share(len(images), self.step_images)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        # Lightning's own clipping refuses a fused optimizer under bf16-mixed, where nothing is scaled anyway.
+        if self.clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
+        if self._logs and self.loggers:
+            if self.clip_norm is None:
+                norm = nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
+            values = {"train_loss_step": self._loss, "grad_norm_step": norm, "lr_step": optimizer.param_groups[0]["lr"]}
+            # Not self.log: Lightning 2.6 gives loggers the last logged value at other steps than those it is logged in.
+            for logger in self.loggers:
+                logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step)
+
+    def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
+        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
+        if self.ema is not None:
+            self.ema.update(self.net)
+
+    def on_train_epoch_end(self) -> None:
+        self._log("train", self.train_scores)
+
+    def validation_step(self, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        images, labels = batch
+        cast(Scores, self.eval_scores[dataloader_idx]).update(self.scored(images.to(self.dtype)), labels)
+
+    def on_validation_epoch_end(self) -> None:
+        for name, scores in zip(self.eval_names, self.eval_scores, strict=True):
+            self._log(name, cast(Scores, scores))
+
+    def _log(self, name: str, scores: Scores) -> None:
+        self.log_dict({f"{name}_{key}": value for key, value in scores.compute().items() if key != "images"})
+        scores.reset()

@@ -1,0 +1,35 @@
+"""Where a figure comes from: versions, commit, system, memory."""
+
+import platform
+import resource
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hybrid_vit.utils.paths import PACKAGE
+
+PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
+
+
+def provenance() -> dict[str, Any]:
+    """Where a result comes from: versions, commit (with "+" if files were changed), system."""
+    git = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
+    versions = {name: version(name) for name in PACKAGES}
+    versions["python"] = platform.python_version()
+    return {"commit": commit, "versions": versions, "system": platform.platform()}
+
+
+def peak_memory_mib(device: torch.device) -> int:
+    """The most memory held so far: of a CUDA device's allocator, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage counts what the process that started this one held, too
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) >> 10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10

@@ -1,0 +1,335 @@
+"""A command line -> a configuration or one sentence; nothing is written on the way."""
+
+import math
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import pytest
+from omegaconf import OmegaConf
+
+from hybrid_vit.cli.command import check
+from hybrid_vit.config import schema
+from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.config.saved import defaults, saved
+from hybrid_vit.config.validation import check_machine, check_value
+from hybrid_vit.utils.durations import seconds
+
+NAMED = "name=${hydra:runtime.choices.model}"  # a value that only Hydra knows
+
+MISTAKES = [
+    # names
+    ("model.dept=3", "model.dept is not a key; did you mean model.depth?"),
+    ("modle=hybrid_192", "did you mean model?"),
+    ("optm.lr=1", "did you mean optim.lr?"),
+    ("lr=1", "did you mean optim.lr?"),
+    ("depth=3", "did you mean model.stem.depth or model.depth?"),
+    ("nonsense=1", "nonsense is not a key; `--help`"),
+    ("nonsense/x=1", "nonsense/x is not a key; `--help`"),
+    ("hydra.rundir=x", "did you mean hydra.run.dir?"),
+    ("model=hybrid_129", "did you mean hybrid_192? model is one of cct_7_3x1, "),
+    ("model=hybrid_schema", "model is one of cct_7_3x1, "),
+    ("optim=3", "optim is one of adamw, sgd"),
+    ("stem=patch", "did you mean stem@model.stem?"),
+    ("model.stem=patch", "did you mean stem@model.stem?"),
+    ("trainer=3", "set one of trainer.max_time"),
+    ("augment.flip=true", "augment.flip has keys of its own; write augment.flip=null for none"),
+    ("max_epochs=3", "max_epochs is not a key; write epochs=VALUE"),
+    ("trainer.max_epochs=3", "write epochs=VALUE"),
+    ("trainer.limit_train_batches=2", "write steps=VALUE"),
+    ("trainer.fast_dev_run=true", "write steps=VALUE"),
+    ("gpus=2", "write accelerator=gpu trainer.devices=VALUE"),
+    ("bs=3", "write batch_size=VALUE"),
+    ("dataset=digits", "write data=VALUE"),
+    ("stem@model.stem=patch model.stem.depth=3", "model.stem.depth is not a key"),
+    # nothing is added or removed
+    ("+new.key=1", "keys are typed, none can be added or removed"),
+    ("+epochs=3", "write epochs=VALUE"),
+    ("~epochs", "write epochs=VALUE"),
+    ("~model", "write model=OPTION"),
+    ("+experiment=run_192", "write experiment=OPTION"),
+    # types
+    ("model.depth=abc", "model.depth=abc: 'abc' is not a whole number; the default is model.depth=6"),
+    ("epochs=ten", "epochs=ten: 'ten' is not a whole number"),
+    ("epochs=3.7", "3.7 is not a whole number"),
+    ("optim.lr=fast", "'fast' is not a number"),
+    ("data.drop_last=maybe", "data.drop_last=maybe"),
+    ("data.mean=3", "the default is data.mean=["),
+    ("seed=null", "seed must have a value; the default is seed=0"),
+    ("optim={lrr:3}", "optim={lrr:3}: Key 'lrr'"),
+    # grammar
+    ("model.depth", "'model.depth' is not a setting; it has no value: write model.depth=VALUE"),
+    ("=3", "'=3' is not a setting; write key=value"),
+    ("a\tb", "is not a setting; write key=value"),
+    ("name=a=b", "quote it twice: \"name='a=b'\""),
+    ("--epochs=3", "settings are written without dashes, e.g. epochs=3"),
+    ("model.depth=3,4", "add -m to run each of them"),
+    # what is missing or refers to nothing
+    ("data=folder", "data.root is missing; add data.root=/path/to/pictures"),
+    ("name=${bar}", "name: Interpolation key 'bar' not found"),
+    ("hydra.run.dir=${bar}", "hydra.run.dir: Interpolation key 'bar' not found"),
+    # values
+    ("epochs=0", "epochs=0 must be positive"),
+    ("steps=-1", "steps=-1 must be positive"),
+    ("batch_size=0", "batch_size=0 must be positive"),
+    ("optim.lr=-1", "optim.lr=-1.0 must be positive"),
+    ("optim.lr=nan", "optim.lr=nan must be positive"),
+    ("checkpoint_minutes=0", "checkpoint_minutes=0.0 must be positive"),
+    ("data.val_size=-1", "data.val_size=-1 must not be negative"),
+    ("budget=soon", "budget: 'soon' is not a length of time; write e.g. 90s, 30m"),
+    ("trainer.max_time=1:2", "trainer.max_time: '1:2' is not a length of time"),
+    ("score=best", "score is one of ema, raw"),
+    ("accelerator.kind=tpu", "accelerator.kind is one of auto, cpu, gpu, mps"),
+    ("trainer.strategy=dpp", "did you mean ddp? trainer.strategy is one of auto, ddp"),
+    ("model.pool=max", "model.pool=max is unknown; model.pool is one of cls, "),
+    ("logger.mode=of", "logger.mode is one of auto, online, offline, disabled"),
+    ("data.fraction=0", "data.fraction=0.0 must lie in (0, 1]"),
+    ("data.fraction=1.5", "data.fraction=1.5 must lie in (0, 1]"),
+    ("label_smoothing=1", "label_smoothing=1.0 must lie in [0, 1)"),
+    ("label_smoothing=nan", "label_smoothing=nan must lie in [0, 1)"),
+    ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0 must be positive"),
+    ("seed=99999999999999999999", "seed=99999999999999999999 must lie in [0, 9e18]"),
+    ("seed=-1", "seed=-1 must not be negative"),
+    ("epochs=1000000000000", "epochs=1000000000000 must lie in [1, 1e6]"),
+    ("data.image_size=0", "data.image_size=0 must be positive"),
+    ("model.mlp_ratio=1e30", "model.mlp_ratio=1e+30 must lie in (0, 1024]"),
+    ("model.embed_dim=1000000000", "model.embed_dim=1000000000 must lie in [1, 16384]"),
+    ("model.stem.channels=[64,0,192]", "model.stem.channels=[64, 0, 192] must be positive"),
+    ("data.std=[1,1,0]", "data.std=[1.0, 1.0, 0.0] must be positive"),
+    # values that do not go together
+    ("model.num_heads=7", "embed_dim 192 is not divisible by num_heads 7; use model.num_heads=6 or 8, or leave it out"),
+    ("model.num_heads=500", "use model.num_heads=192, or leave it out"),
+    ("model.embed_dim=100", "embed_dim 100 is not a multiple of the head width 32; use 96 or 128"),
+    ("model.stem.grid=7", "stem.grid 7 is not 32 pixels halved; with depth 3 use one of [32, 16, 8, 4]"),
+    ("stem@model.stem=patch model.stem.grid=5", "stem.grid 5 does not divide the image of 32 pixels"),
+    ("stem@model.stem=tokenizer model.stem.grid=32", "stem.grid 32 is not 32 pixels halved once or more"),
+    ("optim.min_lr=1", "optim.min_lr 1.0 must lie between 0 and optim.lr 0.0004"),
+    (
+        "epochs=5 optim.warmup_epochs=5",
+        "optim.warmup_epochs 5 must be at least 0 and less than the 5 epochs of the run",
+    ),
+    ("ema.decay=0", "score=ema cannot be had: it is raw, or ema with an ema.decay above 0"),
+    ("model.pool=distilled", "give distill.teacher=RUN_DIR"),
+    ("augment.erase=true augment=none", "augment.erase=True is no part of an augmentation; use augment.erase=null"),
+    ("data.mean=[0.5]", "data.mean=[0.5] must be 3 numbers, one for each channel"),
+    ("data.root=null", "data=cifar100 needs a folder to lie in; set data.root=PATH"),
+    ("data=folder data.root=/no/where", "the picture folder /no/where does not exist"),
+    (f"data.root={__file__}", "is a file; give the folder that holds the data"),
+    ("accelerator=mps", "accelerator=mps is not on this machine; use accelerator=cpu, or auto"),
+    # every value of a multirun
+    ("-m model.depth=4,abc", "model.depth=abc: 'abc' is not a whole number"),
+    ("-m model=hybrid_192,hybrid_129", "model=hybrid_129 does not exist"),
+    ("-m epochs=range(0,3)", "epochs=0 must be positive"),
+    ("-m optim.lr=interval(0,1)", "write optim.lr=A,B,C"),
+    ("-m model.dept=3,4", "did you mean model.depth?"),
+    ("seed=1,2 -m epochs=1,0", "epochs=0 must be positive"),
+]
+
+
+@pytest.fixture(autouse=True)
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("line", "expected"), MISTAKES, ids=[line for line, _ in MISTAKES])
+def test_a_mistake_is_one_sentence_and_writes_nothing(line: str, expected: str, empty: Path) -> None:
+    with pytest.raises(ValueError) as caught:
+        check(line.split(" "))
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not list(empty.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "budget=1h30m",
+        "trainer.max_time=00:00:30:00 steps=null",
+        "model.num_heads=3 data.mean=[0.5,0.5,0.5] name='a,b'",
+        "experiment=quickstart model.depth=2",
+        "stem@model.stem=patch model.stem.grid=8",
+        "data=folder data.root=/",
+        "epochs=1",
+        "steps=1 optim.warmup_epochs=20",
+        "seed=9000000000000000000 label_smoothing=0 data.fraction=1",
+        "optim={lr:0.1}",
+        "+hydra.job.env_set.X=1",
+        "-m model.stem.depth=2,3,4 model.depth=4,6 model.embed_dim=96,192 accelerator=cpu",
+        "-m augment=glob(run*) seed=range(3)",
+        "--cfg job data=folder",
+        "--help modle=3",
+    ],
+)
+def test_what_is_right_passes(line: str) -> None:
+    check(line.split())
+
+
+def test_each_job_is_checked_as_it_will_run() -> None:
+    seen = []
+    check(
+        ["-m", NAMED, "model=hybrid_tiny,hybrid_192", "model.depth=1,2", "hydra.sweep.dir=there"],
+        also=lambda spec, directory, multirun: seen.append((spec["name"], spec["model"]["depth"], str(directory))),
+    )
+    assert seen == [
+        ("hybrid_tiny", 1, "there/model=hybrid_tiny,model.depth=1"),
+        ("hybrid_tiny", 2, "there/model=hybrid_tiny,model.depth=2"),
+        ("hybrid_192", 1, "there/model=hybrid_192,model.depth=1"),
+        ("hybrid_192", 2, "there/model=hybrid_192,model.depth=2"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("file/run", "file is a file"),
+        ("there/" + 300 * "x", "File name too long"),
+        ("/proc/1/run", "No such file or directory"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_refused(place: str, said: str, empty: Path) -> None:
+    (empty / "file").write_text("")
+    with pytest.raises(ValueError, match=rf"{said}; choose another place with hydra\.run\.dir=PATH"):
+        check([f"hydra.run.dir={place}"])
+    with pytest.raises(ValueError, match=rf"{said}; choose another place with hydra\.sweep\.dir=PATH"):
+        check(["-m", "seed=0,1", f"hydra.sweep.dir={place}"])
+    with pytest.raises(ValueError, match=rf"{said}; choose another place with out=PATH"):
+        check([f"out={place}"], "report")
+    check(["hydra.run.dir=a/b/c"])
+    assert [path.name for path in empty.iterdir()] == ["file"]
+
+
+def test_an_existing_path_needs_no_quotes(empty: Path) -> None:
+    (empty / "a, b=c [1]").mkdir()
+    assert plain(composed(["data.root=a, b=c [1]"]))["data"]["root"] == "a, b=c [1]"
+
+
+def test_values_reach_what_refers_to_them() -> None:
+    spec = plain(composed([NAMED, "model=hybrid_tiny", "model.embed_dim=64", "data=cifar10", "data.image_size=64"]))
+    assert spec["name"] == "hybrid_tiny"
+    assert spec["model"]["stem"]["embed_dim"] == 64
+    assert spec["model"]["stem"]["img_size"] == 64
+    assert spec["model"]["num_classes"] == 10
+    assert "hydra" not in spec
+
+
+def test_one_composition_does_not_leak_into_the_next() -> None:
+    assert plain(composed(["epochs=3", "model.stem.depth=2"]))["model"]["stem"]["depth"] == 2
+    spec = plain(composed([]))
+    assert (spec["epochs"], spec["model"]["stem"]["depth"]) == (200, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", 90),
+        ("30m", 1800),
+        ("1h30m", 5400),
+        ("2h", 7200),
+        ("1.5h", 5400),
+        ("1d1s", 86401),
+        ("01:00:30:05", 88205),
+    ],
+)
+def test_seconds(text: str, expected: float) -> None:
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "30", "m", "0s", "-3m", "30m1h", "1h 30m", "1:30", "00:00:00:00"])
+def test_seconds_refuses(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not a length of time; write e\.g\. 90s, 30m, 1h30m or 2h"):
+        seconds(text)
+
+
+def literals(part: Callable, name: str) -> tuple:
+    """What a parameter may be, if its type says so."""
+    hint = get_type_hints(part.__init__ if isinstance(part, type) else part).get(name)
+    options = [option for option in get_args(hint) if get_origin(option) is Literal] if hint else []
+    return tuple(value for option in ([hint] if get_origin(hint) is Literal else options) for value in get_args(option))
+
+
+def test_the_choices_of_the_schema_are_those_of_the_parts() -> None:
+    from hybrid_vit import models
+    from hybrid_vit.fast import accelerator
+    from hybrid_vit.models.encoder import NORMS
+    from hybrid_vit.training import distill, optim
+
+    described = {node: getattr(models, target.rpartition(".")[2]) for target, node in schema.PARTS.items()}
+    described |= {schema.Accelerator: accelerator.choose, schema.Distill: distill.Distillation}
+    described |= {schema.Optim: optim.Schedule}
+    for node, part in described.items():
+        for field in fields(node):
+            if choices := literals(part, field.name):
+                assert field.metadata["allowed"] == choices, (node, field.name)
+
+    def allowed(node: type, name: str) -> tuple:
+        return next(field.metadata["allowed"] for field in fields(node) if field.name == name)
+
+    assert allowed(schema.Accelerator, "kind") == accelerator.KINDS
+    assert allowed(schema.Accelerator, "precision") == accelerator.PRECISIONS
+    assert allowed(schema.Optim, "name") == tuple(optim.OPTIMIZERS)
+    assert allowed(schema.Hybrid, "norm") == tuple(NORMS)
+
+
+def test_every_limit_holds_for_its_default_and_can_be_met() -> None:
+    for node in schema.SCHEMAS.values():
+        for key, value, allowed in schema.constrained(defaults(node), node):
+            check_value(key, value, allowed)
+            outside = "nothing" if isinstance(allowed, tuple) else math.nan
+            with pytest.raises(ValueError, match=f"{key}={outside}"):
+                check_value(key, outside, allowed)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "inside", "outside"),
+    [
+        ("[0, 1)", (0, 0.99), (-0.1, 1, math.inf)),
+        ("(0, 1]", (1e-9, 1), (0, 1.01)),
+        ("(0, inf)", (1e-9, 1e300), (0, math.inf, -1)),
+        ("[1, 1e9]", (1, 10**9), (0, 10**9 + 1)),
+    ],
+)
+def test_an_interval_holds_its_ends_or_not(allowed: str, inside: tuple, outside: tuple) -> None:
+    for value in inside:
+        check_value("key", value, allowed)
+    for value in outside:
+        with pytest.raises(ValueError, match="key="):
+            check_value("key", value, allowed)
+
+
+def test_more_processes_than_cores_and_an_absent_gpu_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    check_machine("cpu", 2)
+    with pytest.raises(ValueError, match=r"trainer\.devices=9 are more processes than the 2 cores here; use at most 2"):
+        check_machine("cpu", 9)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setattr(Path, "glob", lambda self, name: iter([]))
+    with pytest.raises(ValueError, match="accelerator=gpu is not on this machine"):
+        check_machine("gpu", 1)
+    monkeypatch.setattr(Path, "glob", lambda self, name: iter([self / "nvidia0"]))
+    check_machine("gpu", 8)
+
+
+def test_a_choice_that_another_command_has_says_what_can_be_set() -> None:
+    with pytest.raises(ValueError, match=r"no choice of data; set data\.root, data\.num_workers"):
+        check(["run=x", "data=cifar100"], "evaluate")
+    with pytest.raises(ValueError, match="suite=fast is unknown"):
+        check(["suite=fast"], "bench")
+
+
+def test_a_saved_configuration_says_what_the_run_was(empty: Path) -> None:
+    cfg = composed([NAMED, "model=hybrid_tiny", "epochs=7"])
+    (empty / ".hydra").mkdir()
+    hydra = OmegaConf.masked_copy(cfg, "hydra")
+    task = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "checkpoint_minutes")])
+    OmegaConf.save(task, empty / ".hydra" / "config.yaml")
+    OmegaConf.save(hydra, empty / ".hydra" / "hydra.yaml")
+    assert saved(empty) == plain(cfg)  # the key that the run had not yet has its default
+    assert saved(empty)["name"] == "hybrid_tiny"
+    (empty / ".hydra" / "config.yaml").write_text("{")
+    with pytest.raises(ValueError, match="cannot be read"):
+        saved(empty)
+    with pytest.raises(ValueError, match="nowhere does not exist"):
+        saved(empty / "nowhere")

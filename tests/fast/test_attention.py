@@ -1,0 +1,162 @@
+"""Attention: two paths that agree with the model's own, which one is taken, weights to look at."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from hybrid_vit.fast import record_attention, set_attention
+from hybrid_vit.models import Attention, Encoder, RelPosBias
+from hybrid_vit.models.encoder import NORMS
+
+
+def taken(monkeypatch: pytest.MonkeyPatch, attention: Attention, x: torch.Tensor) -> str:
+    """Which path a forward takes."""
+    calls: list[str] = []
+    fused = F.scaled_dot_product_attention
+
+    def spy(*args: Any, **kwargs: Any) -> torch.Tensor:
+        calls.append("fused")
+        return fused(*args, **kwargs)
+
+    monkeypatch.setattr("hybrid_vit.fast.attention.scaled_dot_product_attention", spy)
+    attention(x)
+    return calls[0] if calls else "explicit"
+
+
+def with_positions() -> Attention:
+    rel_pos = RelPosBias(4, 3, num_prefix_tokens=1)
+    torch.nn.init.normal_(rel_pos.relative_position_bias_table)
+    return Attention(48, 3, rel_pos=rel_pos)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Attention(48, 3),
+        lambda: Attention(48, 3, qkv_bias=False),
+        lambda: Attention(48, 3, qk_norm=NORMS["layer"]),
+        with_positions,
+    ],
+    ids=["plain", "no bias", "qk norm", "relative positions"],
+)
+def test_both_paths_equal_the_model_in_values_and_gradients(make: Callable[[], Attention]) -> None:
+    torch.manual_seed(0)
+    attention = make()
+    x = torch.randn(2, 17, 48)
+    upstream = torch.randn(2, 17, 48)
+    results = {}
+    for path in ("plain", "fused", "explicit"):
+        if path != "plain":
+            set_attention(attention, path)  # type: ignore[arg-type]
+        attention.zero_grad()
+        leaf = x.clone().requires_grad_()
+        y = attention(leaf)
+        y.backward(upstream)
+        results[path] = [y.detach(), leaf.grad, *(p.grad.clone() for p in attention.parameters())]
+    for plain, fused, explicit in zip(*results.values(), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(explicit, plain, rtol=1e-5, atol=1e-5)
+
+
+def test_explicit_equals_attention_head_by_head() -> None:
+    torch.manual_seed(0)
+    rel_pos = RelPosBias(2, 2, num_prefix_tokens=1)
+    attention = Attention(12, 2, qk_norm=NORMS["rms"], rel_pos=rel_pos)
+    for parameter in (rel_pos.relative_position_bias_table, attention.q_norm.weight, attention.k_norm.weight):
+        torch.nn.init.normal_(parameter)
+    set_attention(attention, "explicit")
+    x = torch.randn(1, 5, 12)
+    q, k, v = (x[0] @ attention.qkv.weight.T + attention.qkv.bias).split(12, dim=1)
+    heads = []
+    for h in range(2):
+        cut = slice(6 * h, 6 * h + 6)
+        query, key = attention.q_norm(q[:, cut]), attention.k_norm(k[:, cut])
+        scores = (query @ key.T / 6**0.5 + rel_pos()[0, h]).exp()
+        heads.append(scores / scores.sum(1, keepdim=True) @ v[:, cut])
+    expected = torch.cat(heads, 1) @ attention.proj.weight.T + attention.proj.bias
+    torch.testing.assert_close(attention(x)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("path", "dtype", "expected"),
+    [
+        ("auto", torch.float32, "fused"),
+        ("auto", torch.bfloat16, "explicit"),
+        ("fused", torch.bfloat16, "fused"),
+        ("explicit", torch.float32, "explicit"),
+    ],
+)
+def test_the_path_follows_the_choice_and_the_dtype(
+    monkeypatch: pytest.MonkeyPatch, path: Any, dtype: torch.dtype, expected: str
+) -> None:
+    attention = Attention(16, 2).to(dtype)
+    set_attention(attention, path)
+    assert taken(monkeypatch, attention, torch.randn(1, 4, 16, dtype=dtype)) == expected
+
+
+@pytest.mark.parametrize("qk_norm", [None, *NORMS.values()])
+def test_autocast_counts_as_bf16(monkeypatch: pytest.MonkeyPatch, qk_norm: Any) -> None:
+    attention = Attention(16, 2, qk_norm=qk_norm)
+    set_attention(attention, "auto")
+    with torch.autocast("cpu", torch.bfloat16):
+        assert taken(monkeypatch, attention, torch.randn(1, 4, 16)) == "explicit"
+
+
+def test_an_unknown_path_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"accelerator\.attention 'flash' .* use one of auto, fused, explicit"):
+        set_attention(Attention(16, 2), "flash")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("path", ["fused", "explicit"])
+def test_attention_dropout_acts_in_training_on_both_paths(path: Any) -> None:
+    torch.manual_seed(0)
+    attention = Attention(16, 2, attn_drop=0.5)
+    set_attention(attention, path)
+    x = torch.randn(2, 6, 16)
+    assert not torch.equal(attention(x), attention(x))
+    attention.eval()
+    assert torch.equal(attention(x), attention(x))
+
+
+@pytest.mark.parametrize("path", ["auto", "fused", "explicit"])
+def test_recorded_weights_are_distributions_in_the_graph(path: Any) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(embed_dim=24, depth=3, num_heads=2)
+    set_attention(encoder, path)
+    x = torch.randn(4, 7, 24)
+    plain = encoder(x)
+    with record_attention(encoder) as maps:
+        recorded = encoder(x)
+        assert len(maps) == 3
+        for weights in maps:
+            assert weights.shape == (4, 2, 7, 7)
+            assert weights.min() >= 0
+            torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 7))
+        gradients = torch.autograd.grad(recorded.square().sum(), maps)
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+        encoder(x)
+        assert len(maps) == 6
+    torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-5)
+    encoder(x)
+    assert len(maps) == 6, "recorded after the block"
+    assert [block.attn.path for block in encoder] == [path] * 3
+
+
+def test_recording_ends_with_an_exception() -> None:
+    encoder = Encoder(embed_dim=24, depth=2, num_heads=2)
+    with pytest.raises(RuntimeError, match="stop"), record_attention(encoder):
+        raise RuntimeError("stop")
+    assert all(type(block.attn) is Attention for block in encoder)
+
+
+def test_a_recording_inside_another_gives_the_outer_one_back() -> None:
+    encoder = Encoder(embed_dim=24, depth=2, num_heads=2)
+    x = torch.randn(1, 3, 24)
+    with record_attention(encoder) as outer:
+        with record_attention(encoder) as inner:
+            encoder(x)
+        encoder(x)
+    assert (len(inner), len(outer)) == (2, 2)

@@ -1,0 +1,281 @@
+"""Pictures: those that the data call for, and what is in them."""
+
+from pathlib import Path
+from typing import Any
+
+import fake_runs
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from hybrid_vit.config.saved import recorded
+from hybrid_vit.studies.report import figures
+from hybrid_vit.studies.report.study import Study, overlays_table, study
+
+DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3], 8: [50.5, 51.0, 52.4]}
+
+
+def of(folder: Path) -> Study:
+    return study([folder], recorded, metric="test_top1", reference=None)
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for ax in figure.axes for text in (*ax.texts, *ax.get_yticklabels())]
+
+
+def drawn(found: tuple[Figure, figures.Picture] | None) -> Figure:
+    assert found is not None
+    return found[0]
+
+
+@pytest.fixture
+def depths(tmp_path: Path) -> Study:
+    return of(fake_runs.sweep(tmp_path / "runs", "model.depth", DEPTHS))
+
+
+def test_each_picture_is_written_twice(depths: Study, tmp_path: Path) -> None:
+    pictures = figures.draw(depths, {}, tmp_path)
+    assert [picture.name for picture in pictures] == ["differences", "learning_curves", "tradeoffs", "classes"]
+    for picture in pictures:
+        with Image.open(tmp_path / f"{picture.name}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 10
+        assert "<svg" in (tmp_path / f"{picture.name}.svg").read_text()
+    before = (tmp_path / "differences.svg").read_bytes()
+    figures.draw(depths, {}, tmp_path)
+    assert (tmp_path / "differences.svg").read_bytes() == before
+
+
+def test_one_configuration_has_its_learning_curve_alone(tmp_path: Path) -> None:
+    found = of(fake_runs.sweep(tmp_path / "runs", "model.depth", {4: [50, 51]}))
+    assert [picture.name for picture in figures.draw(found, {}, tmp_path)] == ["learning_curves"]
+
+
+def test_runs_without_tables_have_no_curves_and_no_classes(tmp_path: Path) -> None:
+    for name in ("metrics.csv", "per_class.csv"):
+        for file in fake_runs.sweep(tmp_path / name, "model.depth", DEPTHS).glob(f"*/{name}"):
+            file.unlink()
+    assert figures.curves(of(tmp_path / "metrics.csv")) is None
+    assert figures.classes(of(tmp_path / "per_class.csv")) is None
+
+
+def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Study) -> None:
+    (ax,) = drawn(figures.differences(depths)).axes
+    found = {label.get_text(): bar for label, bar in zip(ax.get_yticklabels(), ax.patches, strict=True)}
+    reference = depths.reference.label
+    assert reference == "depth=2"
+    assert set(found) == {"depth=4", "depth=8"}
+    assert found["depth=4"].get_width() == pytest.approx(np.mean(DEPTHS[4]) - np.mean(DEPTHS[2]))
+    spans = sorted(tuple(line.get_xdata()) for line in ax.lines if len(set(line.get_xdata())) == 2)
+    assert spans == [
+        pytest.approx((c.low, c.high)) for c in sorted((c for *_, c in depths.comparisons), key=lambda c: c.low)
+    ]
+    few = of_pairs(depths, 2)
+    (ax,) = drawn(figures.differences(few)).axes
+    assert {bar.get_facecolor()[:3] for bar in ax.patches} == {
+        tuple(int(figures.UNNAMED[1:][i : i + 2], 16) / 255 for i in (0, 2, 4))
+    }
+
+
+def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path: Path) -> None:
+    found = study([tmp_path / "runs"], recorded, metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]])
+    *usual, (each, base, comparison) = found.comparisons
+    assert [(a.label, b.label) for a, b, _ in usual] == [(a.label, b.label) for a, b, _ in depths.comparisons]
+    assert (each.label, base.label) == ("depth=8", "depth=4")
+    assert comparison.difference == pytest.approx(np.mean(DEPTHS[8]) - np.mean(DEPTHS[4]))
+    assert [c.p for *_, c in usual] == [c.p for *_, c in depths.comparisons]
+    assert usual[0][2].p_holm > depths.comparisons[0][2].p_holm
+    (ax,) = drawn(figures.differences(found)).axes
+    labels = [label.get_text() for label in ax.get_yticklabels()]
+    assert labels[0] == "depth=8 against depth=4"  # below the bars of the reference
+    assert set(labels[1:]) == {"depth=4", "depth=8"}
+
+
+def test_no_difference_is_drawn_as_none(tmp_path: Path) -> None:
+    """Equal means, up to the rounding of float32, are on a line, on axes of an image of the test set at least."""
+    scores = {4: [16.25, 16.5, 16.75], 2: [16.2500003, 16.4999998, 16.7500004]}
+    found = of(fake_runs.sweep(tmp_path / "runs", "model.depth", scores))
+    (ax,) = drawn(figures.differences(found)).axes
+    assert [bar.get_width() for bar in ax.patches] == [0]
+    assert np.ptp(ax.get_xlim()) >= 100 / 400
+    panel = drawn(figures.tradeoffs(found)).axes[0]
+    heights = {line.get_ydata()[0] for line in panel.lines if line.get_marker() == "o"}
+    assert heights == {16.5}
+    assert np.ptp(panel.get_ylim()) >= 100 / 400
+    assert figures.roomy(3.0, 3.0, 0.5) == (2.75, 3.25) and figures.roomy(1.0, 3.0, 0.5) == (1.0, 3.0)
+
+
+def test_two_scores_are_joined_by_a_dotted_line(tmp_path: Path) -> None:
+    found = of(fake_runs.sweep(tmp_path / "runs", "model.depth", {2: [14.0, 21.0], 4: [30.0, 31.0]}))
+    (ax,) = drawn(figures.differences(found)).axes
+    (line,) = [line for line in ax.lines if line.get_linestyle() == ":"]
+    assert tuple(line.get_xdata()) == (10.0, 16.0)
+
+
+def of_pairs(found: Study, n: int) -> Study:
+    """The same study as if it had n pairs."""
+    return Study(
+        found.metric,
+        found.configurations,
+        found.reference,
+        [(each, base, c._replace(n=n)) for each, base, c in found.comparisons],
+        found.left_out,
+    )
+
+
+def test_a_band_goes_from_the_lowest_to_the_highest_seed(depths: Study) -> None:
+    upper, lower = drawn(figures.curves(depths)).axes
+    for each, name in ((upper, "depth=4  51.1 %"), (lower, "depth=4  3.00")):
+        assert name in [text.get_text() for text in each.texts]
+    ends = [band.get_paths()[0].vertices for band in upper.collections]
+    lowest = sorted(corners[corners[:, 0] == 3, 1].min() for corners in ends)
+    assert lowest == pytest.approx(sorted(min(scores) for scores in DEPTHS.values()))
+    last = sorted(band.get_paths()[0].vertices[:, 1].max() for band in upper.collections)
+    assert last == pytest.approx(sorted(max(scores) for scores in DEPTHS.values()))
+
+
+def test_a_curve_ends_where_training_did(tmp_path: Path) -> None:
+    for seed, epochs in enumerate((2.25, 2.75)):
+        fake_runs.write(tmp_path / f"{seed}", seed=seed, summary={"epochs": epochs})
+    for ax in drawn(figures.curves(of(tmp_path))).axes:
+        assert ax.lines[0].get_xdata().tolist() == [1, 2, 2.5]
+
+
+def test_a_curve_of_runs_of_several_lengths_ends_with_the_shortest_and_says_so(tmp_path: Path, depths: Study) -> None:
+    for seed, rows in enumerate((3, 5)):
+        fake_runs.write(tmp_path / "lengths" / f"{seed}", seed=seed, epochs=rows, settings={"epochs": 5})
+    figure, picture = figures.curves(of(tmp_path / "lengths")) or pytest.fail("no picture")
+    assert [len(ax.lines[0].get_xdata()) for ax in figure.axes] == [3, 3]
+    words = "ends, with its value, where the shortest does"
+    assert words in picture.caption
+    equal = figures.curves(depths) or pytest.fail("no picture")
+    assert words not in equal[1].caption
+
+
+def test_the_front_is_what_nothing_betters() -> None:
+    points = [(1, 50), (2, 49), (2, 60), (3, 60), (4, 61), (9, 10)]
+    assert figures.front(points, lower=False) == [(1, 50), (2, 60), (4, 61)]
+    assert figures.front(points, lower=True) == [(1, 50), (2, 49), (9, 10)]
+
+
+def test_tradeoffs_are_three(depths: Study) -> None:
+    panels = drawn(figures.tradeoffs(depths)).axes
+    assert [ax.get_xlabel() for ax in panels] == [
+        "parameters (millions)",
+        "MACs an image (millions)",
+        "seconds of training",
+    ]
+    dots = [line.get_xydata()[0] for line in panels[0].lines if line.get_marker() == "o"]
+    assert sorted(x for x, _ in dots) == pytest.approx([0.02, 0.04, 0.08])
+
+
+def amounts(folder: Path, law: dict[int, Any]) -> Study:
+    for size, top1 in law.items():
+        for seed in (0, 1):
+            fake_runs.write(
+                folder / f"{size}_{seed}",
+                seed=seed,
+                top1=top1,
+                settings={"data.val_size": size},
+                summary={"images": {"train": size, "test": 400, "val": 100}},
+            )
+    return of(folder)
+
+
+def test_a_power_law_where_the_amount_of_data_differs(tmp_path: Path, depths: Study) -> None:
+    assert figures.scaling(depths) is None
+    found = amounts(tmp_path / "sizes", {size: 100 - 300 * size**-0.25 for size in (1000, 2000, 4000)})
+    names = texts(drawn(figures.scaling(found)))
+    assert [name for name in names if name == "tiny  b = 0.250 ± 0.000"]
+
+
+SIZES = (1000, 2000, 4000)
+
+
+@pytest.fixture
+def families(tmp_path: Path) -> Study:
+    """Two models on three amounts of data; the second needs four times as much for the same error."""
+    for name, factor in (("ours", 1), ("theirs", 4)):
+        for size in SIZES:
+            for seed in (0, 1):
+                fake_runs.write(
+                    tmp_path / name / f"{size}_{seed}",
+                    seed=seed,
+                    top1=100 - 300 * (size / factor) ** -0.25 + seed,
+                    settings={"data.val_size": size, "model.depth": 3 + factor},
+                    summary={"name": name, "images": {"train": size, "test": 400, "val": 100}},
+                )
+    return of(tmp_path)
+
+
+def test_families_are_compared_at_the_same_amount_of_data(families: Study) -> None:
+    pairs = [(each.label, base.label) for each, base, _ in families.comparisons]
+    assert pairs == [(f"theirs val_size={size}", f"ours val_size={size}") for size in SIZES]
+    for _, _, found in families.comparisons:
+        assert found.difference < 0
+    figure = drawn(figures.differences(families))
+    assert "the reference at the same amount of data" in figure.axes[0].get_title(loc="left")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [label for label, _ in reversed(pairs)]
+    assert "theirs val_size=4000 minus ours val_size=4000" in drawn(figures.classes(families)).axes[0].get_title(
+        loc="left"
+    )
+
+
+def test_unequal_epochs_are_drawn_over_images(families: Study) -> None:
+    axes = drawn(figures.curves(families)).axes
+    assert axes[1].get_xlabel() == "images seen (thousands)"
+    ends = {line.get_xdata()[-1] for line in axes[0].lines}
+    assert ends == {3 * size / 1000 for size in SIZES}
+
+
+def test_a_family_that_needs_less_data_is_told(families: Study) -> None:
+    found = figures.scaling(families)
+    assert {text.split()[0] for text in texts(drawn(found)) if "b = " in text} == {"ours", "theirs"}
+    assert found and "The error that theirs has with 4,000 images, ours has with about 1,000" in found[1].caption
+    assert "The error that ours has" not in found[1].caption
+
+
+def test_classes_are_the_most_changed(depths: Study) -> None:
+    figure = drawn(figures.classes(depths))
+    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == set(fake_runs.NAMES)
+    assert "depth=8 minus depth=2" in figure.axes[0].get_title(loc="left")
+
+
+PUBLISHED = "epoch,train_loss,train_acc,val_loss,val_acc,lr\n" + "".join(
+    f"{epoch},4,{10 + epoch},4,{20 + epoch},0.1\n" for epoch in range(200)
+)
+
+
+@pytest.mark.parametrize(("watched", "words"), [("published_test", "Both are test accuracy"), ("val", "by eye only")])
+def test_a_published_curve_is_laid_over_as_far_as_ours_goes(tmp_path: Path, watched: str, words: str) -> None:
+    (tmp_path / "paper.csv").write_text(PUBLISHED)
+    fake_runs.write(tmp_path / "run", watched=watched)
+    found, overlays = of(tmp_path / "run"), {"paper": figures.read_overlay(tmp_path / "paper.csv")}
+    figure, picture = figures.overlay(found, overlays)
+    assert words in picture.caption
+    assert {"paper  22.0 %", "tiny  50.0 %"} <= {text.get_text() for text in figure.axes[0].texts}
+    assert {"paper  12.0 %", "tiny  45.0 %"} <= {text.get_text() for text in figure.axes[1].texts}
+    assert max(line.get_xdata().max() for ax in figure.axes for line in ax.lines) == 3
+    table = overlays_table(found, overlays)
+    assert table["quantity"].tolist() == [f"{watched}_top1", "train_top1"]
+    assert table["difference"].tolist() == ["+28.00", "+33.00"]
+    assert table["epochs trained"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("epoch,loss\n0,1\n", "has no train_acc, val_acc"), ("", "cannot be read"), (None, "cannot be read")],
+)
+def test_an_overlay_that_is_none(tmp_path: Path, text: str | None, words: str) -> None:
+    path = tmp_path / "x.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ValueError, match=words):
+        figures.read_overlay(path)
+
+
+def test_many_configurations_are_not_all_named(tmp_path: Path) -> None:
+    found = of(fake_runs.sweep(tmp_path, "model.depth", {depth: [40.0 + depth] for depth in range(1, 15)}))
+    figure, picture = figures.curves(found) or pytest.fail("no picture")
+    assert len(figure.axes[0].texts) == 12
+    assert "The reference and the 11 best are named." in picture.caption

@@ -1,0 +1,77 @@
+"""`hybrid_vit.evaluate` reports what training reported, and says in a sentence what it cannot find."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from hybrid_vit import evaluate
+from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.data.sources import SOURCES, Source, digits
+from hybrid_vit.training.run import train
+
+TINY = ["data=digits", "logger=none", "accelerator=cpu", "epochs=2", "batch_size=256", "optim.warmup_epochs=1"]
+SMALL = ["model.embed_dim=32", "model.depth=1", "model.stem.grid=8"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("run")
+    train(plain(composed([*TINY, *SMALL])), directory)
+    return directory
+
+
+def test_a_test_set_that_has_changed_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def other(root: str | None) -> Source:
+        source = digits(root)
+        return source._replace(test_images=source.test_images[:-7], test_labels=source.test_labels[:-7])
+
+    monkeypatch.setitem(SOURCES, "digits", other)
+    call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}")
+    assert "not comparable: since training there are 7 fewer test images" in capsys.readouterr().out
+    assert json.loads((tmp_path / "evaluation.json").read_text())["differences"] == ["7 fewer test images"]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["hybrid-vit-evaluate", *arguments])
+    evaluate.main()
+
+
+def test_equals_what_training_reported(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    call(monkeypatch, f"run={run}", f"hydra.run.dir={out}")
+    scores = json.loads((out / "evaluation.json").read_text())["test"]
+    reported = json.loads((run / "summary.json").read_text())["scores"]
+    assert {f"test_{key}": value for key, value in scores.items()} == {
+        key: value for key, value in reported.items() if key.startswith("test_")
+    }
+    with (out / "per_class.csv").open() as file:
+        classes = list(csv.DictReader(file))
+    images = [int(row["images"]) for row in classes]
+    assert sum(images) == 359
+    hits = sum(n * float(row["top1"]) / 100 for n, row in zip(images, classes, strict=True))
+    assert 100 * hits / 359 == pytest.approx(scores["top1"], abs=1e-3)
+    assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
+    assert f"{scores['top1']:.3f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("argument", "sentence"), [("", "run is missing"), ("run=nowhere", "not a run directory")])
+def test_a_run_that_is_not_there(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argument: str,
+    sentence: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        call(monkeypatch, *filter(None, [argument]))
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,400 @@
+"""The command `hybrid-vit-train`: what it starts, what it says, its exit code, and how it continues a run."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from door import Train, main, write_checkpoint
+from omegaconf import OmegaConf
+
+from hybrid_vit.cli.command import claim, clear
+from hybrid_vit.config.compose import composed, options, plain
+from hybrid_vit.config.saved import recorded
+from hybrid_vit.training.callbacks import Stopped
+from hybrid_vit.utils.files import Lock
+
+HOUSE = Path(__file__).resolve().parent.parent
+
+
+RUN = ["model=hybrid_tiny", "epochs=7", "name=${hydra:runtime.choices.model}"]
+
+
+def command(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
+    start = ["-c", code] if code else ["-m", "hybrid_vit.train"]
+    env = os.environ | {"PYTHONPATH": str(HOUSE)}
+    env.pop("HYDRA_FULL_ERROR", None)
+    return subprocess.run([sys.executable, *start, *arguments], cwd=cwd, env=env, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a door leaves of a run that was started and then stopped; to be copied."""
+    here = tmp_path_factory.mktemp("runs") / "a"
+    (here / ".hydra").mkdir(parents=True)
+    cfg = composed(RUN)
+    OmegaConf.save(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), here / ".hydra" / "config.yaml")
+    OmegaConf.save(OmegaConf.masked_copy(cfg, "hydra"), here / ".hydra" / "hydra.yaml")
+    (here / ".hydra" / "overrides.yaml").write_text("as they were")
+    (here / "train.log").write_text("first lines\n")
+    write_checkpoint(here / "checkpoints" / "last.ckpt")
+    (here / "summary.json").write_text('{"state": "stopped"}')
+    return here
+
+
+@pytest.fixture
+def stopped(started: Path, train: Train) -> Path:
+    """runs/a, seen from the working directory."""
+    return shutil.copytree(started, Path("runs") / "a")
+
+
+# --- starting
+
+
+def test_a_run_gets_its_configuration_and_its_directory(train: Train, tmp_path: Path) -> None:
+    assert main(*RUN) == 0
+    [(spec, directory, resume)] = train.calls
+    assert (spec["name"], spec["epochs"], resume) == ("hybrid_tiny", 7, False)
+    assert directory.parent == tmp_path / "outputs" / "runs"
+    assert (directory / ".hydra" / "config.yaml").is_file()
+    assert (directory / "train.log").is_file()
+
+
+def test_a_multirun_trains_every_combination(train: Train, tmp_path: Path) -> None:
+    assert main("-m", "model.stem.depth=2,3", "model.depth=4,6", "hydra.sweep.dir=s") == 0
+    found = [
+        (s["model"]["stem"]["depth"], s["model"]["depth"], str(d.relative_to(tmp_path))) for s, d, _ in train.calls
+    ]
+    assert found == [(a, b, f"s/model.stem.depth={a},model.depth={b}") for a, b in ((2, 4), (2, 6), (3, 4), (3, 6))]
+
+
+def test_two_runs_of_the_same_second_have_two_directories(train: Train, tmp_path: Path) -> None:
+    """This pattern has no time in it, so that the second command meets the directory of the first for certain."""
+    place = "hydra.run.dir=runs/${now:x}"
+    assert main(*RUN, "seed=0", place) == main(*RUN, "seed=1", place) == 0
+    assert [(spec["seed"], str(there.relative_to(tmp_path))) for spec, there, _ in train.calls] == [
+        (0, "runs/x"),
+        (1, "runs/x_2"),
+    ]
+    for seed in (0, 1):
+        assert f"seed={seed}\n" in (train.calls[seed][1] / ".hydra" / "overrides.yaml").read_text()
+
+
+def test_of_many_processes_each_claims_a_directory_of_its_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        claimed = list(pool.map(lambda _: claim(tmp_path / "runs" / "x"), range(64)))
+    assert sorted(claimed) == sorted((tmp_path / "runs").iterdir()) and len(claimed) == 64
+
+
+def test_a_directory_with_a_run_is_not_used_again(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main("hydra.run.dir=runs/a") == 2
+    assert "runs/a holds a run already" in (said := capsys.readouterr().err)
+    assert "resume=runs/a" in said and "hydra.run.dir=" in said
+    assert not train.calls
+
+
+def test_two_lengths_are_refused(train: Train, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main("budget=30m", "steps=3") == 2
+    assert capsys.readouterr().err == "budget=30m and steps=3 both set the length; give one of them\n"
+    assert not train.calls and not list(tmp_path.iterdir())
+
+
+# --- failing
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("embed_dim 200 is not divisible"), "embed_dim 200 is not divisible\n"),
+        (FileNotFoundError(2, "No such file or directory", "/x/y"), "/x/y: No such file or directory\n"),
+        (NotADirectoryError("data.root /x is a file"), "data.root /x is a file\n"),
+        (MemoryError("13 GiB"), "out of memory; try a smaller batch_size or model (13 GiB)\n"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    with pytest.raises(SystemExit) as stop, clear():
+        raise error
+    assert (stop.value.code, capsys.readouterr().err) == (1, said)
+
+
+def test_the_traceback_is_in_the_log(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    def effect(spec: dict) -> float:
+        Path("run/summary.json").write_text("{}")
+        raise ValueError("embed_dim 200 is not divisible")
+
+    train.effect = effect
+    assert main("hydra.run.dir=run") == 1
+    output = capsys.readouterr()
+    assert output.err == "embed_dim 200 is not divisible\n"
+    assert "Traceback" not in output.out
+    assert "Traceback" in (logged := Path("run/train.log").read_text()) and "ValueError: embed_dim" in logged
+
+
+@pytest.mark.parametrize("place", ["new/run", "there/run", "there"])
+def test_a_run_that_fails_before_it_begins_leaves_nothing(train: Train, place: str) -> None:
+    Path("there").mkdir()
+    train.raises(ValueError("there is no such data"))
+    assert main(f"hydra.run.dir={place}") == 1
+    assert [path.name for path in Path().iterdir()] == ["there"]
+    assert place == "there" or not list(Path("there").iterdir())
+
+
+def test_of_two_processes_the_second_is_refused(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    def effect(spec: dict) -> float:
+        assert main("hydra.run.dir=run", "seed=1") == 2
+        return 1.0
+
+    Path("run").mkdir()
+    train.effect = effect
+    held = Lock(Path("run/.lock"))
+    with held:
+        assert main("hydra.run.dir=run") == 2
+        said = capsys.readouterr().err
+        assert said == f"run is in use by {held.holder()}; wait for its end, or choose another directory\n"
+        assert not train.calls and [path.name for path in Path("run").iterdir()] == [".lock"]
+    assert main("hydra.run.dir=run", "seed=0") == 0
+    assert [spec["seed"] for spec, _, _ in train.calls] == [0]
+
+
+def test_out_of_memory_on_a_cpu_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit), clear():
+        torch.empty(2**60)
+    said = capsys.readouterr().err
+    assert said.startswith("out of memory; try a smaller batch_size or model (") and said.count("\n") == 1
+
+
+def test_our_own_mistakes_keep_their_traceback(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    train.raises(AssertionError("cannot happen"))
+    assert main("hydra.run.dir=run") == 1
+    assert "Traceback" in (said := capsys.readouterr().err) and "cannot happen" in said
+    assert "cannot happen" in Path("run/train.log").read_text()
+
+
+def test_a_full_error_on_request(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    train.raises(ValueError("embed_dim"))
+    with pytest.raises(ValueError, match="embed_dim"):
+        main("hydra.run.dir=run")
+    with pytest.raises(ValueError, match=r"model\.depth"):
+        main("model.dept=3")
+
+
+def test_a_failing_job_does_not_stop_the_others(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    def effect(spec: dict) -> float:
+        if spec["seed"] == 1:
+            raise ValueError("seed 1 is unlucky")
+        return 1.0
+
+    train.effect = effect
+    assert main("-m", "seed=0,1,2", "hydra.sweep.dir=s") == 1
+    assert [spec["seed"] for spec, _, _ in train.calls] == [0, 1, 2]
+    said = capsys.readouterr().err
+    assert "\nseed=1  failed     0%                                  seed 1 is unlucky\n" in said
+    assert said.endswith("failed: seed=1; the same command tries again\n")
+    assert json.loads(Path("s/seed=1/summary.json").read_text()) == {"state": "failed", "reason": "seed 1 is unlucky"}
+
+
+# --- stopping
+
+
+@pytest.mark.parametrize(("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("trainer.max_time of 30 s", 0)])
+def test_a_stopped_run_says_how_it_continues(
+    train: Train, capsys: pytest.CaptureFixture[str], reason: str, code: int
+) -> None:
+    train.raises(Stopped(reason))
+    assert main("hydra.run.dir='a run'") == code
+    output = capsys.readouterr()
+    assert f"stopped ({reason}); continue with: python -m hybrid_vit.train 'resume=a run'\n" in output.out
+    assert output.err == ""
+
+
+def test_a_signal_ends_the_whole_multirun(train: Train) -> None:
+    train.raises(Stopped("SIGINT"))
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 130
+    assert len(train.calls) == 1
+    train.raises(Stopped("trainer.max_time of 30 s"))
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=t") == 0
+    assert len(train.calls) == 3
+
+
+def test_an_interrupt_before_training(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    train.raises(KeyboardInterrupt())
+    assert main("hydra.run.dir=run") == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+# --- continuing
+
+
+@pytest.mark.parametrize("name", ["runs/a", "a b, c=d"])
+def test_a_run_continues_as_what_it_was(train: Train, stopped: Path, tmp_path: Path, name: str) -> None:
+    here = stopped.rename(name)
+    before = {file.name: file.read_text() for file in (here / ".hydra").iterdir()}
+    assert main(f"resume={name}", "trainer.max_time=1h", "accelerator=cpu", "data.root=/else") == 0
+    own = plain(composed([*RUN, "trainer.max_time=1h", "accelerator=cpu", "data.root=/else"]))
+    assert train.calls == [(own, tmp_path / name, True)]
+    assert own["name"] == "hybrid_tiny"
+    assert {file.name: file.read_text() for file in (here / ".hydra").iterdir()} == before
+    assert (here / "train.log").read_text().startswith("first lines\n")
+
+
+def test_a_run_continues_from_another_directory(
+    train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main("resume=../runs/a") == 0
+    assert train.calls[-1][1].resolve() == tmp_path / stopped
+    assert not list(Path().iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["model.depth=3"], "model.depth cannot change when a run continues"),
+        (["optim=sgd"], "optim cannot change when a run continues"),
+        (["hydra.run.dir=other"], "hydra.run.dir cannot change when a run continues"),
+        (["trainer.max_tim=1h"], "did you mean trainer.max_time?"),
+        (["checkpoint_minutes=soon"], "'soon' is not a number"),
+        (["checkpoint_minutes=0"], "checkpoint_minutes=0.0 must be positive"),
+        (["-m"], "leave out -m"),
+    ],
+)
+def test_what_cannot_change(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+) -> None:
+    assert main("resume=runs/a", *arguments) == 2
+    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert not train.calls
+
+
+def test_what_cannot_continue(train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> str:
+        assert main(*arguments) == 2
+        return capsys.readouterr().err
+
+    (stopped / "summary.json").write_text(json.dumps({"state": "done"}))
+    assert "runs/a is done: its scores are in" in said("resume=runs/a")
+    assert "runs is not the directory of a run" in said("resume=runs")
+    assert "no, where does not exist" in said("resume=no, where")
+    assert not train.calls
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(train: Train, stopped: Path) -> None:
+    (stopped / "checkpoints" / "last.ckpt").unlink()
+    (stopped / "summary.json").unlink()
+    assert main("resume=runs/a") == 0
+    assert [(str(directory), resume) for _, directory, resume in train.calls] == [(str(stopped.absolute()), False)]
+
+
+@pytest.mark.parametrize("left", [[], [".hydra"], [".hydra/config.yaml"]])
+def test_what_a_killed_command_left_before_its_first_file_is_no_run(train: Train, left: list[str]) -> None:
+    for name in left:
+        Path("run", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("run", name).write_text("") if "." in name[1:] else Path("run", name).mkdir()
+    assert main(*RUN, "hydra.run.dir=run") == 0
+    assert len(train.calls) == 1
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "3", "epochs: many\n", "name: x\n", "\0"])
+def test_a_damaged_configuration_is_one_sentence(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
+    (stopped / ".hydra" / "config.yaml").write_text(content)
+    assert main("resume=runs/a") == 2
+    said = capsys.readouterr().err
+    assert "runs/a/.hydra/config.yaml" in said and said.count("\n") == 1
+    assert not train.calls
+
+
+@pytest.mark.parametrize(
+    "text", ["${oc.env:SECRET}", "${ oc.env:SECRET}", "${oc.${half}:SECRET}", "\\x24{oc.env:SECRET}", "${hydra:job.x}"]
+)
+def test_a_strangers_configuration_does_not_see_the_environment(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setenv("SECRET", "swordfish")
+    folder = stopped / ".hydra"
+    lines = (folder / "config.yaml").read_text().splitlines()
+    content = [f'name: "{text}"' if line.startswith("name:") else line for line in lines]
+    (folder / "config.yaml").write_text("\n".join([*content, "half: env"]))
+    hydra = (folder / "hydra.yaml").read_text()
+    (folder / "hydra.yaml").write_text(hydra.replace("  job:\n", "  job:\n    x: ${oc.env:SECRET}\n"))
+    assert main("resume=runs/a") == 2
+    said = capsys.readouterr().err
+    assert "refers to what is outside of it" in said and "swordfish" not in said and said.count("\n") == 1
+    with pytest.raises(ValueError, match="refers to what is outside of it"):
+        recorded(stopped)
+
+
+def test_paths_of_a_run_do_not_depend_on_the_folder(
+    train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = stopped.rename(Path("runs") / "a=1,b=2")
+    settings = ["data.root=pictures", f"init_from={here}", "distill.teacher=quickstart"]
+    assert main(*RUN, *settings, "hydra.run.dir=b") == 0
+    first = train.calls[-1][0]
+    assert first["data"]["root"] == str(tmp_path / "pictures")
+    assert (first["init_from"], first["distill"]["teacher"]) == (str(tmp_path / here), "quickstart")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main("resume=../b") == 0
+    assert train.calls[-1][0] == first
+
+
+def test_a_process_that_helps_with_a_run_takes_its_directory(
+    train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lightning starts it with the arguments of the first and these."""
+    assert main("resume=runs/a", "trainer.devices=2") == 0
+    there = [f'hydra.run.dir="{tmp_path / stopped}"', "hydra.job.name=helper", "hydra.output_subdir=null"]
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert main(*sys.argv[1:], *there) == 0
+    first, second = train.calls
+    assert first == second
+    (stopped / "checkpoints" / "last.ckpt").unlink()
+    assert main(*RUN, *there) == 0
+    assert train.calls[-1][1:] == (tmp_path / stopped, False)
+
+
+# --- as a process
+
+
+def test_help_is_a_page(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("--help") == 0
+    page = capsys.readouterr().out
+    for group in ("model", "stem", "data", "augment", "optim", "accelerator", "logger", "experiment"):
+        assert all(option in page for option in options(group)), group
+    assert "experiment=quickstart" in page and "budget=30m" in page and "resume=" in page
+    assert "_schema" not in page and "$" not in page
+    assert max(map(len, page.splitlines())) <= 100
+    assert len(page.splitlines()) <= 60
+
+
+def test_a_mistake_of_a_process(tmp_path: Path) -> None:
+    result = command("model.dept=3", cwd=tmp_path)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == "model.dept is not a key; did you mean model.depth?\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_and_configuration_need_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; from hybrid_vit.train import main; sys.argv[0] = 'hybrid-vit-train'\n"
+        "try: main()\n"
+        "finally: print('torch' in sys.modules, 'lightning' in sys.modules)"
+    )
+    result = command("--cfg", "job", "model=hybrid_tiny", cwd=tmp_path, code=code)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "embed_dim: 96" in result.stdout and result.stdout.endswith("False False\n")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,26 @@
+"""A budget: what was measured -> the steps that fit into it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from hybrid_vit.training.budget import Cost, affordable
+
+DATA = SimpleNamespace(sizes={"train": 1280, "val": 500, "test": 1000}, val_names=["val"], steps_per_epoch=10)
+COST = Cost(step=0.1, image=0.001)
+
+
+def test_training_validation_and_test_fit_into_the_time() -> None:
+    steps = affordable(COST, DATA, 100)
+    took = steps * 0.1 + 0.5 * (steps / 10 + 1) + 1
+    assert 0 <= 97 - took < 0.1 + 0.5 / 10  # 3 % are kept back, and one step more would be too many
+
+
+def test_the_test_set_counts_each_time_it_is_looked_at() -> None:
+    looking = SimpleNamespace(**{**vars(DATA), "val_names": ["val", "published_test"]})
+    assert affordable(COST, looking, 100) < affordable(COST, DATA, 100)
+
+
+def test_a_time_without_a_step_is_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"budget is too short: 1 s are left, .* try budget=2m"):
+        affordable(COST, DATA, 1)

@@ -1,0 +1,501 @@
+"""Whole runs on small data: what they leave behind, and that an interrupted one is the one that never was."""
+
+import csv
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch import Callback
+from safetensors.torch import load_file
+from stopping import OneEpoch
+
+import hybrid_vit
+from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.training import run as training
+from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
+from hybrid_vit.training.run import make_data, train
+from hybrid_vit.training.task import Classification
+
+TINY = [
+    *("data=digits", "augment=document", "logger=none", "accelerator=cpu", "epochs=3", "batch_size=256"),
+    *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=1"),
+]
+TIMES = ("seconds", "images_per_second")
+
+
+def run(directory: Path, *overrides: str, resume: bool = False, callbacks: Sequence[Callback] = ()) -> float:
+    directory.mkdir(exist_ok=True)
+    checkpoint = latest(directory / "checkpoints") if resume else None
+    return train(plain(composed([*TINY, *overrides])), directory, checkpoint=checkpoint, callbacks=callbacks)
+
+
+def rows(directory: Path) -> list[dict[str, str]]:
+    """metrics.csv without what the clock decides."""
+    with (directory / "metrics.csv").open() as file:
+        return [{k: v for k, v in row.items() if k not in TIMES} for row in csv.DictReader(file)]
+
+
+def summary(directory: Path) -> dict:
+    return json.loads((directory / "summary.json").read_text())
+
+
+def assert_same_run(a: Path, b: Path) -> None:
+    assert (a / "model.safetensors").read_bytes() == (b / "model.safetensors").read_bytes()
+    assert rows(a) == rows(b)
+    assert summary(a)["scores"] == summary(b)["scores"]
+    assert (summary(a)["state"], summary(b)["state"]) == ("done", "done")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody interrupted."""
+    directory = tmp_path_factory.mktemp("whole")
+    run(directory)
+    return directory
+
+
+def test_run_directory(whole: Path) -> None:
+    there = {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()}
+    assert there == {
+        *("metrics.csv", "model.json", "model.safetensors", "summary.json", "per_class.csv"),
+        *("augmented.png", "confusion.png", "learning_curve.png"),
+        *(f"checkpoints/{name}" for name in (LAST, PREVIOUS, BEST)),
+    }
+    content = summary(whole)
+    assert content["steps"] == 3 * 5  # 1258 images in batches of 256
+    assert content["images"] == {"train": 1258, "val": 180, "test": 359}
+    assert content["parameters"] == sum(value.numel() for value in hybrid_vit.load(whole).parameters())
+    assert content["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert [row["epoch"] for row in rows(whole)] == ["0", "1", "2"]
+    assert float(rows(whole)[-1]["lr"]) == 0
+    assert content["scores"]["val_top1"] == pytest.approx(float(rows(whole)[-1]["val_top1"]), abs=1e-4)
+
+
+def test_learns(tmp_path: Path) -> None:
+    run(tmp_path, "epochs=8", "batch_size=64", "augment=none", "optim.lr=3e-3", "ema.decay=0.9")
+    assert summary(tmp_path)["scores"]["test_top1"] > 80
+
+
+def interrupted_by(number: signal.Signals) -> Callable[[Classification], None]:
+    def interrupt(task: Classification) -> None:
+        if task.global_step == 7:  # the third step of the second epoch
+            signal.raise_signal(number)
+
+    return interrupt
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_and_resume_continues(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    step, interrupt = Classification.training_step, interrupted_by(number)
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        interrupt(task)
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(Stopped, match=number.name):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert summary(tmp_path)["state"] == "stopped"
+    assert [row["epoch"] for row in rows(tmp_path)] == ["0"]
+    torch.manual_seed(time.time_ns() % 1000)  # nothing may depend on what the process drew before
+    run(tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_taken(
+    whole: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoints = Path(shutil.copytree(whole / "checkpoints", tmp_path / "checkpoints"))
+    last, previous = checkpoints / LAST, checkpoints / PREVIOUS
+    assert latest(checkpoints) == last
+    content = last.read_bytes()
+    before = torch.load(last, weights_only=True)["state_dict"]
+    noticed = 0
+    for part in range(20):
+        position = len(content) * part // 20 + part
+        last.write_bytes(content[:position] + bytes([content[position] ^ 1 << part % 8]) + content[position + 1 :])
+        found = latest(checkpoints)
+        if found == previous:
+            noticed += 1
+        else:  # a bit of the archive's padding
+            after = torch.load(last, weights_only=True)["state_dict"]
+            assert all(torch.equal(before[key], after[key]) for key in before)
+    assert noticed > 10
+    assert f"{last} cannot be used (it is damaged, its checksum differs), so the run continues from" in caplog.text
+
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch attacked",)
+
+
+@pytest.mark.parametrize("kind", ["empty", "half", "text", "foreign", "list", "attack", "old attack"])
+def test_what_is_no_checkpoint_is_one_sentence_and_not_executed(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "checkpoints" / LAST
+    path.parent.mkdir()
+    match kind:
+        case "empty":
+            path.touch()
+        case "half":
+            content = (whole / "checkpoints" / LAST).read_bytes()
+            path.write_bytes(content[: len(content) // 2])
+        case "text":
+            path.write_text("state")
+        case "foreign":
+            torch.save({"model": {}}, path)
+        case "list":
+            torch.save([1], path)
+        case "attack":
+            torch.save({"state_dict": Attack()}, path)
+        case "old attack":
+            path.write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(ValueError, match=r"last\.ckpt cannot be used \(it is .*\); copy a whole one there, or delete"):
+        latest(path.parent)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch's writer reports a full disk as a RuntimeError; so does this file, which every Linux has."""
+    with pytest.raises(Stopped):
+        run(tmp_path, "trainer.max_time=0.001s")
+    before = (tmp_path / "checkpoints" / LAST).read_bytes()
+    monkeypatch.setattr(torch, "save", lambda state, path, save=torch.save: save(state, "/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path, resume=True)
+    monkeypatch.undo()
+    assert summary(tmp_path)["state"] == "failed" and "No space left" in summary(tmp_path)["reason"]
+    assert (tmp_path / "checkpoints" / LAST).read_bytes() == before
+    assert not list(tmp_path.rglob("*.partial"))
+    run(tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
+
+
+def test_weights_are_kept_when_scoring_fails(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def truncated(*arguments, **options):
+        raise ValueError("a.png cannot be read")
+
+    monkeypatch.setattr("hybrid_vit.training.run.score", truncated)
+    with pytest.raises(ValueError, match=r"a\.png"):
+        run(tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+    monkeypatch.undo()
+    run(tmp_path, resume=True)  # only scores
+    assert_same_run(whole, tmp_path)
+
+
+def test_training_in_a_thread(whole: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(run, tmp_path).result()
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_run_that_diverges_fails(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"(weights|loss) became (nan|inf).*smaller optim\.lr"):
+        run(tmp_path, "optim.lr=1e9", "steps=2", "optim.warmup_epochs=0")
+    content = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert content["state"] == "failed"
+
+
+def test_a_loss_that_only_validation_shows_fails_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def overflowing(task: Classification, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        images, labels = batch
+        task.eval_scores[0].update(task.scored(images) * float("inf"), labels)
+
+    monkeypatch.setattr(Classification, "validation_step", overflowing)
+    with pytest.raises(ValueError, match="the val_loss became nan"):
+        run(tmp_path)
+
+
+def test_a_training_that_ends_early_without_a_reason_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ends(pl.Callback):
+        def on_train_epoch_end(self, trainer: pl.Trainer, *arguments) -> None:
+            trainer.should_stop = True
+
+    with pytest.raises(RuntimeError, match="of 15 steps, and nothing asked it to"):
+        train(plain(composed(TINY)), tmp_path, callbacks=[Ends()])
+    assert summary(tmp_path)["state"] == "failed"
+
+
+FOLDER = ["data=folder", "data.num_workers=0", "batch_size=16", "optim.warmup_epochs=0.1"]
+
+
+def grown(root: Path) -> None:
+    for name in ("cat", "dog", "eel"):
+        for i in range(20):
+            shutil.copy(root / name / "0.png", root / name / f"new{i}.png")
+
+
+def swapped(root: Path) -> None:
+    (root / "cat").rename(root / "other")
+    (root / "dog").rename(root / "cat")
+    (root / "other").rename(root / "dog")
+
+
+def renamed(root: Path) -> None:
+    (root / "cat").rename(root / "lion")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (grown, r"\d+ more training images"),
+        (swapped, "(more|fewer|other) training images"),
+        (renamed, "other classes .without cat; with lion."),
+    ],
+)
+def test_a_run_continues_on_its_own_data_only(
+    picture_root: Path, tmp_path: Path, change: Callable[[Path], None], said: str
+) -> None:
+    root = shutil.copytree(picture_root, tmp_path / "pictures")
+    settings = [*FOLDER, f"data.root={root}"]
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", *settings, "trainer.max_time=0.001s")
+    before = (tmp_path / "run" / "model.json").read_bytes()
+    change(root)
+    with pytest.raises(ValueError, match=f"the data has changed since .*run began: .*{said}.*; bring that data back"):
+        run(tmp_path / "run", *settings, resume=True)
+    assert (tmp_path / "run" / "model.json").read_bytes() == before
+    shutil.rmtree(root)
+    shutil.copytree(picture_root, root)
+    run(tmp_path / "run", *settings, resume=True)
+    assert summary(tmp_path / "run")["state"] == "done"
+
+
+def test_a_last_batch_that_is_too_small_for_all_processes_is_no_step() -> None:
+    """81 training images in batches of 20: one is left, and two processes put it into the batch before it."""
+    alone, together = (
+        make_data(plain(composed([*TINY, "data.val_size=0", "batch_size=1256", f"trainer.devices={devices}"])))
+        for devices in (1, 4)
+    )
+    assert alone.sizes["train"] == 1438
+    alone.batch_size = together.batch_size = 719 - 1
+    assert (alone.steps_per_epoch, together.steps_per_epoch) == (3, 2)
+
+
+def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = []
+    monkeypatch.setattr("hybrid_vit.models.external.load_timm", lambda *arguments: fetched.append(arguments))
+    shared = [text for text in TINY if not text.startswith("model.")]
+    spec = plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"]))
+    spec["model"]["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
+    with pytest.raises(Stopped):
+        train(spec, tmp_path, callbacks=[OneEpoch()])
+    train(spec, tmp_path, checkpoint=latest(tmp_path / "checkpoints"))  # the weights come from the checkpoint
+    hybrid_vit.load(tmp_path)  # and from the run
+    assert len(fetched) == 1
+    assert summary(tmp_path)["pretrained"]
+    assert not json.loads((tmp_path / "model.json").read_text())["model"]["pretrained"]
+
+
+def test_max_time_stops_and_resume_continues(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped, match="one epoch"):
+        run(tmp_path, callbacks=[OneEpoch()])
+    with pytest.raises(Stopped, match="max_time"):
+        run(tmp_path, "trainer.max_time=0.001s", resume=True)
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    run(tmp_path, resume=True)
+    assert_same_run(whole, tmp_path)
+
+
+def test_sigkill_in_mid_epoch_and_resume_continues(tmp_path: Path) -> None:
+    """A process that is killed has no last word: what counts is the last checkpoint by time."""
+    long = [*TINY, "epochs=8", "checkpoint_minutes=1e-9"]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "hybrid_vit.train"]
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, *long, f"hydra.run.dir={killed}"], env=env, cwd=tmp_path)
+    deadline = time.monotonic() + 120
+    while not (killed / "metrics.csv").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert summary(killed)["state"] == "running"
+    state = torch.load(killed / "checkpoints" / "last.ckpt", weights_only=True)
+    assert 0 < state["global_step"] < 40
+    subprocess.run([*command, f"resume={killed}"], env=env, cwd=tmp_path, check=True, capture_output=True)
+    run(tmp_path / "whole", "epochs=8", "checkpoint_minutes=1e-9")
+    assert_same_run(tmp_path / "whole", killed)
+
+
+def test_steps_repeat_a_budget_exactly(tmp_path: Path) -> None:
+    run(tmp_path / "budget", "budget=12s", "optim.warmup_epochs=null")
+    content = summary(tmp_path / "budget")
+    assert content["budget"] == "12s"
+    run(tmp_path / "steps", f"steps={content['steps']}", "optim.warmup_epochs=null")
+    assert_same_run(tmp_path / "budget", tmp_path / "steps")
+
+
+def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"budget is too short.*try budget="):
+        run(tmp_path, "budget=0.1s")
+
+
+@pytest.mark.parametrize("length", ["epochs=2", "steps=10"])
+def test_the_warm_up_is_a_tenth_of_a_short_run_however_its_length_is_given(
+    length: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two epochs of five steps."""
+    seen = []
+    monkeypatch.setattr(training, "fit", lambda spec, choice, task, *rest, **options: seen.append(task) or stop())
+    caplog.set_level("INFO")
+    with pytest.raises(Stopped):
+        run(tmp_path, length, "optim.warmup_epochs=null")
+    assert (seen[0].schedule.epochs, seen[0].schedule.warmup_epochs) == pytest.approx((2, 0.2))
+    assert "warm-up of 5 epochs shortened to 0.2, a tenth of 2" in caplog.text
+
+
+def stop() -> None:
+    raise Stopped("here")
+
+
+def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Screen:
+        disable = False
+
+        def __init__(self, *, total: int, desc: str = "training", initial: int = 0, **options: Any) -> None:
+            self.desc, self.total, self.n, self.shown = desc, total, initial, []
+            bars.append(self)
+
+        def update(self, n: int = 1) -> None:
+            self.n += n
+
+        def set_postfix(self, refresh: bool, **values: str) -> None:
+            self.shown.append((self.n, values))
+
+        def close(self) -> None:
+            self.closed = True
+
+    bars: list[Screen] = []
+    monkeypatch.setattr("hybrid_vit.training.callbacks.tqdm", Screen)
+    run(tmp_path, "epochs=2", "data.eval_batch_size=60", "trainer.log_every_n_steps=2")
+    whole, *scorings = bars
+    assert (whole.desc, whole.n, whole.total, whole.closed) == ("training", 10, 10, True)
+    assert [(n, values["epoch"], "val_top1" in values) for n, values in whole.shown] == [
+        *((0, "1 of 2", False), (2, "1 of 2", False), (4, "1 of 2", False)),
+        *((5, "2 of 2", True), (7, "2 of 2", True), (9, "2 of 2", True)),
+    ]
+    assert all(float(values["loss"]) > 0 for _, values in whole.shown)
+    assert [(bar.desc, bar.n, bar.total, bar.closed) for bar in scorings] == 2 * [("validation", 3, 3, True)]
+
+
+def test_what_to_do_next_is_about_the_same_data(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    scores = {"test_top1": 50.0}
+    summary = {"scores": scores, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 1, "images_per_second": 1}
+    for source, same in [
+        ({"source": "digits", "root": None}, "train model="),
+        ({"source": "cifar10", "root": "data"}, "train data=cifar10 model="),
+        ({"source": "folder", "root": "my pictures"}, "train data=folder 'data.root=my pictures' model="),
+    ]:
+        training.show(summary | {"device": "cpu"}, Path("run"), source)
+        assert same in caplog.records[-1].getMessage()
+
+
+def test_steps_end_in_mid_epoch(tmp_path: Path) -> None:
+    run(tmp_path, "steps=8")
+    assert summary(tmp_path)["scores"].keys() >= {"val_top1", "test_top1"}
+    assert [(row["step"], row["images"]) for row in rows(tmp_path)] == [("5", "1258"), ("8", "768")]
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Classification.training_step
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        return step(task, batch, batch_idx) * (float("nan") if task.global_step >= 6 else 1)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(
+        ValueError, match=r"the train_loss became nan.*last good checkpoint is .*last\.ckpt; try a smaller"
+    ):
+        run(tmp_path)
+    assert summary(tmp_path)["state"] == "failed"
+    weights = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of the step that spoils the weights is still finite."""
+    step = Classification.training_step
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        loss = step(task, batch, batch_idx)
+        if task.global_step == 9:  # the last of the second epoch
+            loss = loss + (sum(p.sum() for p in task.net.parameters()) * 0).sqrt()  # 0, with a gradient of nan
+        return loss
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(ValueError, match=r"the (val_loss|weights) became nan.*last good checkpoint is .*last\.ckpt"):
+        run(tmp_path)
+    state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert state["global_step"] == 5
+    assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
+
+
+def test_a_checkpoint_of_another_model_is_one_sentence(whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path, callbacks=[OneEpoch()])
+    with pytest.raises(ValueError, match=r"last\.ckpt holds the weights of another model"):
+        run(tmp_path, "model.depth=2", resume=True)
+
+
+def test_published_protocol_looks_at_the_test_set_under_a_name_that_says_so(tmp_path: Path) -> None:
+    run(tmp_path, "data.val_size=0", "data.monitor_test=true", "score=raw", "epochs=2")
+    content = summary(tmp_path)
+    assert content["images"] == {"train": 1438, "test": 359}
+    assert "test set looked at every epoch" in content["protocol"]
+    assert float(rows(tmp_path)[-1]["published_test_top1"]) == pytest.approx(content["scores"]["test_top1"], abs=1e-4)
+    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()  # nothing is selected on the test set
+
+
+def test_the_scored_weights_are_the_averaged_ones(whole: Path) -> None:
+    checkpoint = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    saved = load_file(whole / "model.safetensors")
+    assert all(torch.equal(value, checkpoint[f"ema.net.{key}"]) for key, value in saved.items())
+    assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in saved.items())
+
+
+@pytest.mark.parametrize("mix", [False, True])
+def test_streams_a_folder_of_pictures(picture_root: Path, tmp_path: Path, mix: bool) -> None:
+    augment = "augment=cct" if mix else "augment=document"
+    run(tmp_path, "data=folder", f"data.root={picture_root}", augment, "batch_size=8", "data.val_size=9", "epochs=2")
+    trained = hybrid_vit.load(tmp_path)
+    assert trained.class_names == ["cat", "dog", "eel"]
+    assert len(rows(tmp_path)) == 2
+
+
+@pytest.mark.gpu
+def test_trains_on_a_gpu(tmp_path: Path) -> None:
+    run(tmp_path, "accelerator=gpu", "accelerator.compile=false", "epochs=8", "augment=none", "optim.lr=3e-3")
+    assert summary(tmp_path)["scores"]["test_top1"] > 60
+
+
+@pytest.mark.skipif(not torch.backends.mps.is_available(), reason="needs an Apple GPU")
+def test_trains_on_an_apple_gpu(tmp_path: Path) -> None:
+    run(tmp_path, "accelerator=mps")
+    assert summary(tmp_path)["state"] == "done"
