@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import door
-from hybrid_vit.config.compose import Spec, composed, options, plain
+from hybrid_vit.config.compose import Spec, composed, options, plain, typed
 from hybrid_vit.config.saved import recorded
-from hybrid_vit.config.schema import SUITES
+from hybrid_vit.config.schema import SUITES, Train
 
 
 def main() -> None:
@@ -64,7 +64,7 @@ def measure(suite: str, spec: Spec) -> Any:
         case "input":
             return input.run(**common, **batch, recipes={name: recipe(name) for name in ("document", "run_192")})
         case "loop":
-            return loop.run(**common, specs=trainings(spec))
+            return loop.run(**common, trainings=trainings(spec))
         case "startup":
             return startup.run(**common)
         case "zoo":
@@ -83,7 +83,7 @@ def recipe(name: str) -> Spec:
     return plain(composed([f"augment={name}"]))["augment"]
 
 
-def trainings(spec: Spec) -> dict[str, tuple[Spec, int]]:
+def trainings(spec: Spec) -> dict[str, tuple[Train, int]]:
     """What the loop suite trains, for ever and on embedded data, and the steps in a turn."""
     endless = ["data=digits", "data.val_size=0", "steps=1000000", "logger.mode=offline"]
     settings = {
@@ -91,7 +91,7 @@ def trainings(spec: Spec) -> dict[str, tuple[Spec, int]]:
         "quickstart": (["experiment=quickstart"], 44),
     }
     return {
-        name: (plain(composed([*more, *endless])) | {"accelerator": spec["accelerator"]}, steps)
+        name: (typed(plain(composed([*more, *endless])) | {"accelerator": spec["accelerator"]}), steps)
         for name, (more, steps) in settings.items()
     }
 

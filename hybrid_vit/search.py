@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, door
-from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain
+from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain, typed
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_data, check_machine, check_values
 from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
@@ -30,7 +30,7 @@ def main() -> None:
         inspect(directory, plan)
         from hybrid_vit.studies.search.trial import ready  # with torch, for which the checks before need not wait
 
-        ready(shared)
+        ready(typed(shared))
 
     door("search", job, argv, also=also)
 
@@ -132,7 +132,7 @@ def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, 
     except ValueError as error:
         return {"state": "infeasible", "why": str(error)}
     keep(spec, directory)
-    return attempt(spec, directory, plan["cost"])
+    return attempt(typed(spec), directory, plan["cost"])
 
 
 def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> str:

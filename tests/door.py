@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from hybrid_vit import train
+from hybrid_vit.config import schema
 from hybrid_vit.training.callbacks import PARTS
 
 
@@ -17,7 +19,8 @@ class Train:
         self.calls: list[tuple[dict, Path, bool]] = []
         self.effect: Callable[[dict], float] = lambda spec: 50.0
 
-    def __call__(self, spec: dict, directory: Path, *, checkpoint: Path | None = None) -> float:
+    def __call__(self, config: schema.Train, directory: Path, *, checkpoint: Path | None = None) -> float:
+        spec = asdict(config)
         self.calls.append((spec, directory, checkpoint is not None))
         return self.effect(spec)
 

@@ -5,24 +5,23 @@ import tempfile
 from contextlib import redirect_stderr
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-import torch
 from lightning.pytorch import Callback
 
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import Step
-from hybrid_vit.config.build import build
+from hybrid_vit.config.schema import Train
 from hybrid_vit.fast.accelerator import choose, keep_memory
-from hybrid_vit.training.run import make_data, make_task, train
+from hybrid_vit.training.parts import make_data, make_net, make_task
+from hybrid_vit.training.run import train
 
 
-def run(*, rounds: int, specs: dict[str, tuple[dict[str, Any], int]]) -> Table:
-    """A row for each of `specs`: name -> (a plain training configuration, steps in a turn)."""
+def run(*, rounds: int, trainings: dict[str, tuple[Train, int]]) -> Table:
+    """A row for each of `trainings`: name -> (its configuration, steps in a turn)."""
     rows: list[Row] = []
-    for name, (spec, steps) in specs.items():
-        arguments = {"spec": spec, "steps": steps}
+    for name, (config, steps) in trainings.items():
+        arguments = {"config": config, "steps": steps}
         seconds = compare([Case("bare", bare, arguments), Case("train", trained, arguments)], rounds=rounds)
         spans = {case: Span.of([1e3 * took for took in values]) for case, values in seconds.items()}
         rows.append(
@@ -36,15 +35,14 @@ def run(*, rounds: int, specs: dict[str, tuple[dict[str, Any], int]]) -> Table:
     return Table("loop", "the whole training loop against a bare one", rows, ratio="speed kept")
 
 
-def bare(turn: Turn, spec: dict[str, Any], steps: int) -> None:
+def bare(turn: Turn, config: Train, steps: int) -> None:
     """Case: the same batches and the same step, and nothing else."""
     keep_memory()
-    choice = choose(**spec["accelerator"])
-    data = make_data(spec)
-    torch.manual_seed(spec["seed"])
-    net = build(spec["model"]).to(choice.device)
+    choice = choose(**vars(config.accelerator))
+    data = make_data(config)
+    net = make_net(config, data, choice, fresh=True).to(choice.device)
     choice.tune(net)
-    optimizer = make_task(spec, net, data, spec["steps"]).make_optimizer(net)
+    optimizer = make_task(config, net, data, config.steps or 1).make_optimizer(net)
     if choice.compile:
         net.compile(dynamic=False)
     step = Step(net, optimizer, bf16=choice.bf16)
@@ -69,7 +67,7 @@ class Pace(Callback):
             self.turn(self.steps)
 
 
-def trained(turn: Turn, spec: dict[str, Any], steps: int) -> None:
+def trained(turn: Turn, config: Train, steps: int) -> None:
     """Case: the training itself, in a directory that is thrown away."""
     with tempfile.TemporaryDirectory() as directory, redirect_stderr(io.StringIO()):
-        train(spec, Path(directory), callbacks=[Pace(turn, steps)])
+        train(config, Path(directory), callbacks=[Pace(turn, steps)])

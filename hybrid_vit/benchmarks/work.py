@@ -61,7 +61,7 @@ def train_steps(turn: Turn, net: nn.Module, accelerator: dict[str, Any], batch_s
     choice = set_up(net, accelerator)
     if choice.compile:
         net.compile(dynamic=False)
-    step = Step(net, adamw(net, lr=4e-4), bf16=choice.bf16)
+    step = Step(net, adamw(net, lr=4e-4, weight_decay=0.05), bf16=choice.bf16)
     batch = noise(batch_size, choice.device, side)
     repeat(turn, lambda: step(*batch))
 

@@ -249,6 +249,13 @@ def plain(cfg: DictConfig) -> Spec:
         return OmegaConf.to_container(task, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
+def typed(spec: Spec) -> schema.Train:
+    """The configuration of a training with attributes instead of keys; `model` and `augment` stay dictionaries."""
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema.Train), spec))
+    assert isinstance(config, schema.Train)
+    return config
+
+
 @contextmanager
 def resolving(cfg: DictConfig) -> Iterator[None]:
     """Within, `${hydra:...}` means the `hydra` of `cfg`, if it has one, and what cannot be resolved is a sentence."""

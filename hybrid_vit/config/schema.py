@@ -91,10 +91,10 @@ class Hybrid:
     reg_tokens: int = limited("[0, 1024]", 0)
     pos_embed: str = limited(("learned", "sincos", "none"), "learned")
     pool: str = limited(("cls", "distilled", "mean", "sequence"), "cls")
-    pos_drop_rate: float = limited("[0, 1)", 0.1)
-    proj_drop_rate: float = limited("[0, 1)", 0.1)
+    pos_drop_rate: float = limited("[0, 1)", 0.0)
+    proj_drop_rate: float = limited("[0, 1)", 0.0)
     attn_drop_rate: float = limited("[0, 1)", 0.0)
-    drop_path_rate: float = limited("[0, 1)", 0.1)
+    drop_path_rate: float = limited("[0, 1)", 0.0)
 
 
 @dataclass
@@ -143,12 +143,20 @@ class Data:
     monitor_test: bool = False
 
 
+# What each optimizer takes besides lr and weight_decay; left out, it has torch's default.
+OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {"adamw": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
+
+
 @dataclass
 class Optim:
-    name: str = limited(("adamw", "sgd"))
+    name: str = limited((*OPTIMIZER_ARGUMENTS,))
     lr: float = limited("(0, inf)")
-    weight_decay: float = limited("[0, inf)", 0.05)
+    weight_decay: float = limited("[0, inf)")
     decay_all: bool = False
+    betas: list[float] | None = limited("[0, 1)", None)
+    eps: float | None = limited("(0, inf)", None)
+    momentum: float | None = limited("[0, 1)", None)
+    nesterov: bool | None = None
     interval: str = limited(("step", "epoch"), "step")
     warmup_epochs: float | None = limited("[0, inf)", None)
     min_lr: float = limited("[0, inf)", 0.0)

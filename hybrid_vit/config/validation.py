@@ -95,6 +95,13 @@ def check_training(spec: Spec) -> None:
     epochs = spec["epochs"] if spec["steps"] is None and spec["budget"] is None else math.inf
     warmup = limits.warmup(optim["warmup_epochs"], epochs)
     limits.check_schedule(lr=optim["lr"], epochs=epochs, warmup_epochs=warmup, min_lr=optim["min_lr"])
+    name = optim["name"]
+    for key in {key for others in schema.OPTIMIZER_ARGUMENTS.values() for key in others}:
+        if optim[key] is not None and key not in schema.OPTIMIZER_ARGUMENTS[name]:
+            own = ", ".join(f"optim.{other}" for other in schema.OPTIMIZER_ARGUMENTS[name])
+            raise ValueError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
+    if optim["betas"] is not None and len(optim["betas"]) != 2:
+        raise ValueError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
     limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
     for key, part in spec["augment"].items():

@@ -5,7 +5,7 @@ AdamW: Loshchilov and Hutter 2019 (arXiv 1711.05101). Cosine with linear warm-up
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,18 +29,24 @@ def param_groups(net: nn.Module, weight_decay: float, decay_all: bool) -> list[d
 
 
 def adamw(
-    net: nn.Module, *, lr: float, weight_decay: float = 0.05, betas=(0.9, 0.999), decay_all: bool = False
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    decay_all: bool = False,
 ) -> AdamW:
     """AdamW, fused: one pass over memory a step."""
     check(lr, weight_decay)
-    return AdamW(param_groups(net, weight_decay, decay_all), lr=lr, betas=tuple(betas), fused=True)
+    return AdamW(param_groups(net, weight_decay, decay_all), lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
 
 
 def sgd(
     net: nn.Module,
     *,
     lr: float,
-    weight_decay: float = 5e-4,
+    weight_decay: float,
     momentum: float = 0.9,
     nesterov: bool = True,
     decay_all: bool = False,

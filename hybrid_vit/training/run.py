@@ -1,7 +1,4 @@
-"""Training: a plain configuration and a run directory -> a trained, scored and summarised run in it.
-
-Order of events: look at the machine, load the data, build the model, fix the number of steps, fit, score once.
-"""
+"""A training, from its configuration to its summary in a run directory: prepare, fit, finish."""
 
 import logging
 import math
@@ -9,10 +6,9 @@ import shlex
 import statistics
 import time
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
-from copy import deepcopy
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,42 +16,44 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torch import nn
 from torchvision.utils import save_image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from hybrid_vit.augment import Augment
-from hybrid_vit.config.build import build, untrained
+from hybrid_vit.config.build import untrained
+from hybrid_vit.config.schema import Data, Train
 from hybrid_vit.data.module import DataModule, changes
-from hybrid_vit.deploy.trained import adopt, load, read_description
+from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import count_macs, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
-from hybrid_vit.training.budget import affordable, measure
 from hybrid_vit.training.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
-from hybrid_vit.training.distill import Distillation
-from hybrid_vit.training.distributed import synchronised
-from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.loggers import Wandb
-from hybrid_vit.training.optim import OPTIMIZERS, Schedule
+from hybrid_vit.training.parts import (
+    compile_nets,
+    fix_steps,
+    make_data,
+    make_net,
+    make_task,
+    make_teacher,
+    model_spec,
+)
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.files import read_json, write_csv, write_json
-from hybrid_vit.utils.limits import WARMUP_EPOCHS, check_teacher, warmup
+from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 
 log = logging.getLogger(__name__)
 
 
 def train(
-    spec: dict[str, Any], directory: Path, *, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
+    config: Train, directory: Path, *, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
 ) -> float:
-    """Train, score and summarise the run that `spec` describes.
+    """Train, score and summarise the run that `config` describes.
 
     Args:
-        spec: its plain configuration.
         directory: where it lies; nothing is written there before training can begin.
         checkpoint: one of its own, to continue from.
         callbacks: further ones for Lightning's trainer.
@@ -67,112 +65,221 @@ def train(
         Stopped: stopped before its end, on purpose; the run can be resumed.
         ValueError: something that the user can mend, in one sentence.
     """
-    began = time.monotonic()
-    quieten()
-    keep_memory()
-    choice = choose(**spec["accelerator"])
-    log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
-    data = make_data(spec)
-    fingerprint = data.fingerprint()
-    if checkpoint:
-        check_same_data(directory, fingerprint)
-    spec["model"]["num_classes"] = data.num_classes
-    fresh = untrained(spec["model"])
-    torch.manual_seed(spec["seed"])
-    net = build(fresh if checkpoint else spec["model"])  # a checkpoint holds the weights already
-    if spec["init_from"] and not checkpoint:
-        adopt(net, spec["init_from"])
-        log.info("weights of %s, but for the classifier", spec["init_from"])
-    several = processes(spec) > 1
-    if several:
-        synchronised(net, cuda=choice.accelerator == "gpu")
-    size = {
-        "parameters": sum(parameter.numel() for parameter in net.parameters()),
-        "macs": count_macs(net, data.image_size),
-    }
-    choice.tune(net)
-    before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
-    distill = make_teacher(spec, choice, data)
-    steps = before["steps"] if checkpoint else fix_steps(spec, choice, net, data, distill, began)
-    task = make_task(spec, net, data, steps, distill)
-    if task.schedule.warmup_epochs < WARMUP_EPOCHS and spec["optim"]["warmup_epochs"] is None:
-        log.info(
-            "warm-up of %d epochs shortened to %.3g, a tenth of %.3g (optim.warmup_epochs sets another)",
-            *(WARMUP_EPOCHS, task.schedule.warmup_epochs, task.schedule.epochs),
-        )
-    compile_nets(task, choice)
-    table = EpochTable(directory / "metrics.csv")
-    if several and rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
-        fit(spec, choice, task, data, steps, directory, table, None, callbacks, checkpoint)
+    run = Run.prepare(config, directory, checkpoint)
+    if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
+        run.fit(callbacks)
         return math.nan
-
-    summary = {
-        "name": spec["name"],
-        "state": "running",
-        "seed": spec["seed"],
-        "steps": steps,
-        "epochs": steps / data.steps_per_epoch,
-        "budget": spec["budget"],
-        **size,
-        "images": data.sizes,
-        "pretrained": bool(spec["model"].get("pretrained") or spec["init_from"]),
-        "protocol": protocol(data, spec["score"]),
-        "device": choice.device_name,
-        "accelerator": asdict(choice),
-        "threads": torch.get_num_threads(),
-        **provenance(),
-        "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    description = {
-        "model": fresh,
-        "class_names": data.class_names,
-        "image_size": data.image_size,
-        "mean": data.mean,
-        "std": data.std,
-        "data": spec["data"],
-        "fingerprint": fingerprint,
-        "seed": spec["seed"],
-    }
-    write_json(directory / "model.json", description)
-    logger = make_logger(spec, directory, summary, before.get("wandb"))
-    if logger:
-        summary["wandb"] = logger.version or before.get("wandb")
-    write_json(directory / "summary.json", summary)
-    try:
-        picture_batch(data, directory / "augmented.png")
-        if logger and not checkpoint:
-            logger.log_picture("augmented", directory / "augmented.png")
-        trainer = fit(spec, choice, task, data, steps, directory, table, logger, callbacks, checkpoint)
-        results = finish(trainer, choice, task, data, table, directory, logger)
-        summary |= results | {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
-        write_json(directory / "summary.json", summary)
-    except BaseException as error:
-        summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
-        summary |= {"reason": " ".join(str(error).split()) or type(error).__name__, "seconds": table.seconds}
-        with suppress(OSError):  # a full disk is told already, and by the error that matters
-            write_json(directory / "summary.json", summary)
-        raise
-    finally:
-        if logger:
-            logger.finish(summary)
-    show(summary, directory, spec["data"])
-    scores = summary["scores"]
+    with run.reported():
+        run.fit(callbacks)
+        run.finish()
+    show(run.summary, directory, config.data)
+    scores = run.summary["scores"]
     return scores.get("val_top1", scores["test_top1"])
 
 
-def make_data(spec: dict[str, Any]) -> DataModule:
-    """The data module, loaded and split."""
-    augment = Augment(**build(spec["augment"]))
-    data = DataModule(
-        **spec["data"],
-        batch_size=spec["batch_size"],
-        augment=augment,
-        seed=spec["seed"],
-        world_size=processes(spec),
-    )
-    data.prepare_data()
-    data.setup()
-    return data
+@dataclass(kw_only=True)
+class Run:
+    """A training: what `prepare` has made of its configuration, ready to `fit` and then to `finish`.
+
+    Attributes:
+        steps: optimizer steps of the whole training.
+        summary: the content of summary.json, as far as it is known.
+    """
+
+    config: Train
+    directory: Path
+    checkpoint: Path | None
+    choice: Choice
+    data: DataModule
+    task: Classification
+    steps: int
+    table: EpochTable
+    summary: dict[str, Any]
+    logger: Wandb | None = None
+    trainer: pl.Trainer | None = None
+
+    @classmethod
+    def prepare(cls, config: Train, directory: Path, checkpoint: Path | None = None) -> "Run":
+        """Look at the machine, load the data, build the network, fix the number of steps; nothing is written yet."""
+        began = time.monotonic()
+        quieten()
+        keep_memory()
+        choice = choose(**vars(config.accelerator))
+        log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
+        data = make_data(config)
+        if checkpoint:
+            check_same_data(directory, data.fingerprint())
+        net = make_net(config, data, choice, fresh=checkpoint is None)
+        size = {
+            "parameters": sum(parameter.numel() for parameter in net.parameters()),
+            "macs": count_macs(net, data.image_size),
+        }
+        choice.tune(net)
+        before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
+        teacher = make_teacher(config, choice, data)
+        steps = before["steps"] if checkpoint else fix_steps(config, choice, net, data, teacher, began)
+        task = make_task(config, net, data, steps, teacher)
+        if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
+            log.info(
+                "warm-up of %d epochs shortened to %.3g, a tenth of %.3g (optim.warmup_epochs sets another)",
+                *(WARMUP_EPOCHS, task.schedule.warmup_epochs, task.schedule.epochs),
+            )
+        compile_nets(task, choice)
+        summary = {
+            "name": config.name,
+            "state": "running",
+            "seed": config.seed,
+            "steps": steps,
+            "epochs": steps / data.steps_per_epoch,
+            "budget": config.budget,
+            **size,
+            "images": data.sizes,
+            "pretrained": bool(config.model.get("pretrained") or config.init_from),
+            "protocol": protocol(data, config.score),
+            "device": choice.device_name,
+            "accelerator": asdict(choice),
+            "threads": torch.get_num_threads(),
+            **provenance(),
+            "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            **{key: before[key] for key in ("wandb",) if before.get(key)},
+        }
+        return cls(
+            config=config,
+            directory=directory,
+            checkpoint=checkpoint,
+            choice=choice,
+            data=data,
+            task=task,
+            steps=steps,
+            table=EpochTable(directory / "metrics.csv"),
+            summary=summary,
+        )
+
+    @contextmanager
+    def reported(self) -> Iterator[None]:
+        """Within, summary.json says that the run is running; afterwards, how it ended."""
+        self.describe()
+        self.logger = make_logger(self.config, self.directory, self.summary)
+        if self.logger and self.logger.version:
+            self.summary["wandb"] = self.logger.version
+        self.write_summary()
+        try:
+            yield
+            self.summary |= {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
+            self.write_summary()
+        except BaseException as error:
+            self.summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
+            self.summary |= {"reason": " ".join(str(error).split()) or type(error).__name__}
+            self.summary |= {"seconds": self.table.seconds}
+            with suppress(OSError):  # a full disk is told already, and by the error that matters
+                self.write_summary()
+            raise
+        finally:
+            if self.logger:
+                self.logger.finish(self.summary)
+
+    def describe(self) -> None:
+        """Write model.json."""
+        description = {
+            "model": untrained(model_spec(self.config, self.data)),
+            "class_names": self.data.class_names,
+            "image_size": self.data.image_size,
+            "mean": self.data.mean,
+            "std": self.data.std,
+            "data": asdict(self.config.data),
+            "fingerprint": self.data.fingerprint(),
+            "seed": self.config.seed,
+        }
+        write_json(self.directory / "model.json", description)
+
+    def write_summary(self) -> None:
+        """Write summary.json."""
+        write_json(self.directory / "summary.json", self.summary)
+
+    def fit(self, callbacks: Sequence[pl.Callback] = ()) -> None:
+        """Run Lightning's loop to the last step, from the beginning or from a checkpoint.
+
+        Raises:
+            Stopped: it did not get there, because of a signal or `trainer.max_time`.
+        """
+        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+            self.picture_batch()
+        limits = asdict(self.config.trainer)
+        max_time = limits.pop("max_time")
+        limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.data.steps_per_epoch)
+        keeper = Keeper(
+            self.directory / "checkpoints",
+            steps=self.steps,
+            every_minutes=self.config.checkpoint_minutes,
+            max_seconds=seconds(max_time) if max_time else None,
+        )
+        self.trainer = pl.Trainer(
+            accelerator=self.choice.accelerator,
+            precision=self.choice.precision,  # type: ignore[arg-type]
+            max_epochs=math.ceil(self.steps / self.data.steps_per_epoch),
+            callbacks=[self.table, keeper, Bar(self.steps), *callbacks],
+            plugins=[CheckpointFiles()],
+            default_root_dir=self.directory,
+            limit_val_batches=1.0 if self.data.val_names else 0,
+            use_distributed_sampler=False,
+            logger=self.logger or False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            **limits,
+        )
+        with logging_redirect_tqdm():
+            try:
+                self.trainer.fit(self.task, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+            except RuntimeError as error:
+                if self.checkpoint and "loading state_dict" in str(error):
+                    raise another_model(self.checkpoint, error) from None
+                raise
+        done = self.trainer.global_step
+        if done < self.steps:
+            raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
+
+    def picture_batch(self) -> None:
+        """augmented.png: the first augmented images, as the network will see them."""
+        path = self.directory / "augmented.png"
+        images = self.data.augmented_batch(min(64, self.data.batch_size))
+        save_image(self.data.denormalize(images).float() / 255, path, nrow=16)
+        if self.logger and not self.checkpoint:
+            self.logger.log_picture("augmented", path)
+
+    def finish(self) -> None:
+        """Write the last weights and score them, once, on the whole test set in this process alone; draw pictures.
+
+        Raises:
+            ValueError: their loss is not finite.
+        """
+        assert self.trainer
+        data, directory, table = self.data, self.directory, self.table
+        device = self.trainer.strategy.root_device
+        net = self.task.scored.to(device)
+        save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
+        values, confusion = score(
+            net,
+            tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
+            normalize=data.normalize,
+            num_classes=data.num_classes,
+            device=device,
+            bf16=self.choice.bf16,
+        )
+        images = {**data.sizes, "test": values.pop("images")}
+        tested = {f"test_{key}": value for key, value in values.items()}
+        learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
+        confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
+        write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
+        if self.logger:
+            ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
+            self.logger.log_results(tested, confusion, data.class_names, **ended)
+        self.summary |= {
+            "images": images,
+            "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
+            "seconds": table.seconds,
+            "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
+            "peak_memory_mib": peak_memory_mib(device),
+        }
 
 
 def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
@@ -189,199 +296,13 @@ def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
         )
 
 
-def make_teacher(spec: dict[str, Any], choice: Choice, data: DataModule) -> Distillation | None:
-    """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes."""
-    settings = dict(spec["distill"])
-    run = settings.pop("teacher")
-    check_teacher(spec["model"].get("pool"), run)
-    if run is None:
+def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | None:
+    """The logger that `logger=` names; it continues the run of wandb that the summary names."""
+    settings = asdict(config.logger)
+    if settings.pop("name") == "none":
         return None
-    trained = load(run)
-    knows = [(part.class_names, part.image_size, part.normalize.mean, part.normalize.std) for part in (trained, data)]
-    if knows[0] != knows[1]:
-        raise ValueError(
-            f"distill.teacher={run} was trained on other classes, image size, mean or std; "
-            "train a teacher on this data first, e.g. with model=resnet18"
-        )
-    if trained.fingerprint and trained.fingerprint["test"] != data.fingerprint()["test"]:
-        raise ValueError(
-            f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
-            "this run; train a teacher on this data first"
-        )
-    choice.tune(trained.net)
-    return Distillation(trained.net, **settings)
-
-
-def make_task(
-    spec: dict[str, Any], net: nn.Module, data: DataModule, steps: int, distill: Distillation | None = None
-) -> Classification:
-    """The task for a training of `steps` steps."""
-    optim = dict(spec["optim"])
-    name, clip_norm = optim.pop("name"), optim.pop("clip_norm")
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optim.name {name!r} is unknown; use one of {', '.join(OPTIMIZERS)}")
-    shape = {key: optim.pop(key) for key in ("interval", "warmup_epochs", "min_lr")}
-    epochs = steps / data.steps_per_epoch
-    shape["warmup_epochs"] = warmup(shape["warmup_epochs"], epochs)
-    return Classification(
-        net=net,
-        optimizer=lambda net: OPTIMIZERS[name](net, **optim),
-        schedule=Schedule(lr=optim["lr"], epochs=epochs, **shape),
-        steps_per_epoch=data.steps_per_epoch,
-        ema=EMA(net, **spec["ema"]) if spec["ema"]["decay"] else None,
-        distill=distill,
-        score=spec["score"],
-        label_smoothing=spec["label_smoothing"],
-        clip_norm=clip_norm,
-        eval_names=data.val_names,
-        seed=spec["seed"],
-    )
-
-
-def compile_nets(task: Classification, choice: Choice) -> None:
-    """Compile the network and its average in place, so that the keys of their weights stay."""
-    if choice.compile:
-        task.net.compile(dynamic=False)
-        if task.ema is not None:
-            task.ema.net.compile(dynamic=False)
-
-
-def fix_steps(
-    spec: dict[str, Any], choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, began: float
-) -> int:
-    """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them."""
-    steps = spec["steps"] or spec["epochs"] * data.steps_per_epoch
-    if spec["budget"] is None:
-        return steps
-    if processes(spec) > 1:
-        raise ValueError("budget is measured in one process; with several give epochs or steps instead")
-    task = make_task(spec, deepcopy(net), data, steps, distill)
-    compile_nets(task, choice)
-    cost = measure(task, data, choice, 0.02 * seconds(spec["budget"]))
-    steps = affordable(cost, data, seconds(spec["budget"]) - (time.monotonic() - began))
-    log.info(
-        "budget %s: %.3f s a step, so %d steps (%.2f epochs); steps=%d instead of the budget repeats this run exactly",
-        *(spec["budget"], cost.step, steps, steps / data.steps_per_epoch, steps),
-    )
-    return steps
-
-
-def fit(
-    spec: dict[str, Any],
-    choice: Choice,
-    task: Classification,
-    data: DataModule,
-    steps: int,
-    directory: Path,
-    table: EpochTable,
-    logger: Wandb | None,
-    callbacks: Sequence[pl.Callback],
-    checkpoint: Path | None,
-) -> pl.Trainer:
-    """Run Lightning's loop to the last step, from the beginning or from a checkpoint.
-
-    Raises:
-        Stopped: it did not get there, because of a signal or `trainer.max_time`.
-    """
-    limits = dict(spec["trainer"])
-    max_time = limits.pop("max_time")
-    limits["log_every_n_steps"] = min(limits["log_every_n_steps"], data.steps_per_epoch)
-    keeper = Keeper(
-        directory / "checkpoints",
-        steps=steps,
-        every_minutes=spec["checkpoint_minutes"],
-        max_seconds=seconds(max_time) if max_time else None,
-    )
-    trainer = pl.Trainer(
-        accelerator=choice.accelerator,
-        precision=choice.precision,  # type: ignore[arg-type]
-        max_epochs=math.ceil(steps / data.steps_per_epoch),
-        callbacks=[table, keeper, Bar(steps), *callbacks],
-        plugins=[CheckpointFiles()],
-        default_root_dir=directory,
-        limit_val_batches=1.0 if data.val_names else 0,
-        use_distributed_sampler=False,
-        logger=logger or False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **limits,
-    )
-    with logging_redirect_tqdm():
-        try:
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except RuntimeError as error:
-            if checkpoint and "loading state_dict" in str(error):
-                raise another_model(checkpoint, error) from None
-            raise
-    if trainer.global_step < steps:
-        raise RuntimeError(f"training ended after {trainer.global_step} of {steps} steps, and nothing asked it to")
-    return trainer
-
-
-def finish(
-    trainer: pl.Trainer,
-    choice: Choice,
-    task: Classification,
-    data: DataModule,
-    table: EpochTable,
-    directory: Path,
-    logger: Wandb | None,
-) -> dict[str, Any]:
-    """Write the last weights and score them, once, on the whole test set in this process alone; draw pictures.
-
-    Raises:
-        ValueError: their loss is not finite.
-    """
-    device = trainer.strategy.root_device
-    net = task.scored.to(device)
-    save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
-    values, confusion = score(
-        net,
-        tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
-        normalize=data.normalize,
-        num_classes=data.num_classes,
-        device=device,
-        bf16=choice.bf16,
-    )
-    images = {**data.sizes, "test": values.pop("images")}
-    scores = {key: value for key, value in table.rows[-1].items() if key.startswith("val_")}
-    tested = {f"test_{key}": value for key, value in values.items()}
-    learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
-    confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
-    write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
-    if logger:
-        ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
-        logger.log_results(tested, confusion, data.class_names, **ended)
-    return {
-        "images": images,
-        "scores": scores | tested,
-        "seconds": table.seconds,
-        "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
-        "peak_memory_mib": peak_memory_mib(device),
-    }
-
-
-def processes(spec: dict[str, Any]) -> int:
-    """How many processes train together."""
-    return spec["trainer"]["devices"] * spec["trainer"]["num_nodes"]
-
-
-def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], run_id: str | None) -> Wandb | None:
-    """The logger that `logger=` names; with `run_id` it continues that run."""
-    settings = dict(spec["logger"])
-    name = settings.pop("name")
-    if name not in ("wandb", "none"):
-        raise ValueError(f"logger.name {name!r} is unknown; use wandb or none")
-    if name == "none":
-        return None
-    facts = {key: value for key, value in summary.items() if key != "state"}
-    return Wandb(directory, config=spec | facts, run_id=run_id, **settings)
-
-
-def picture_batch(data: DataModule, path: Path) -> None:
-    """A picture of the first augmented images, as the model will see them."""
-    images = data.augmented_batch(min(64, data.batch_size))
-    save_image(data.denormalize(images).float() / 255, path, nrow=16)
+    facts = {key: value for key, value in summary.items() if key not in ("state", "wandb")}
+    return Wandb(directory, config=asdict(config) | facts, run_id=summary.get("wandb"), **settings)
 
 
 def protocol(data: DataModule, scored: str) -> str:
@@ -392,7 +313,7 @@ def protocol(data: DataModule, scored: str) -> str:
     return f"{data.sizes['train']} training images, {selection}; test scored on the last {weights} weights{looked}"
 
 
-def show(summary: dict[str, Any], directory: Path, source: dict[str, Any]) -> None:
+def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     """The result as a table, and what to do next."""
     if directory.is_relative_to(Path.cwd()):
         directory = directory.relative_to(Path.cwd())
@@ -406,9 +327,9 @@ def show(summary: dict[str, Any], directory: Path, source: dict[str, Any]) -> No
         ("curve", str(directory / "learning_curve.png")),
     ]
     table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
-    same = ["data=folder", f"data.root={source['root']}"] if source["source"] == "folder" else []
-    if source["source"] in ("cifar10", "cifar100"):
-        same = [f"data={source['source']}"]
+    same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
+    if source.source in ("cifar10", "cifar100"):
+        same = [f"data={source.source}"]
     commands = (
         f"python -m hybrid_vit.evaluate run={directory}",
         shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),

@@ -1,5 +1,6 @@
 """A command line -> a configuration or one sentence; nothing is written on the way."""
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import fields
@@ -271,6 +272,35 @@ def test_the_choices_of_the_schema_are_those_of_the_parts() -> None:
     assert allowed(schema.Accelerator, "precision") == accelerator.PRECISIONS
     assert allowed(schema.Optim, "name") == tuple(optim.OPTIMIZERS)
     assert allowed(schema.Hybrid, "norm") == tuple(NORMS)
+
+
+def test_the_defaults_of_the_schema_are_those_of_the_parts() -> None:
+    from hybrid_vit.config.build import PARTS
+    from hybrid_vit.training import distill, ema, optim
+
+    described: dict[type, Callable] = {node: PARTS[target] for target, node in schema.PARTS.items() if target in PARTS}
+    described |= {schema.Distill: distill.Distillation, schema.Average: ema.EMA, schema.Optim: optim.Schedule}
+    assert {schema.Hybrid, schema.ConvStem, schema.Timm, schema.CvT, schema.WideResNet} <= {*described}
+    for node, part in described.items():
+        parameters = inspect.signature(part).parameters
+        for key, value in defaults(node).items():
+            if key in parameters and (default := parameters[key].default) is not inspect.Parameter.empty:
+                default = [*default] if isinstance(default, tuple) else default
+                assert (value or None) == (default or None), (node, key)
+
+
+def test_every_argument_of_an_optimizer_can_be_set() -> None:
+    from hybrid_vit.training import optim
+
+    common = {"net", "lr", "weight_decay", "decay_all"}
+    for name, part in optim.OPTIMIZERS.items():
+        assert {*inspect.signature(part).parameters} - common == {*schema.OPTIMIZER_ARGUMENTS[name]}
+    with pytest.raises(
+        ValueError, match=r"optim\.momentum is not an argument of adamw, which takes optim\.betas, optim"
+    ):
+        check(["optim.momentum=0.8"])
+    with pytest.raises(ValueError, match=r"optim\.betas=\[0\.9\] must be two numbers"):
+        check(["optim.betas=[0.9]"])
 
 
 def test_every_limit_holds_for_its_default_and_can_be_met() -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import hybrid_vit
-from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.config.compose import composed, plain, typed
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.run import train
 from hybrid_vit.utils.files import write_json
@@ -24,7 +24,7 @@ TINY = [
 
 def run(directory: Path, *overrides: str) -> Path:
     directory.mkdir()
-    train(plain(composed([*TINY, *overrides])), directory)
+    train(typed(plain(composed([*TINY, *overrides]))), directory)
     return directory
 
 

@@ -22,10 +22,11 @@ from safetensors.torch import load_file
 from stopping import OneEpoch
 
 import hybrid_vit
-from hybrid_vit.config.compose import composed, plain
-from hybrid_vit.training import run as training
+from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.schema import Data
 from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
-from hybrid_vit.training.run import make_data, train
+from hybrid_vit.training.parts import make_data
+from hybrid_vit.training.run import Run, show, train
 from hybrid_vit.training.task import Classification
 
 TINY = [
@@ -38,7 +39,7 @@ TIMES = ("seconds", "images_per_second")
 def run(directory: Path, *overrides: str, resume: bool = False, callbacks: Sequence[Callback] = ()) -> float:
     directory.mkdir(exist_ok=True)
     checkpoint = latest(directory / "checkpoints") if resume else None
-    return train(plain(composed([*TINY, *overrides])), directory, checkpoint=checkpoint, callbacks=callbacks)
+    return train(typed(plain(composed([*TINY, *overrides]))), directory, checkpoint=checkpoint, callbacks=callbacks)
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -234,7 +235,7 @@ def test_a_training_that_ends_early_without_a_reason_is_an_error(
             trainer.should_stop = True
 
     with pytest.raises(RuntimeError, match="of 15 steps, and nothing asked it to"):
-        train(plain(composed(TINY)), tmp_path, callbacks=[Ends()])
+        train(typed(plain(composed(TINY))), tmp_path, callbacks=[Ends()])
     assert summary(tmp_path)["state"] == "failed"
 
 
@@ -286,7 +287,7 @@ def test_a_run_continues_on_its_own_data_only(
 def test_a_last_batch_that_is_too_small_for_all_processes_is_no_step() -> None:
     """81 training images in batches of 20: one is left, and two processes put it into the batch before it."""
     alone, together = (
-        make_data(plain(composed([*TINY, "data.val_size=0", "batch_size=1256", f"trainer.devices={devices}"])))
+        make_data(typed(plain(composed([*TINY, "data.val_size=0", "batch_size=1256", f"trainer.devices={devices}"]))))
         for devices in (1, 4)
     )
     assert alone.sizes["train"] == 1438
@@ -298,11 +299,11 @@ def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest
     fetched = []
     monkeypatch.setattr("hybrid_vit.models.external.load_timm", lambda *arguments: fetched.append(arguments))
     shared = [text for text in TINY if not text.startswith("model.")]
-    spec = plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"]))
-    spec["model"]["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
+    config = typed(plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"])))
+    config.model["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
     with pytest.raises(Stopped):
-        train(spec, tmp_path, callbacks=[OneEpoch()])
-    train(spec, tmp_path, checkpoint=latest(tmp_path / "checkpoints"))  # the weights come from the checkpoint
+        train(config, tmp_path, callbacks=[OneEpoch()])
+    train(config, tmp_path, checkpoint=latest(tmp_path / "checkpoints"))  # the weights come from the checkpoint
     hybrid_vit.load(tmp_path)  # and from the run
     assert len(fetched) == 1
     assert summary(tmp_path)["pretrained"]
@@ -358,7 +359,7 @@ def test_the_warm_up_is_a_tenth_of_a_short_run_however_its_length_is_given(
 ) -> None:
     """Two epochs of five steps."""
     seen = []
-    monkeypatch.setattr(training, "fit", lambda spec, choice, task, *rest, **options: seen.append(task) or stop())
+    monkeypatch.setattr(Run, "fit", lambda self, callbacks: seen.append(self.task) or stop())
     caplog.set_level("INFO")
     with pytest.raises(Stopped):
         run(tmp_path, length, "optim.warmup_epochs=null")
@@ -411,7 +412,7 @@ def test_what_to_do_next_is_about_the_same_data(caplog: pytest.LogCaptureFixture
         ({"source": "cifar10", "root": "data"}, "train data=cifar10 model="),
         ({"source": "folder", "root": "my pictures"}, "train data=folder 'data.root=my pictures' model="),
     ]:
-        training.show(summary | {"device": "cpu"}, Path("run"), source)
+        show(summary | {"device": "cpu"}, Path("run"), Data(**source))
         assert same in caplog.records[-1].getMessage()
 
 

@@ -138,7 +138,7 @@ def test_clipping_with_a_fused_optimizer_in_mixed_precision() -> None:
     norms: list[float] = []
 
     def watched(net: nn.Module) -> torch.optim.Optimizer:
-        optimizer = adamw(net, lr=0.01)
+        optimizer = adamw(net, lr=0.01, weight_decay=0.05)
         optimizer.register_step_post_hook(
             lambda *_: norms.append(float(torch.cat([p.grad.flatten() for p in net.parameters()]).norm()))
         )
@@ -263,7 +263,9 @@ def test_soft_targets_count_by_their_largest_class() -> None:
     scores = {}
     for name, prepare in {"hard": lambda train: train, "soft": soft}.items():
         prepare_batches: Callable[[Batches], Batches] = prepare
-        task = classification(network(), schedule=Schedule(lr=1e-9, epochs=1), optimizer=lambda n: sgd(n, lr=1e-9))
+        task = classification(
+            network(), schedule=Schedule(lr=1e-9, epochs=1), optimizer=lambda n: sgd(n, lr=1e-9, weight_decay=5e-4)
+        )
         fit(task, prepare_batches(batches(1)))
         scores[name] = {key: float(task.trainer.callback_metrics[f"train_{key}"]) for key in ("top1", "top5", "loss")}
     assert scores["soft"]["top1"] == scores["hard"]["top1"] > 0
@@ -289,7 +291,7 @@ def test_a_score_that_cannot_be_had_is_an_error(score: str) -> None:
     with pytest.raises(ValueError, match=f"score={score} cannot be had"):
         Classification(
             net=nn.Linear(1, 1),
-            optimizer=lambda net: sgd(net, lr=1.0),
+            optimizer=lambda net: sgd(net, lr=1.0, weight_decay=5e-4),
             schedule=Schedule(lr=1.0, epochs=1),
             steps_per_epoch=1,
             score=score,

@@ -1,4 +1,4 @@
-"""One trial: a plain configuration and a directory -> a run in it without its test, and how that ended.
+"""One trial: a configuration and a directory -> a run in it without its test, and how that ended.
 
 A trial is a run that stops before the test set would be scored; `hybrid_vit.train resume=DIR` scores it then.
 """
@@ -17,9 +17,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from hybrid_vit.config.build import build
+from hybrid_vit.config.schema import Train
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.training.callbacks import Stopped, latest
-from hybrid_vit.training.run import make_data, make_task, train
+from hybrid_vit.training.parts import make_data, make_net, make_task
+from hybrid_vit.training.run import train
 from hybrid_vit.utils.files import read_json, write_json
 
 RIVALS = 3  # so many must be better
@@ -104,19 +106,19 @@ def hopeless(accuracy: float, rivals: Sequence[float], *, images: int) -> bool:
     return sum(margin > 0 for margin in margins) >= RIVALS
 
 
-def ready(spec: dict[str, Any]) -> None:
+def ready(config: Train) -> None:
     """Look at what all trials need, with one of them.
 
     Raises:
         ValueError: the machine, the data or the recipe will not do.
     """
-    choose(**spec["accelerator"])
-    data = make_data(spec)
-    net = build(spec["model"] | {"num_classes": data.num_classes})
-    make_task(spec, net, data, spec["epochs"] * data.steps_per_epoch)
+    choice = choose(**vars(config.accelerator))
+    data = make_data(config)
+    net = make_net(config, data, choice, fresh=True)
+    make_task(config, net, data, config.epochs * data.steps_per_epoch)
 
 
-def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
+def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
     """Train a trial or continue it, and say how it ended.
 
     Returns:
@@ -128,13 +130,13 @@ def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
         Stopped: by a signal or by `trainer.max_time`; it can be continued.
     """
     try:
-        build(spec["model"] | {"num_classes": spec["model"]["num_classes"] or 2})
+        build(config.model | {"num_classes": config.model["num_classes"] or 2})
     except ValueError as error:
         return {"state": "infeasible", "why": str(error)}
     torch.compiler.reset()  # what other trials compiled counts towards its limit of recompilations
     try:
         with aside(directory / "train.log"):
-            train(spec, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[Watch(directory, cost)])
+            train(config, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[Watch(directory, cost)])
         raise AssertionError("a trial ends with an exception")
     except Untested:
         ending = {"state": "complete"}

@@ -4,12 +4,12 @@ import csv
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.studies.search.trial import RIVALS, attempt, hopeless
 from hybrid_vit.training.callbacks import Stopped, latest
@@ -22,8 +22,8 @@ TINY = [
 ]
 
 
-def spec(*overrides: str) -> dict[str, Any]:
-    return plain(composed([*TINY, *overrides]))
+def spec(*overrides: str) -> Train:
+    return typed(plain(composed([*TINY, *overrides])))
 
 
 def make(trials: Path, number: int) -> Path:

@@ -1,0 +1,167 @@
+"""The parts of a training, made from its configuration: data, network, teacher, task, number of steps."""
+
+import logging
+import time
+from copy import deepcopy
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from hybrid_vit.augment import Augment
+from hybrid_vit.config.build import build, untrained
+from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
+from hybrid_vit.data.module import DataModule
+from hybrid_vit.deploy.trained import adopt, load
+from hybrid_vit.fast.accelerator import Choice
+from hybrid_vit.training.budget import affordable, measure
+from hybrid_vit.training.distill import Distillation
+from hybrid_vit.training.distributed import synchronised
+from hybrid_vit.training.ema import EMA
+from hybrid_vit.training.optim import OPTIMIZERS, Schedule
+from hybrid_vit.training.task import Classification
+from hybrid_vit.utils.durations import seconds
+from hybrid_vit.utils.limits import check_teacher, warmup
+
+log = logging.getLogger(__name__)
+
+
+def make_data(config: Train) -> DataModule:
+    """The data module, loaded and split."""
+    data = DataModule(
+        **vars(config.data),
+        batch_size=config.batch_size,
+        augment=Augment(**build(config.augment)),
+        seed=config.seed,
+        world_size=processes(config),
+    )
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) -> nn.Module:
+    """The network of `config.model` for the classes of `data`; its weights are drawn from the seed.
+
+    Args:
+        fresh: it will be trained from its beginning; a network that continues gets its weights from a checkpoint.
+    """
+    model = model_spec(config, data)
+    torch.manual_seed(config.seed)
+    net = build(model if fresh else untrained(model))
+    if config.init_from and fresh:
+        adopt(net, config.init_from)
+        log.info("weights of %s, but for the classifier", config.init_from)
+    if processes(config) > 1:
+        synchronised(net, cuda=choice.accelerator == "gpu")
+    return net
+
+
+def model_spec(config: Train, data: DataModule) -> dict[str, Any]:
+    """What `config.model` says, for the classes of `data`."""
+    return config.model | {"num_classes": data.num_classes}
+
+
+def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillation | None:
+    """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes.
+
+    Raises:
+        ValueError: it was trained on other classes or images, or the model needs a teacher and there is none.
+    """
+    settings = asdict(config.distill)
+    run = settings.pop("teacher")
+    check_teacher(config.model.get("pool"), run)
+    if run is None:
+        return None
+    trained = load(run)
+    knows = [(part.class_names, part.image_size, part.normalize.mean, part.normalize.std) for part in (trained, data)]
+    if knows[0] != knows[1]:
+        raise ValueError(
+            f"distill.teacher={run} was trained on other classes, image size, mean or std; "
+            "train a teacher on this data first, e.g. with model=resnet18"
+        )
+    if trained.fingerprint and trained.fingerprint["test"] != data.fingerprint()["test"]:
+        raise ValueError(
+            f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
+            "this run; train a teacher on this data first"
+        )
+    choice.tune(trained.net)
+    return Distillation(trained.net, **settings)
+
+
+def make_task(
+    config: Train, net: nn.Module, data: DataModule, steps: int, distill: Distillation | None = None
+) -> Classification:
+    """The task for a training of `steps` steps."""
+    optim = config.optim
+    epochs = steps / data.steps_per_epoch
+    return Classification(
+        net=net,
+        optimizer=lambda net: make_optimizer(net, optim),
+        schedule=Schedule(
+            lr=optim.lr,
+            epochs=epochs,
+            warmup_epochs=warmup(optim.warmup_epochs, epochs),
+            min_lr=optim.min_lr,
+            interval=optim.interval,  # type: ignore[arg-type]
+        ),
+        steps_per_epoch=data.steps_per_epoch,
+        ema=EMA(net, **vars(config.ema)) if config.ema.decay else None,
+        distill=distill,
+        score=config.score,
+        label_smoothing=config.label_smoothing,
+        clip_norm=optim.clip_norm,
+        eval_names=data.val_names,
+        seed=config.seed,
+    )
+
+
+def make_optimizer(net: nn.Module, optim: Optim) -> Optimizer:
+    """The optimizer that `optim` describes; arguments that are left out have its own defaults."""
+    given = {key: getattr(optim, key) for key in OPTIMIZER_ARGUMENTS[optim.name]}
+    return OPTIMIZERS[optim.name](
+        net,
+        lr=optim.lr,
+        weight_decay=optim.weight_decay,
+        decay_all=optim.decay_all,
+        **{key: value for key, value in given.items() if value is not None},
+    )
+
+
+def compile_nets(task: Classification, choice: Choice) -> None:
+    """Compile the network and its average in place, so that the keys of their weights stay."""
+    if choice.compile:
+        task.net.compile(dynamic=False)
+        if task.ema is not None:
+            task.ema.net.compile(dynamic=False)
+
+
+def fix_steps(
+    config: Train, choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, began: float
+) -> int:
+    """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them.
+
+    Args:
+        began: when the time of the budget began, by `time.monotonic`.
+    """
+    steps = config.steps or config.epochs * data.steps_per_epoch
+    if config.budget is None:
+        return steps
+    if processes(config) > 1:
+        raise ValueError("budget is measured in one process; with several give epochs or steps instead")
+    task = make_task(config, deepcopy(net), data, steps, distill)
+    compile_nets(task, choice)
+    cost = measure(task, data, choice, 0.02 * seconds(config.budget))
+    steps = affordable(cost, data, seconds(config.budget) - (time.monotonic() - began))
+    log.info(
+        "budget %s: %.3f s a step, so %d steps (%.2f epochs); steps=%d instead of the budget repeats this run exactly",
+        *(config.budget, cost.step, steps, steps / data.steps_per_epoch, steps),
+    )
+    return steps
+
+
+def processes(config: Train) -> int:
+    """How many processes train together."""
+    return config.trainer.devices * config.trainer.num_nodes
