@@ -1,13 +1,16 @@
 """A laboratory for small hybrid CNN-transformers on small images.
 
 import hybrid_vit
-model = hybrid_vit.build_model("hybrid_192", num_classes=10)   # a fresh network
-trained = hybrid_vit.load("outputs/runs/...")                  # a trained one, with its preprocessing and classes
+run = hybrid_vit.fit(model="hybrid_tiny", data="digits", epochs=3)   # train, as the command does
+trained = hybrid_vit.load("outputs/runs/NAME")                       # a trained network, its preprocessing and classes
+trained.predict("picture.png").label
+net = hybrid_vit.build_model("hybrid_192", num_classes=10)           # a fresh network
 """
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +19,26 @@ if TYPE_CHECKING:
 
     from hybrid_vit.deploy.trained import Trained
 
-__all__ = ["build_model", "load"]
+__all__ = ["build_model", "fit", "load"]
+
+
+def fit(**settings: Any) -> Trained:
+    """Train a run and load it: the same as `python -m hybrid_vit.train`, with the same keys.
+
+    Args:
+        settings: the command's, such as model="hybrid_tiny", epochs=3 or optim={"lr": 1e-3}; a key with a dot goes into
+            a dictionary: **{"optim.lr": 1e-3}.
+
+    Returns:
+        The trained network, with `predict`, `summary` and the `directory` of the run.
+
+    Raises:
+        ValueError: a setting that cannot be; says what to write instead.
+        hybrid_vit.training.callbacks.Stopped: by Ctrl-C or `trainer.max_time`; fit(resume=DIRECTORY) goes on.
+    """
+    from hybrid_vit.cli import runs
+
+    return load(runs.fit(_settings("", settings)))
 
 
 def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
@@ -32,7 +54,7 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
     from hybrid_vit.config.build import build
     from hybrid_vit.config.compose import composed, plain
 
-    return build(plain(composed([f"model={name}", *_settings("model", overrides)]))["model"])
+    return build(plain(composed([f"model={name}", *_settings("model.", overrides)]))["model"])
 
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:
@@ -54,11 +76,20 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
 
 
 def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
-    """{"depth": 4, "stem": {"grid": 8}} -> ["model.depth=4", "model.stem.grid=8"]"""
+    """{"depth": 4, "stem": {"grid": 8}} with the prefix "model." -> ["model.depth=4", "model.stem.grid=8"]"""
     return [
         setting
         for key, value in values.items()
         for setting in (
-            _settings(f"{prefix}.{key}", value) if isinstance(value, dict) else [f"{prefix}.{key}={json.dumps(value)}"]
+            _settings(f"{prefix}{key}.", value) if isinstance(value, dict) else [f"{prefix}{key}={_written(value)}"]
         )
     ]
+
+
+def _written(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if isinstance(value, str | Path):
+        from hybrid_vit.config.compose import quoted
+
+        return str(value) if re.fullmatch(r"[\w./-]+", str(value)) else quoted(value)
+    return json.dumps(value)

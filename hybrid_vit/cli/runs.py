@@ -4,11 +4,36 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from hybrid_vit.cli.command import arguments, held
+from hybrid_vit.cli.command import arguments, check, claim, held
 from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
-from hybrid_vit.config.compose import Spec, get, names, parsed, quoted
-from hybrid_vit.config.saved import absolute, saved
+from hybrid_vit.config.compose import Spec, composed, get, names, parsed, plain, quoted, typed
+from hybrid_vit.config.saved import absolute, keep, saved
 from hybrid_vit.utils.files import read_json
+
+
+def fit(settings: list[str]) -> Path:
+    """Train the run that these settings describe in this process; its directory.
+
+    Raises:
+        ValueError: a setting that cannot be, with the remedy.
+        Stopped: by a signal or by `trainer.max_time`; it can be resumed.
+    """
+    from hybrid_vit.training.callbacks import latest  # with torch
+    from hybrid_vit.training.run import train
+
+    resume = next((text for text in settings if text.startswith("resume=")), None)
+    merged, settings = continued(resume, settings) if resume else (absolute, settings)
+    plan = check(settings, also=None if resume else startable)
+    if not plan or plan.jobs:
+        raise ValueError("one run is trained here; for several, or to look at a configuration, use the command line")
+    directory = claim(plan.place) if plan.fresh else plan.place
+    directory.mkdir(parents=True, exist_ok=True)
+    spec = merged(plain(composed(settings)))
+    with held(directory):
+        if not resume:
+            keep(spec, directory)
+        train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"))
+    return directory
 
 
 def startable(spec: Spec, directory: Path, multirun: bool) -> None:

@@ -10,8 +10,9 @@ summary.json         scores, size, speed, machine, versions, commit, seed; state
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,21 @@ from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.paths import PUBLISHED
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture.
+
+    Attributes:
+        label: name of the most probable class; of equal ones the first.
+        probability: of that class, in [0, 1].
+        probabilities: of each class by its name, the most probable first; they sum to 1.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
 class Trained(nn.Module):
     """A trained network in eval mode, with what belongs to it: (B, 3, H, W) normalised images -> (B, classes) logits.
 
@@ -35,17 +51,18 @@ class Trained(nn.Module):
         class_names: name of each logit.
         image_size: side of its images in pixels.
         summary: the run's summary.
+        directory: of the run.
         fingerprint: of the data it was trained and scored on, as `DataModule.fingerprint`; None in older runs.
     """
 
-    def __init__(self, net: nn.Module, description: dict[str, Any], summary: dict[str, Any]) -> None:
+    def __init__(self, net: nn.Module, description: dict[str, Any], summary: dict[str, Any], directory: Path) -> None:
         super().__init__()
         self.net = net
         self.eval()
         self.class_names: list[str] = description["class_names"]
         self.image_size: int = description["image_size"]
         self.normalize = Normalize(description["mean"], description["std"])
-        self.summary = summary
+        self.summary, self.directory = summary, directory
         self.fingerprint: dict[str, Any] | None = description.get("fingerprint")
 
     def forward(self, images: Tensor) -> Tensor:
@@ -67,6 +84,36 @@ class Trained(nn.Module):
             raise ValueError("there are no pictures to preprocess; give at least one")
         return self.normalize(torch.stack([square(decode(source), self.image_size) for source in sources]))
 
+    @overload
+    def predict(  # type: ignore[overload-overlap]  # a text is a sequence of texts
+        self, pictures: Source, *, batch_size: int = 64
+    ) -> Prediction: ...
+
+    @overload
+    def predict(self, pictures: Sequence[Source], *, batch_size: int = 64) -> list[Prediction]: ...
+
+    @torch.inference_mode()
+    def predict(self, pictures: Source | Sequence[Source], *, batch_size: int = 64) -> Prediction | list[Prediction]:
+        """What the network says of one picture, or of each of several; no gradients are kept.
+
+        Args:
+            pictures: as for `preprocess`.
+            batch_size: pictures that are in memory at once.
+
+        Raises:
+            ValueError: something that is no picture, or one that cannot be read.
+        """
+        if isinstance(pictures, str) or not isinstance(pictures, Sequence):
+            return self.predict([pictures])[0]
+        found: list[Prediction] = []
+        for first in range(0, len(pictures), batch_size):
+            probabilities = self(self.preprocess(pictures[first : first + batch_size])).softmax(dim=1).cpu()
+            order = probabilities.argsort(dim=1, descending=True, stable=True)
+            for row, ranked in zip(probabilities.tolist(), order.tolist(), strict=True):
+                by_name = {self.class_names[index]: row[index] for index in ranked}
+                found.append(Prediction(self.class_names[ranked[0]], row[ranked[0]], by_name))
+        return found
+
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:
     """The trained model of a run directory, or of a run in outputs/published by its name.
@@ -83,7 +130,7 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
     weights = load_weights(directory)
     net = build(untrained(description["model"]))
     restore(net, weights, directory / WEIGHTS)
-    return Trained(choose().serve(net) if fast else net, description, read_json(directory / "summary.json"))
+    return Trained(choose().serve(net) if fast else net, description, read_json(directory / "summary.json"), directory)
 
 
 def read_description(directory: Path) -> dict[str, Any]:

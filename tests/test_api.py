@@ -1,0 +1,90 @@
+"""What one does from Python: train, load, predict, build."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hybrid_vit
+from hybrid_vit.deploy.trained import Trained
+
+SMALL = {
+    "model": "hybrid_tiny",
+    "model.depth": 1,
+    "model.embed_dim": 32,
+    "data": "digits",
+    "augment": "none",
+    "epochs": 1,
+    "batch_size": 256,
+    "logger": "none",
+    "accelerator": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run that was trained from Python, in a folder whose name Hydra's grammar would split."""
+    directory = tmp_path_factory.mktemp("a run, with = and spaces")
+    return hybrid_vit.fit(**SMALL, optim={"lr": 1e-3}, hydra={"run": {"dir": directory / "run"}})
+
+
+def test_fit_is_the_command(run: Trained) -> None:
+    assert run.summary["state"] == "done"
+    assert run.summary["name"] == "hybrid_tiny"
+    assert {path.name for path in run.directory.iterdir()} >= {
+        "metrics.csv",
+        "model.safetensors",
+        "summary.json",
+        ".hydra",
+    }
+    assert "lr: 0.001" in (run.directory / ".hydra" / "config.yaml").read_text()
+    with pytest.raises(ValueError, match=f"is done: its scores are in .*{run.directory.name}"):
+        hybrid_vit.fit(resume=run.directory)
+    with pytest.raises(ValueError, match="holds a run already"):
+        hybrid_vit.fit(**SMALL, hydra={"run": {"dir": run.directory}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"modle": "hybrid_tiny"}, "did you mean model"),
+        ({"model": "hybrid_huge"}, "model=hybrid_huge does not exist"),
+        ({"model": {"dept": 3}}, "did you mean model.depth"),
+        ({"epochs": -1}, "epochs=-1 must be positive"),
+    ],
+)
+def test_a_wrong_setting_is_a_sentence(settings: dict, sentence: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=sentence):
+        hybrid_vit.fit(**{**SMALL, **settings})
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_takes_a_picture_of_any_kind(run: Trained, tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(array).save(path)
+    pictures = [path, str(path), array, Image.fromarray(array), torch.from_numpy(array).permute(2, 0, 1)]
+    expected = run(run.preprocess(path)).softmax(dim=1)[0]
+    several = run.predict(pictures, batch_size=2)
+    assert len(several) == 5
+    for found in [run.predict(picture) for picture in pictures] + several:
+        assert [*found.probabilities.values()] == sorted(found.probabilities.values(), reverse=True)
+        assert found.probabilities.keys() == {*run.class_names}
+        assert sum(found.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        by_name = torch.tensor([found.probabilities[name] for name in run.class_names])
+        torch.testing.assert_close(by_name, expected.detach())
+        assert found.label == run.class_names[int(expected.argmax())]
+        assert found.probability == found.probabilities[found.label]
+    assert run.predict([]) == []
+    with pytest.raises(ValueError, match=r"nothing\.png"):
+        run.predict("nothing.png")
+
+
+def test_importing_has_no_side_effects() -> None:
+    code = "import sys, hybrid_vit; assert not {'torch', 'wandb', 'hydra', 'lightning'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
