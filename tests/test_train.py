@@ -173,11 +173,13 @@ def test_out_of_memory_on_a_cpu_is_one_sentence(capsys: pytest.CaptureFixture[st
     assert said.startswith("out of memory; try a smaller batch_size or model (") and said.count("\n") == 1
 
 
-def test_our_own_mistakes_keep_their_traceback(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
-    train.raises(AssertionError("cannot happen"))
-    assert main("hydra.run.dir=run") == 1
-    assert "Traceback" in (said := capsys.readouterr().err) and "cannot happen" in said
-    assert "cannot happen" in Path("run/train.log").read_text()
+@pytest.mark.parametrize("error", [AssertionError, ValueError])
+def test_our_own_mistakes_keep_their_traceback(train: Train, error: type[Exception]) -> None:
+    train.raises(error("cannot happen"))
+    with pytest.raises(error, match="cannot happen"):
+        main("hydra.run.dir=run")
+    log = Path("run/train.log").read_text()
+    assert "Traceback" in log and "cannot happen" in log
 
 
 def test_a_full_error_on_request(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

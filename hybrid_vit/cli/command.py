@@ -26,6 +26,7 @@ from typing import Any
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import run_job
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,6 +37,7 @@ from hybrid_vit.cli.sweep import (
     Unusable,
     attended,
     candidates,
+    context,
     jobs,
     note_failure,
     purpose,
@@ -74,8 +76,9 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
 
 @dataclass(frozen=True)
 class Plan:
-    """Where a command writes, whether that directory must be a new one, and of a multirun its jobs and its purpose."""
+    """A configuration, where it writes, whether that directory must be a new one, and of a multirun its jobs."""
 
+    cfg: DictConfig
     place: Path
     fresh: bool
     jobs: list[Planned]
@@ -126,7 +129,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     )
     if not multirun:
         check_job(cfg, name, place, also)
-        return Plan(place, fresh, [])
+        return Plan(cfg, place, fresh, [])
     sweeper = cfg.hydra.sweeper
     listed = [
         (job, chosen, composed(chosen, name))
@@ -141,7 +144,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
                 Planned(job, chosen, folder / job, check_planned(cfg, name, folder / job, also))
                 for job, chosen, cfg in listed
             ]
-            return Plan(folder, fresh, planned, own, why or (f"{different}" if different else ""))
+            return Plan(cfg, folder, fresh, planned, own, why or (f"{different}" if different else ""))
         except Differs as error:
             different = different or error
     assert different
@@ -225,34 +228,29 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exc
     if args.help:  # Hydra's own way to the same text takes a second
         print(help_page(name))
         return
-    schema.register()
-    settings = [*map(literal, settings)]
 
-    @functools.wraps(job)  # Hydra names the log file after the module of the job
     def task(cfg: DictConfig) -> Any:
         with clear():
             return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
 
-    if not plan:
-        run_hydra(task, name, [*flags, *settings])
+    if not plan:  # something to be shown, or a configuration from elsewhere
+        schema.register()
+        sys.argv = [sys.argv[0], *flags, *map(literal, settings)]
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
         return
     with made(plan, code=2) as place:
-        settings.append(f"hydra.{'sweep' if plan.jobs else 'run'}.dir={quoted(place)}")
         if plan.jobs:
+            plan.cfg.hydra.sweep.dir = str(place)
             with clear(code=2), held(place), clear():
                 planned = [replace(job, directory=place / job.name) for job in plan.jobs]
                 again = repeating(name, argv, place) if plan.fresh else "the same command"
                 noted = functools.partial(noting, task, os.getpid())
-                sweep(name, noted, settings, planned, own=plan.purpose, why=plan.why, again=again)
+                sweep(plan.cfg, noted, planned, own=plan.purpose, why=plan.why, again=again)
             return
+        plan.cfg.hydra.run.dir = str(place)
         with clear(code=2), held(place) if exclusive else nullcontext():
-            run_hydra(task, name, [*flags, *settings])
-
-
-def run_hydra(task: Callable[[DictConfig], Any], name: str, arguments: list[str]) -> None:
-    """Hand the rest to Hydra: it composes `conf/NAME.yaml`, starts the log and calls the task."""
-    sys.argv = [sys.argv[0], *arguments]
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
+            returned = run_job(task, plan.cfg, "hydra.run.dir", None, context(plan.cfg))
+            returned.return_value  # noqa: B018  # raises what the task raised
 
 
 @contextmanager

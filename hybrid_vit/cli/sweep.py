@@ -9,6 +9,7 @@ overview.txt    a line a job
 .lock           held by the process that runs the sweep
 """
 
+import copy
 import hashlib
 import itertools
 import math
@@ -27,18 +28,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_config_search_path
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
+from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from hybrid_vit.config.compose import Spec, get, names, parsed, quoted, resolving
+from hybrid_vit.config import schema
+from hybrid_vit.config.compose import Spec, get, loader, names, parsed, quoted, resolving
 from hybrid_vit.utils.durations import spoken
 from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
-from hybrid_vit.utils.paths import CONF
 
 # How and where a run computes may differ when it continues; what it computes may not.
 CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes")
@@ -308,9 +307,8 @@ def is_number(value: object) -> bool:
 
 
 def sweep(
-    name: str,
+    cfg: DictConfig,
     task: TaskFunction,
-    settings: Sequence[str],
     planned: Sequence[Planned],
     *,
     own: Spec,
@@ -320,9 +318,8 @@ def sweep(
     """Do the jobs that are not done, and say in a table what became of all of them.
 
     Args:
-        name: the configuration file in `conf/`.
+        cfg: composed from the settings with one value, with Hydra's own under `hydra`.
         task: does one job, given its configuration; an exception is noted and the others go on.
-        settings: what the command line says, `hydra.` settings included.
         planned: the jobs, each with a directory of its own in one folder, which is there.
         own: the `purpose` of the sweep.
         why: why it has this folder.
@@ -340,7 +337,7 @@ def sweep(
     overview = Overview(folder, planned)
     try:
         with overview:
-            relaunch(name, task, settings, todo)
+            relaunch(cfg, task, todo)
     finally:
         now = overview.status()
         print(f"\n{overview.write(now)}", file=sys.stderr, end="")
@@ -353,7 +350,7 @@ def sweep(
         raise SystemExit(1)
 
 
-def relaunch(name: str, task: TaskFunction, settings: Sequence[str], todo: Sequence[Planned]) -> None:
+def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> None:
     """Launch jobs; those whose process died are tried again, with what the launcher ended on account of it.
 
     Loky ends all of its workers if one dies, and does not say which. So a job that ran at two such times runs alone,
@@ -368,7 +365,7 @@ def relaunch(name: str, task: TaskFunction, settings: Sequence[str], todo: Seque
             if lock.left() and lock.acquire(wait=False):
                 lock.release()
         try:
-            launch(name, task, settings, batch)
+            launch(cfg, task, batch)
             todo = [job for job in todo if job not in batch]
         except BrokenProcessPool:
             died = [job for job in batch if Lock(job.directory / ".lock").left()]
@@ -413,19 +410,23 @@ def attended(parent: int) -> Iterator[None]:
         over.set()
 
 
-def launch(name: str, task: TaskFunction, settings: Sequence[str], planned: Sequence[Planned]) -> None:
-    """Hand the jobs to the launcher that `hydra/launcher=` names."""
-    hydra = Hydra.create_main_hydra2(name, create_config_search_path(str(CONF)))
-    mode = [] if any(text.startswith("hydra.mode=") for text in settings) else ["hydra.mode=MULTIRUN"]
-    cfg = hydra.compose_config(name, [*settings, *mode], RunMode.MULTIRUN, with_log_configuration=True)
-    context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(cfg))
-    launcher = Plugins.instance().instantiate_launcher(context, task, cfg)
+def launch(cfg: DictConfig, task: TaskFunction, planned: Sequence[Planned]) -> None:
+    """Hand the jobs to the launcher that `hydra/launcher=` names; it composes the configuration of each."""
+    cfg = copy.deepcopy(cfg)
+    cfg.hydra.mode = RunMode.MULTIRUN
+    own = [f"hydra.sweep.dir={quoted(cfg.hydra.sweep.dir)}", f"hydra.job.name={cfg.hydra.job.name}"]
+    cfg.hydra.overrides.hydra = [*cfg.hydra.overrides.hydra, *own, "hydra.mode=MULTIRUN"]
+    schema.register()
+    configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+    launcher = Plugins.instance().instantiate_launcher(context(cfg), task, cfg)
     jobs = [[*filter(is_ours, job.settings), f"hydra.sweep.subdir={quoted(job.name)}"] for job in planned]
-    try:
-        with resolving(cfg):  # the launcher asks where the folder is, which may depend on the choice of the sweep
-            launcher.launch(jobs, initial_job_idx=0)
-    finally:
-        GlobalHydra.instance().clear()
+    with resolving(cfg):  # the launcher asks where the folder is, which may depend on the choice of the sweep
+        launcher.launch(jobs, initial_job_idx=0)
+
+
+def context(cfg: DictConfig) -> HydraContext:
+    """What Hydra's own parts need to know of a configuration."""
+    return HydraContext(config_loader=loader(), callbacks=Callbacks(cfg))
 
 
 def is_ours(setting: str) -> bool:

@@ -71,8 +71,12 @@ def composed(overrides: list[str], name: str = "train") -> DictConfig:
     outer = tuple(chosen(override, grouped(name)) for override in groups if override.package is None)
     inner = tuple(chosen(override, grouped(name, outer)) for override in groups if override.package is not None)
     cfg = copy.deepcopy(grouped(name, outer + inner))
+    cfg.hydra.job.name, cfg.hydra.runtime.cwd = name, os.getcwd()
     for override in values:
         change(cfg, override)
+    for kind in ("hydra", "task"):
+        same = [each for each in groups + values if each.is_hydra_override() == (kind == "hydra")]
+        cfg.hydra.overrides[kind] = [each.input_line for each in same]
     return cfg
 
 

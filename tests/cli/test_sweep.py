@@ -463,7 +463,7 @@ def test_a_job_whose_process_dies_each_time_has_failed_and_the_others_go_on(
     planned = [job(tmp_path, name) for name in "abcd"]
     launched = []
 
-    def launch(name: str, task: object, settings: object, batch: list[Planned]) -> None:
+    def launch(cfg: object, task: object, batch: list[Planned]) -> None:
         launched.append("".join(job.name for job in batch))
         for first in range(0, len(batch), 2):  # two at a time
             pair = batch[first : first + 2]
@@ -475,7 +475,7 @@ def test_a_job_whose_process_dies_each_time_has_failed_and_the_others_go_on(
                 (job.directory / "summary.json").write_text('{"state": "done"}')
 
     monkeypatch.setattr(sweeping, "launch", launch)
-    sweeping.relaunch("train", lambda cfg: None, [], planned)
+    sweeping.relaunch(OmegaConf.create(), lambda cfg: None, planned)
     assert launched == ["abcd", "abcd", "cd", "a", "b"]
     assert [look(job.directory).state for job in planned] == ["done", "failed", "done", "done"]
     assert "its process died each time" in look(planned[1].directory).summary["reason"]
