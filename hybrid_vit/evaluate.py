@@ -6,6 +6,7 @@ from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, door
 from hybrid_vit.config.compose import Spec, quoted
+from hybrid_vit.utils.paths import find_run
 
 
 def main() -> None:
@@ -22,9 +23,7 @@ def named(argv: list[str]) -> list[str]:
 
 def findable(spec: Spec, directory: Path, multirun: bool) -> None:
     """The run is there; known before a directory is made."""
-    from hybrid_vit.deploy.trained import find
-
-    find(spec["run"])
+    find_run(spec["run"])
 
 
 def evaluate(spec: Spec, directory: Path) -> float:
@@ -33,14 +32,14 @@ def evaluate(spec: Spec, directory: Path) -> float:
 
     from hybrid_vit.augment import Augment
     from hybrid_vit.data.module import DataModule
-    from hybrid_vit.deploy.trained import find, load  # here, with torch: --help and a wrong key need not wait for it
+    from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.evaluation import per_class, score
     from hybrid_vit.evaluation.plots import confusion_matrix
     from hybrid_vit.fast.accelerator import choose, keep_memory
     from hybrid_vit.utils.files import read_json, write_csv, write_json
 
     keep_memory()
-    run = find(spec["run"])
+    run = find_run(spec["run"])
     trained, description = load(run), read_json(run / "model.json")
     choice = choose(**spec["accelerator"])
     choice.tune(trained)

@@ -7,6 +7,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hybrid_vit import train as train_door
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import composed, options, plain
 from hybrid_vit.config.saved import saved
+from hybrid_vit.config.schema import Train
 from hybrid_vit.studies.search import trial
 from hybrid_vit.studies.search.study import Study
 from hybrid_vit.training.callbacks import Stopped
@@ -51,9 +53,9 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What would have been trained; wider is better and costs more, deeper only costs."""
     found: list[dict[str, Any]] = []
 
-    def attempt(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
-        found.append(spec)
-        width, depth = spec["model"]["embed_dim"], spec["model"]["depth"]
+    def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
+        found.append(asdict(config))
+        width, depth = config.model["embed_dim"], config.model["depth"]
         return {"state": "complete", "val_top1": width / 4, cost: width * depth, "macs": width * depth, "seconds": 1.0}
 
     monkeypatch.setattr(trial, "attempt", attempt)
@@ -143,11 +145,11 @@ def test_ctrl_c_stops_and_the_same_command_continues(
 ) -> None:
     attempt, directories = trial.attempt, []
 
-    def interrupted(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
+    def interrupted(config: Train, directory: Path, cost: str) -> dict[str, Any]:
         directories.append(directory.name)
         if directories == ["0000", "0001"]:
             raise Stopped("SIGINT")
-        return attempt(spec, directory, cost)
+        return attempt(config, directory, cost)
 
     monkeypatch.setattr(trial, "attempt", interrupted)
     assert main("trials=3", "out=s") == 128 + signal.SIGINT
@@ -162,10 +164,10 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
 ) -> None:
     attempt = trial.attempt
 
-    def broken(spec: dict[str, Any], directory: Path, cost: str) -> dict[str, Any]:
+    def broken(config: Train, directory: Path, cost: str) -> dict[str, Any]:
         if directory.name == "0000":
             raise KeyError("ours")
-        return attempt(spec, directory, cost)
+        return attempt(config, directory, cost)
 
     monkeypatch.setattr(trial, "attempt", broken)
     assert main("trials=2", "out=s") == 1
@@ -213,6 +215,14 @@ def test_another_search_in_the_same_place(attempts: list[dict[str, Any]], capsys
     assert main("trials=1", "out=s", "epochs=3") == 2
     assert "s/search.json cannot be read" in capsys.readouterr().err
     assert before.keys() == {*Path("s").rglob("*")}
+
+
+def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("s").mkdir()
+    Path("s/report.md").write_text("of somebody")
+    assert main("trials=1", "out=s") == 2
+    assert "s holds report.md, which is of no search; choose another place with out=PATH" in capsys.readouterr().err
+    assert [*Path().rglob("*")] == [Path("s"), Path("s/report.md")]
 
 
 @pytest.mark.parametrize("settings", [["data=folder", "data.root=nowhere"], ["data=digits", "data.val_size=5000"]])

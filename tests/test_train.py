@@ -287,6 +287,8 @@ def test_what_cannot_continue(train: Train, stopped: Path, capsys: pytest.Captur
 
     (stopped / "summary.json").write_text(json.dumps({"state": "done"}))
     assert "runs/a is done: its scores are in" in said("resume=runs/a")
+    again = said("hydra.run.dir=runs/a")
+    assert "runs/a holds a run already" in again and "resume" not in again
     assert "runs is not the directory of a run" in said("resume=runs")
     assert "no, where does not exist" in said("resume=no, where")
     assert not train.calls

@@ -219,6 +219,7 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exc
     Raises:
         SystemExit: what failed has been said on stderr.
     """
+    logging.raiseExceptions = False  # a log that cannot be written, as on a full disk, is not the error that matters
     for stream in (sys.stdout, sys.stderr):  # a class may have a name that the console's encoding lacks
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -45,9 +45,9 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
         same_run(spec, directory)
     elif file and not helper():
         with held(directory):
+            remedy = "" if look(directory).state == "done" else f"continue it with resume={directory}, or "
             raise ValueError(
-                f"{directory} holds a run already ({file}); "
-                f"continue it with resume={directory}, or choose another directory with hydra.run.dir=PATH"
+                f"{directory} holds a run already ({file}); {remedy}choose another directory with hydra.run.dir=PATH"
             )
 
 

@@ -328,7 +328,7 @@ def sweep(
     Raises:
         SystemExit: 1 if not all are done; or what the task raises, which ends the sweep.
     """
-    folder = planned[0].directory.parent
+    folder, command = planned[0].directory.parent, again
     if not (folder / RECORD).exists():
         write_json(folder / RECORD, own)
     todo = [job for job in planned if not job.fault and look(job.directory).state != "done"]
@@ -341,11 +341,12 @@ def sweep(
     finally:
         now = overview.status()
         print(f"\n{overview.write(now)}", file=sys.stderr, end="")
-        failed = [job.name for job, status in zip(planned, now, strict=True) if status.state == "failed"]
+        failed = [job for job, status in zip(planned, now, strict=True) if status.state == "failed"]
+        again = f"{again} tries again" if not any(job.fault for job in failed) else f"see above, then {again}"
         if failed:
-            print(f"failed: {', '.join(failed)}; {again} tries again", file=sys.stderr)
+            print(f"failed: {', '.join(job.name for job in failed)}; {again}", file=sys.stderr)
         elif any(status.state != "done" for status in now):
-            print(f"{again} goes on", file=sys.stderr)
+            print(f"{command} goes on", file=sys.stderr)
     if any(status.state != "done" for status in now):
         raise SystemExit(1)
 

@@ -12,6 +12,7 @@ from hybrid_vit.config import schema
 from hybrid_vit.config.compose import Spec, get, nearest, options
 from hybrid_vit.utils import limits
 from hybrid_vit.utils.durations import seconds
+from hybrid_vit.utils.paths import find_run
 
 CHANNELS = 3
 TIMES = ("budget", "trainer.max_time")
@@ -103,6 +104,9 @@ def check_training(spec: Spec) -> None:
     if optim["betas"] is not None and len(optim["betas"]) != 2:
         raise ValueError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
+    for key in ("init_from", "distill.teacher"):
+        if (run := get(spec, key)) is not None:
+            find_run(run)
     limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
     for key, part in spec["augment"].items():
         if part is not None and not (isinstance(part, dict) and "_target_" in part):

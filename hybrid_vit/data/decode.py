@@ -125,6 +125,8 @@ def _rgb(picture: Image.Image) -> Image.Image:
     picture.load()  # before anything is asked: some formats are turned upright, and know their palette, only then
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         rgb = _grey(picture).convert("RGB")
+        if (transparent := picture.info.get("transparency")) is not None:  # a grey value of a PNG with 16 bits
+            rgb.paste("white", mask=Image.fromarray(np.asarray(picture) == transparent))
     elif picture.has_transparency_data:
         plain = picture.convert("LA") if picture.mode == "La" else picture  # La converts to nothing else
         rgba = plain.convert("RGBA")

@@ -1,6 +1,7 @@
 """Folders of pictures: which folder is which split, which files are pictures, and what is left out for which reason."""
 
 import os
+import re
 from collections import Counter, deque
 from pathlib import Path
 
@@ -11,6 +12,8 @@ SPLITS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing"),
 }
+# Such as train_images or test-set.
+ALMOST = re.compile(r"(?i)(train|training|val|valid|validation|dev|test|testing)[^a-z]")
 # What systems and programs add: archives of macOS, previews of Windows and Synology, the check of a file system.
 SYSTEM = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"}
 
@@ -40,6 +43,12 @@ def split_folders(top: Path, left_out: LeftOut) -> dict[str, Path]:
         else:
             found[split] = folder
     if not found:
+        names = [folder.name for folder in others]
+        if names and all(ALMOST.match(name) for name in names):
+            raise ValueError(
+                f"{top} holds {', '.join(sorted(names))}, which may be splits or classes; name splits train, val and "
+                "test, or give the classes other names"
+            )
         return {"train": top}
     if "train" not in found:
         name = next(iter(found.values())).name

@@ -29,6 +29,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 CHECKED = 20_000  # so many pictures are all read before a training; of more, the sample below
 SAMPLE = 1000
+HEAD = 4096  # bytes of a file, in which pictures of one size and format differ
 
 Part = TensorDataset | PictureFolder  # (N, 3, H, W) uint8 and (N,) int64 in memory, or N picture files
 
@@ -132,8 +133,8 @@ class DataModule(LightningDataModule):
         parts, class_names = self._folder() if self.source == "folder" else self._resident()
         if self._expected_classes not in (None, len(class_names)):
             raise ValueError(
-                f"data={self.source} has {len(class_names)} classes, not num_classes={self._expected_classes}; "
-                f"set num_classes={len(class_names)}, or leave it out"
+                f"data={self.source} has {len(class_names)} classes, not {self._expected_classes}; "
+                f"set data.num_classes={len(class_names)}, or leave it out"
             )
         n = len(parts["train"])
         if self.batch_size > n:
@@ -202,11 +203,12 @@ class DataModule(LightningDataModule):
 
         ``{"class_names": [...], "train": {"images": n, "sha256": "..."}, "test": ...}``, with "val" if there is one.
         The checksum is that of the images and labels, or of the paths below root, sizes in bytes and labels of files.
+        Of a folder of up to CHECKED pictures there is also "heads", the checksum of the first bytes of each file.
         """
-        splits = {
-            name: {"images": len(part), "sha256": self._checksum(part)} for name, part in sorted(self._parts.items())
+        return {"class_names": self.class_names} | {
+            name: {"images": len(part), "sha256": self._checksum(part), **self._heads(part)}
+            for name, part in sorted(self._parts.items())
         }
-        return {"class_names": self.class_names, **splits}
 
     def augmented_batch(self, n: int) -> Tensor:
         """The first n (at most batch_size) images that the model sees in training: (n, 3, H, W) float32."""
@@ -235,7 +237,7 @@ class DataModule(LightningDataModule):
         self._loaded = None  # not twice in memory
         side = data.train_images.shape[-1]
         if self.image_size != side:
-            raise ValueError(f"data={self.source} has images of {side} pixels; set image_size={side}")
+            raise ValueError(f"data={self.source} has images of {side} pixels; set data.image_size={side}")
         labels = data.train_labels
         size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size
         train, val = stratified_split(labels, size, self.seed, "val_size")
@@ -288,6 +290,15 @@ class DataModule(LightningDataModule):
                 checksum.update(tensor.cpu().contiguous().numpy().data)
         return checksum.hexdigest()
 
+    def _heads(self, part: Part) -> dict[str, str]:
+        if not isinstance(part, PictureFolder) or len(part) > CHECKED:
+            return {}
+        checksum = hashlib.sha256()
+        for path in sorted(part.paths):
+            with path.open("rb") as file:
+                checksum.update(file.read(HEAD))
+        return {"heads": checksum.hexdigest()}
+
     def _sampler(self, name: str, *, training: bool, shared: bool = True) -> EpochSampler:
         trainer = self.trainer if shared else None
         return EpochSampler(
@@ -335,6 +346,6 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
             found.append(
                 f"{abs(more)} {'more' if more > 0 else 'fewer'} {kind} {'image' if abs(more) == 1 else 'images'}"
             )
-        elif one["sha256"] != other["sha256"]:
+        elif any(one[part] != other[part] for part in ("sha256", "heads") if part in one and part in other):
             found.append(f"other {kind} images, as many as before")
     return found

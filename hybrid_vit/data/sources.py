@@ -3,6 +3,7 @@
 A new data set is one function here that returns a `Source`, and its row in `SOURCES`.
 """
 
+import shutil
 from collections.abc import Callable
 from difflib import get_close_matches
 from http.client import HTTPException
@@ -107,10 +108,13 @@ def _fetch_missing(kind: type[CIFAR10], root: Path) -> None:
     folder = root / kind.base_folder
     missing = [name for name in checksums if not (folder / name).exists()]
     if missing:
+        made = not root.exists()
         try:
             # Checks the archive's md5 before it extracts: what is left of an interrupted download is not taken for it.
             download_and_extract_archive(kind.url, str(root), filename=kind.filename, md5=kind.tgz_md5)
         except (OSError, HTTPException, RuntimeError) as error:
+            if made:
+                shutil.rmtree(root, ignore_errors=True)
             raise FileNotFoundError(
                 f"{folder / missing[0]} is not there and {kind.url} cannot be downloaded ({_first_line(error)}); "
                 f"put the files at {folder}/{{{','.join(checksums)}}}, or use data=digits, which needs no download"

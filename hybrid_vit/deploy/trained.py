@@ -23,7 +23,7 @@ from hybrid_vit.data.decode import Source, decode, square
 from hybrid_vit.deploy.weights import AGAIN, HEADS, WEIGHTS, load_weights, restore
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import PUBLISHED
+from hybrid_vit.utils.paths import find_run
 
 
 @dataclass(frozen=True)
@@ -125,12 +125,13 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
     Raises:
         ValueError: no such run, a run without weights yet, or weights of another model.
     """
-    directory = find(run)
+    directory = find_run(run)
     description = read_description(directory)
     weights = load_weights(directory)
     net = build(untrained(description["model"]))
     restore(net, weights, directory / WEIGHTS)
-    return Trained(choose().serve(net) if fast else net, description, read_json(directory / "summary.json"), directory)
+    summary = read_json(directory / "summary.json", AGAIN)
+    return Trained(choose().serve(net) if fast else net, description, summary, directory)
 
 
 def read_description(directory: Path) -> dict[str, Any]:
@@ -151,26 +152,13 @@ def read_description(directory: Path) -> dict[str, Any]:
     return description
 
 
-def find(run: str | Path) -> Path:
-    """The directory of a run, by path or by its name in outputs/published."""
-    for directory in (Path(run), PUBLISHED / str(run)):
-        if (directory / "model.json").is_file():
-            return directory
-    published = sorted(path.parent.name for path in PUBLISHED.glob("*/model.json"))
-    raise ValueError(
-        f"{run} is not a run directory (no model.json in it)"
-        + (f" nor a published run ({', '.join(published)})" if published else "")
-        + "; give a folder that hybrid_vit.train made, such as outputs/runs/DATE_NAME"
-    )
-
-
 def adopt(net: nn.Module, run: str | Path) -> None:
     """Give `net` the weights of a trained run, but for the classifier, which stays fresh.
 
     Raises:
         ValueError: no such run, or another model.
     """
-    directory = find(run)
+    directory = find_run(run)
     weights = load_weights(directory)
     fresh = {key: value for key, value in net.state_dict().items() if HEADS & {*key.split(".")}}
     restore(net, {key: value for key, value in weights.items() if key not in fresh} | fresh, directory / WEIGHTS)

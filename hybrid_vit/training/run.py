@@ -41,7 +41,7 @@ from hybrid_vit.training.parts import (
 )
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
-from hybrid_vit.utils.files import read_json, write_csv, write_json
+from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 
@@ -115,7 +115,7 @@ class Run:
             "macs": count_macs(net, data.image_size),
         }
         choice.tune(net)
-        before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
+        before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
         steps = before["steps"] if checkpoint else fix_steps(config, choice, net, data, teacher, began)
         task = make_task(config, net, data, steps, teacher)
@@ -171,8 +171,7 @@ class Run:
             self.summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
             self.summary |= {"reason": " ".join(str(error).split()) or type(error).__name__}
             self.summary |= {"seconds": self.table.seconds}
-            with suppress(OSError):  # a full disk is told already, and by the error that matters
-                self.write_summary()
+            self.write_summary(whole=False)
             raise
         finally:
             if self.logger:
@@ -192,9 +191,16 @@ class Run:
         }
         write_json(self.directory / "model.json", description)
 
-    def write_summary(self) -> None:
-        """Write summary.json."""
-        write_json(self.directory / "summary.json", self.summary)
+    def write_summary(self, *, whole: bool = True) -> None:
+        """Write summary.json, whole or not at all; if not `whole`, in its old place where the disk has no other."""
+        path = self.directory / "summary.json"
+        try:
+            write_json(path, self.summary)
+        except OSError:  # a full disk; the error that matters is told already
+            if whole:
+                raise
+            with suppress(OSError):
+                path.write_text(json_text(self.summary), encoding="utf-8")
 
     def fit(self, callbacks: Sequence[pl.Callback] = ()) -> None:
         """Run Lightning's loop to the last step, from the beginning or from a checkpoint.
@@ -296,6 +302,19 @@ def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
         )
 
 
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The summary of a run that continues.
+
+    Raises:
+        ValueError: it is missing or damaged, or says no number of steps.
+    """
+    path, remedy = directory / "summary.json", "start a new run without resume"
+    summary = read_json(path, remedy)
+    if not isinstance(summary.get("steps"), int):
+        raise ValueError(f"{path} cannot be read (it has no number of steps); {remedy}")
+    return summary
+
+
 def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | None:
     """The logger that `logger=` names; it continues the run of wandb that the summary names."""
     settings = asdict(config.logger)
@@ -331,7 +350,7 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     if source.source in ("cifar10", "cifar100"):
         same = [f"data={source.source}"]
     commands = (
-        f"python -m hybrid_vit.evaluate run={directory}",
+        shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),
         shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),
         "python -m hybrid_vit.train --help",
     )

@@ -23,6 +23,8 @@ MISTAKES = [
     # names
     ("model.dept=3", "model.dept is not a key; did you mean model.depth?"),
     ("modle=hybrid_192", "did you mean model?"),
+    ("init_from=nowhere", "nowhere is not a run directory (no model.json in it)"),
+    ("distill.teacher=nowhere", "nowhere is not a run directory (no model.json in it)"),
     ("optm.lr=1", "did you mean optim.lr?"),
     ("lr=1", "did you mean optim.lr?"),
     ("depth=3", "did you mean model.stem.depth or model.depth?"),

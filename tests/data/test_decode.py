@@ -33,9 +33,11 @@ def palette(transparency: int | bytes | None = None) -> Image.Image:
     return made
 
 
-def grey16(mode: str) -> Image.Image:
+def grey16(mode: str, **info: int) -> Image.Image:
     values = np.array([[0, 255, 256, 32768, 65535]], dtype=">u2" if mode == "I;16B" else "<u2")
-    return Image.frombytes(mode, (5, 1), values.tobytes())
+    made = Image.frombytes(mode, (5, 1), values.tobytes())
+    made.info |= info
+    return made
 
 
 def floats(*values: float) -> Image.Image:
@@ -59,6 +61,7 @@ TABLE: dict[str, tuple[Image.Image, list[tuple[int, ...]]]] = {
     "CMYK": (picture("CMYK", (0, 255, 255, 0), (0, 0, 0, 255)), [RED, (0, 0, 0)]),
     "YCbCr": (picture("YCbCr", (255, 128, 128)), [WHITE]),
     "I;16": (grey16("I;16"), greys(0, 0, 1, 128, 255)),
+    "I;16, one grey transparent": (grey16("I;16", transparency=256), [*greys(0, 0), WHITE, *greys(128, 255)]),
     "I;16B": (grey16("I;16B"), greys(0, 0, 1, 128, 255)),
     "I, 8 bits": (picture("I", 0, 7, 255), greys(0, 7, 255)),
     "I, 16 bits": (picture("I", 0, 256, 65535), greys(0, 1, 255)),

@@ -102,6 +102,12 @@ def test_unclear_layouts_are_refused(tmp_path: Path) -> None:
         f"{root} holds train/, a split, beside cat/, which may be a class; "
         "move cat/ elsewhere, or rename train/ if it is a class"
     )
+    root = tmp_path / "almost"
+    fill(root / "train_images" / "a", root / "Test-set" / "a")
+    assert sentence(ValueError, root) == (
+        f"{root} holds Test-set, train_images, which may be splits or classes; name splits train, val and test, "
+        "or give the classes other names"
+    )
     root = tmp_path / "no_train"
     fill(root / "Dev" / "a", root / "cat")
     assert sentence(FileNotFoundError, root) == (

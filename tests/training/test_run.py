@@ -1,6 +1,7 @@
 """Whole runs on small data: what they leave behind, and that an interrupted one is the one that never was."""
 
 import csv
+import errno
 import json
 import os
 import pickle
@@ -189,6 +190,31 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     assert not list(tmp_path.rglob("*.partial"))
     run(tmp_path, resume=True)
     assert_same_run(whole, tmp_path)
+
+
+def test_on_a_full_disk_the_summary_says_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fit(self: Run, callbacks: object) -> None:
+        monkeypatch.setattr("os.fsync", full)  # from now on no new file can be written
+        full()
+
+    monkeypatch.setattr(Run, "fit", fit)
+    with pytest.raises(OSError, match="No space left"):
+        run(tmp_path)
+    assert summary(tmp_path)["state"] == "failed" and "No space left" in summary(tmp_path)["reason"]
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_summary_of_the_wrong_type_is_one_sentence(whole: Path, tmp_path: Path) -> None:
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "summary.json").write_text('{"state": 5, "steps": "x"}')
+    with pytest.raises(ValueError, match=r"summary\.json cannot be read .it has no number of steps.; start a new run"):
+        run(tmp_path, resume=True)
+    (tmp_path / "summary.json").write_text("")
+    with pytest.raises(ValueError, match=r"summary\.json cannot be read .*; copy it again from where the run was made"):
+        hybrid_vit.load(tmp_path)
 
 
 def test_weights_are_kept_when_scoring_fails(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,8 +437,9 @@ def test_what_to_do_next_is_about_the_same_data(caplog: pytest.LogCaptureFixture
         ({"source": "digits", "root": None}, "train model="),
         ({"source": "cifar10", "root": "data"}, "train data=cifar10 model="),
         ({"source": "folder", "root": "my pictures"}, "train data=folder 'data.root=my pictures' model="),
+        ({"source": "digits", "root": None}, "evaluate 'run=a run'"),
     ]:
-        show(summary | {"device": "cpu"}, Path("run"), Data(**source))
+        show(summary | {"device": "cpu"}, Path("a run"), Data(**source))
         assert same in caplog.records[-1].getMessage()
 
 

@@ -73,7 +73,14 @@ def inspect(directory: Path, plan: Plan) -> None:
         agree(directory, plan)
     elif any((directory / "trials").glob("*")):
         raise ValueError(f"{directory / PLAN} is missing, and the search in {directory} cannot go on; {REMEDY}")
+    elif directory.is_dir() and (others := foreign(directory)):
+        raise ValueError(f"{directory} holds {others[0]}, which is of no search; choose another place with out=PATH")
     ended(directory / "trials")
+
+
+def foreign(directory: Path) -> list[str]:
+    """What lies in a directory besides logs and hidden files."""
+    return sorted(path.name for path in directory.iterdir() if path.name[0] != "." and path.suffix != ".log")
 
 
 def agree(directory: Path, plan: Plan) -> None:
