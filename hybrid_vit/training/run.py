@@ -21,7 +21,6 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import nn
-from torchvision.utils import save_image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -31,7 +30,7 @@ from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import adopt, load, read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import count_macs, per_class, score
-from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
+from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import affordable, measure
 from hybrid_vit.training.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
@@ -47,6 +46,8 @@ from hybrid_vit.utils.limits import WARMUP_EPOCHS, check_teacher, warmup
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 
 log = logging.getLogger(__name__)
+
+EXAMPLES = 32  # augmented images in a run's picture
 
 
 def train(
@@ -379,9 +380,10 @@ def make_logger(spec: dict[str, Any], directory: Path, summary: dict[str, Any], 
 
 
 def picture_batch(data: DataModule, path: Path) -> None:
-    """A picture of the first augmented images, as the model will see them."""
-    images = data.augmented_batch(min(64, data.batch_size))
-    save_image(data.denormalize(images).float() / 255, path, nrow=16)
+    """A picture of the first augmented images, as the model will see them, with the names of their classes."""
+    images, targets = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    data.teardown("fit")  # ends the processes that have read pictures
+    examples(data.denormalize(images[:EXAMPLES]), targets[:EXAMPLES], data.class_names, path)
 
 
 def protocol(data: DataModule, scored: str) -> str:
