@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 INK, FAINT, GRID = "#333333", "#767676", "#e4e4e4"
-BLUE, ORANGE, PURPLE, GOLD = COLORS = ("#1a70b0", "#e4572e", "#5e3c99", "#c79a00")
+BLUE, ORANGE, PURPLE, GOLD = COLORS = ("#1a72b4", "#e65a30", "#583698", "#cfa100")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)))
 MARKED = 8  # a longer curve has about so many markers
 
@@ -148,5 +148,5 @@ def save(figure: Figure, path: Path, **options: Any) -> None:
     kind = path.suffix.removeprefix(".")
     if kind == "svg":
         options["metadata"] = {"Date": None}
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}), replacing(path) as partial:
+    with matplotlib.rc_context({"svg.hashsalt": path.name}), replacing(path) as partial:
         figure.savefig(partial, format=kind, **options)

@@ -101,9 +101,9 @@ def test_the_place_of_a_confusion_is_true_class_down_and_predicted_across(tmp_pa
     counts[0, 3] = 5
     confusion_matrix(counts, list("abcd"), tmp_path / "confusion.png")
     dark = np.argwhere(abs(picture(tmp_path / "confusion.png") - [0x0B, 0x25, 0x45]).max(axis=2) <= 2)
-    rows, columns = dark[dark[:, 1] < 685].T  # left of the scale
-    assert (columns.min(), columns.max()) == pytest.approx((513, 666), abs=3)
-    assert (rows.min(), rows.max()) == pytest.approx((115, 267), abs=3)
+    rows, columns = dark[dark[:, 1] < 690].T  # left of the scale
+    assert (columns.min(), columns.max()) == pytest.approx((525, 677), abs=3)
+    assert (rows.min(), rows.max()) == pytest.approx((115, 268), abs=3)
 
 
 def test_counts_may_be_a_tensor_and_a_class_may_have_no_images(tmp_path: Path) -> None:

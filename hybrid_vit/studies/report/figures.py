@@ -84,7 +84,7 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     ax.set_yticks([])
     reference = "the reference at the same amount of data" if len(bases) > 1 else short(*bases)
     what = quantity(study.metric).partition(" (")[0]
-    frame(ax, f"{what.capitalize()} minus that of {reference}", f"difference of {what} ({unit(study.metric)})")
+    frame(ax, f"{what.capitalize()} minus {reference}", f"difference of {what} ({unit(study.metric)})")
     ax.grid(visible=False, axis="y")
     caption = (
         "Blue is better and orange worse than the reference; grey cannot be told apart from it (p of 0.05 or more "

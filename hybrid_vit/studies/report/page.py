@@ -108,8 +108,8 @@ def write(
 def page(text: str, title: str, pictures: Mapping[str, bytes]) -> str:
     """Markdown -> a page of HTML that needs no other file and loads none.
 
-    HTML in the Markdown is shown as text, a link leads nowhere but into the page or to FILES, and an image that is none of
-    `pictures` (file name -> SVG) is shown as its address: what a note or a run of others says cannot load anything.
+    HTML in the Markdown is shown as text, a link leads nowhere but into the page or to FILES, and an image that is none
+    of `pictures` (file name -> SVG) is shown as its address: what a note or a run of others says cannot load anything.
     """
     reader = markdown.Markdown(extensions=["tables", "fenced_code", "toc", "sane_lists"])
     reader.preprocessors.deregister("html_block")

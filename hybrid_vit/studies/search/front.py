@@ -96,7 +96,7 @@ def scaled(trial: Outcome, cost: str) -> float:
 
 
 def draw(trials: Sequence[Outcome], best: Sequence[Outcome], cost: str, path: Path, *, title: str) -> None:
-    """Every trial over its cost, pruned ones as crosses, the front as a line of steps with its trials named beside it."""
+    """Every trial over its cost, pruned ones as crosses; the front is a line of steps, its trials are named."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6.4), dpi=100, facecolor="white")
