@@ -42,7 +42,7 @@ def chosen(spec: Spec) -> Spec:
 
 def reportable(spec: Spec) -> Any:
     """The numbers of the report, if all is there that it needs; known before a directory is made."""
-    from hybrid_vit.studies.report.figures import read_overlay
+    from hybrid_vit.studies.report.curves import read_overlay
 
     for path in spec["overlays"]:
         read_overlay(Path(path))
@@ -70,12 +70,14 @@ def studied(spec: Spec) -> Any:
 def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
     """Write report.md, report.html, runs.csv, comparisons.csv and the pictures into `directory`; print the gist."""
     from hybrid_vit.studies.report import figures, page
+    from hybrid_vit.studies.report.curves import read_overlay
     from hybrid_vit.studies.report.study import comparisons_table, overlays_table, runs_table
+    from hybrid_vit.utils.files import write_text
 
-    overlays = {Path(path).stem: figures.read_overlay(Path(path)) for path in spec["overlays"]}
-    runs_table(found).to_csv(directory / "runs.csv", index=False)
+    overlays = {Path(path).stem: read_overlay(Path(path)) for path in spec["overlays"]}
     comparisons = comparisons_table(found)
-    comparisons.to_csv(directory / "comparisons.csv", index=False)
+    for name, table in (("runs", runs_table(found)), ("comparisons", comparisons)):
+        write_text(directory / f"{name}.csv", table.to_csv(index=False))
     pictures = figures.draw(found, overlays, directory)
     page.write(
         found,

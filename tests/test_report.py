@@ -70,8 +70,9 @@ def test_a_sweep_becomes_a_page(
     text = (out / "report.md").read_text()
     assert re.findall(r"!\[.*\]\((.*)\.svg\)", text) == names
     assert text.startswith(
-        "# Depth, again: a=b &lt;1&gt;\n\nDoes **depth** matter?\n\n- One machine, 3 epochs.\n\n6 finish"
+        "# Depth, again: a=b &lt;1&gt;\n\n6 finished runs of 2 configurations,\ncompared by `test_top1`; "
     )
+    assert text.index("(differences.svg)") < text.index("Does **depth** matter?\n\n- One machine, 3 epochs.\n")
     assert f"```\n{command}\n```" in text
     assert "```\npython -m hybrid_vit.report" in text
     assert "| depth=4 | 3 | 0, 1, 2 | 51.10 ± 2.62 |" in text
@@ -81,10 +82,14 @@ def test_a_sweep_becomes_a_page(
     page = (out / "report.html").read_text()
     found = Page(page)
     assert not found.open
-    assert len(found.links) == len(names) + 1
-    assert all(link.startswith(("data:image/svg+xml;base64,", "#")) for link in found.links)
+    assert len(found.links) == len(names) + 3
+    assert {link for link in found.links if not link.startswith("data:image/svg+xml;base64,")} == {
+        *("#left-out", "runs.csv", "comparisons.csv")
+    }
     assert "url(" not in page and "@import" not in page and "<script" not in page
-    assert page.count("<table>") == text.count("| --- |\n")
+    assert page.count("<table>") == len(re.findall(r"^\|( -+:? \|)+$", text, re.MULTILINE))
+    assert '<td style="text-align: right;">51.10 ± 2.62</td>'.replace(" ± ", "&nbsp;±&nbsp;") in page
+    assert "<td>depth=4</td>" in page and "prefers-color-scheme: dark" in page
     assert 'id="left-out"' in page and "width=device-width" in page
 
     runs = pd.read_csv(out / "runs.csv")

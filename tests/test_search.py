@@ -170,7 +170,8 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
         return attempt(config, directory, cost)
 
     monkeypatch.setattr(trial, "attempt", broken)
-    assert main("trials=2", "out=s") == 1
+    with pytest.raises(KeyError, match="ours"):
+        main("trials=2", "out=s")
     assert main("trials=2", "out=s") == 0
     assert [row["state"] for row in table("s/trials.csv")] == ["failed", "complete"]
 

@@ -1,89 +1,97 @@
-"""Pictures of a run: rows of epochs -> its learning curve; counts of a confusion matrix -> the matrix and its worst.
+"""Pictures of a run: its learning curve, its confusion matrix with the worst of it, its augmented examples.
 
-Both draw through matplotlib's objects, without pyplot: no display, no global state. It is imported on first use.
+They draw through matplotlib's objects, without pyplot: no display, no global state. It is imported on first use.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
-from hybrid_vit.utils.files import replacing
-from hybrid_vit.utils.plots import FAINT, HUES, INK, frame, label_ends
+from hybrid_vit.evaluation.superclasses import superclasses
+from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, SERIES, End, frame, headline, label_ends, line, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
 Row = Mapping[str, float]
 
 NAMES = {"train": "train", "val": "validation", "test": "test", "published_test": "test"}
-COLORS = dict(zip(NAMES, HUES, strict=False))
-OTHER_COLORS = HUES[len(NAMES) :]
-INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 PANELS = (("top1", "top-1 accuracy (%)", "{:.1f} %"), ("loss", "loss (nats)", "{:.3f}"))
+INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 Counts: TypeAlias = ArrayLike | csr_array  # (C, C) images, true class first
 
 LABELLED_CELLS = 20  # up to so many classes a cell has room for its number
 MOST_CELLS = 1000  # a side: the picture has about as many pixels
 SMALLEST_FONT = 3.0
-MARGINS = {"left": 0.045, "right": 0.855, "bottom": 0.115, "top": 0.85, "wspace": 0.56}
+LETTER = 0.6 / 72  # inches: the width of a letter of one point
+ACROSS = 8  # augmented examples beside each other
+SHARE = 0.05  # of a class in a mixed example from which on it is named
 
 
 def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", reference: Sequence[Row] | None = None) -> None:
-    """Draw every curve there is to a PNG of 1200 x 520 pixels: top-1 and loss over epochs, the learning rate behind.
+    """Draw every curve there is to a PNG of 1200 x 560 pixels: top-1 and loss over epochs, the learning rate behind.
 
     Args:
         rows: one per epoch, with "epoch" (from 0) and any of "lr", "<name>_top1" in per cent and "<name>_loss"; a row
             may lack a value or have one that is not finite.
         path: where the PNG goes.
         title: what run this is.
-        reference: rows of another run with the same keys, drawn dashed ("ref.") as far as `rows` go.
+        reference: rows of another run with the same keys, drawn dotted ("ref.") as far as `rows` go.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(12, 5.2), dpi=100, facecolor="white")
-    axes = figure.subplots(1, 2, gridspec_kw=MARGINS)
+    figure = Figure(figsize=(12, 5.6), dpi=100, facecolor="white")
+    axes = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.84, "bottom": 0.12, "top": 0.8, "wspace": 0.62})
     last = max((row["epoch"] for row in rows), default=0)
     reference = [row for row in reference or [] if row["epoch"] <= last]
+    edge = 0.02 * last + (0.5 if last == 0 else 0)
+    highest = max(_points(rows, "lr")[1], default=0)
     for ax, (kind, label, form) in zip(axes, PANELS, strict=True):
         ends = []
-        for source, dashed in ((reference, True), (rows, False)):
-            names = _names([*rows, *reference], kind)
+        names = _names([*rows, *reference], kind)
+        for source, note in ((reference, ", ref."), (rows, "")):
             for name in _names(source, kind):
                 x, y = _points(source, f"{name}_{kind}")
-                color = COLORS.get(name) or OTHER_COLORS[names.index(name) % len(OTHER_COLORS)]
-                _curve(ax, x, y, color, dashed)
-                shown = NAMES.get(name, name.replace("_", " ")) + (", ref." if dashed else "")
-                ends.append((y[-1], f"{shown}  {form.format(y[-1])}", color, dashed))
+                place = [*NAMES].index(name) if name in NAMES else len(NAMES) + names.index(name)
+                style = SERIES[place % len(SERIES)]
+                style = style._replace(dash=":", hollow=True) if note else style
+                ax.add_line(line(x, y, style, zorder=2 if note else 3))
+                shown = NAMES.get(name, name.replace("_", " ")) + note
+                ends.append(End(x[-1], y[-1], f"{shown}  {form.format(y[-1])}", style))
+        ax.autoscale_view()
         low, high = ax.get_ylim() if ends else (0.0, 1.0)
         # The faint learning rate lies along the lower edge: leave it a little room of its own.
         ax.set_ylim(max(0.0, low - 0.06 * (high - low)), high)
-        ax.set_xlim(1 - 0.02 * last - (0.5 if last == 0 else 0), last + 1 + 0.02 * last + (0.5 if last == 0 else 0))
+        ax.set_xlim(1 - edge, last + 1 + edge)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
-        ax.set_xlabel("epochs trained", color=INK)
-        ax.set_title(label, loc="left", fontsize=11, color=INK, pad=10)
+        rate = f" (grey: the learning rate, at most {highest:.3g})" if highest > 0 else ""
+        frame(ax, label, f"epochs trained{rate}")
         _rate(ax, rows)
-        frame(ax)
         label_ends(ax, ends)
-    figure.suptitle(title, x=0.045, y=0.975, ha="left", fontsize=13, fontweight="bold", color=INK, parse_math=False)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+    headline(figure, "Learning curves: accuracy and loss after each epoch", title, left=0.06)
+    save(figure, path)
 
 
 def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, title: str = "") -> None:
     """Draw a confusion matrix to a PNG, each row in per cent of its class, with the worst pairs and classes beside it.
 
+    CIFAR-100's classes are grouped by their superclass.
+
     Args:
         counts: (C, C) images, true class first. Of more than 1,000 classes several neighbours share a cell.
         class_names: C names.
-        path: where the PNG goes; 1500 x 900 pixels for up to 20 classes, 2400 x 1650 for more.
+        path: where the PNG goes; 1300 x 800 pixels for up to 20 classes, 2550 x 1740 for more.
         title: what was scored.
 
     Raises:
@@ -96,42 +104,48 @@ def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, 
     classes = len(class_names)
     if matrix.shape != (classes, classes):
         raise ValueError(f"counts have the shape {matrix.shape}, but there are {classes} class names")
+    groups = superclasses(class_names)
+    if groups:
+        order = sorted(range(classes), key=lambda index: (groups[index], class_names[index]))
+        matrix = matrix[order][:, order]
+        groups, class_names = ([names[index] for index in order] for names in (groups, class_names))
     cell = math.ceil(classes / MOST_CELLS) or 1
     rates = _rates(_merged(matrix, cell).toarray())
     names = [_short(name) for name in class_names]
     few = classes <= LABELLED_CELLS
 
-    figure = Figure(figsize=(15, 9) if few else (16, 11), dpi=100 if few else 150, facecolor="white")
-    height = 0.74 if few else 0.8
-    bottom, square = (0.15, height * 9 / 15) if few else (0.105, height * 11 / 16)
-    ax = figure.add_axes((0.095, bottom, square, height))
+    width, tall, dpi = (13, 8, 100) if few else (17, 11.6, 150)  # inches, from here on
+    font = min(10.0 if few else 8.0, 0.8 * 72 * (tall - 2) / max(classes, 1))
+    named = LETTER * font * max(map(len, names), default=0) if font >= SMALLEST_FONT else 0
+    upright = font < 8 or max(map(len, names), default=0) > 6
+    left, bottom = 0.55 + named + (1.0 if groups else 0), 0.55 + (named if upright else 0.15)
+    square = tall - bottom - 1.15
+    size = 9 if few else 8
+    bars = left + square + 0.95 + LETTER * size * 31
+
+    figure = Figure(figsize=(width, tall), dpi=dpi, facecolor="white")
+
+    def axes(x: float, y: float, w: float, h: float) -> Axes:
+        return figure.add_axes((x / width, y / tall, w / width, h / tall))
+
+    ax = axes(left, bottom, square, square)
     # The square root spreads the few per cent in which classes are confused.
     colors = LinearSegmentedColormap.from_list("ink", INKS).with_extremes(bad="#eeeeee")
     low, high = -0.5, cell * len(rates) - 0.5  # the axes count classes
-    image = ax.imshow(
-        100 * rates,
-        cmap=colors,
-        norm=PowerNorm(0.5, 0, 100),
-        interpolation="nearest",
-        extent=(low, high, high, low),
-    )
-    _name_axes(ax, names, font=min(10.0 if few else 8.0, 0.8 * 72 * height * (9 if few else 11) / max(classes, 1)))
+    norm, extent = PowerNorm(0.5, 0, 100), (low, high, high, low)
+    image = ax.imshow(100 * rates, cmap=colors, norm=norm, interpolation="nearest", extent=extent)
+    _name_axes(ax, names, font, upright)
+    _group(ax, groups, -(0.15 + named) / square)
     if few:
         for (row, column), rate in np.ndenumerate(100 * rates):
             if rate > 0:
                 ink = "white" if rate > 35 else INK
-                size = 10 if classes <= 12 else 8
                 ax.text(column, row, _per_cent(rate), ha="center", va="center", fontsize=size, color=ink)
-    bar = figure.colorbar(
-        image,
-        cax=figure.add_axes((0.095 + square + 0.012, bottom, 0.009, height)),
-        ticks=[0, 1, 5, 10, 25, 50, 100],
-    )
+    bar = figure.colorbar(image, cax=axes(left + square + 0.15, bottom, 0.15, square), ticks=[0, 1, 5, 10, 25, 50, 100])
     bar.outline.set_visible(False)  # type: ignore[operator]
     bar.ax.tick_params(length=0, labelsize=8, colors=INK)
-    bar.ax.set_title("% of\nclass", fontsize=8, color=FAINT, loc="left")
+    bar.ax.set_title("% of the\ntrue class", fontsize=8, color=FAINT, loc="left")
 
-    left = 0.095 + square + 0.055 + (0.125 if few else 0.11)
     shown = 10 if few else 20
     totals = matrix.sum(axis=1)
     pairs = [
@@ -139,18 +153,41 @@ def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, 
         for true, guess in most_confused(matrix, shown)
     ]
     worst = [(names[index], 100 * matrix[index, index] / totals[index]) for index in worst_classes(matrix, shown)]
-    half = (height - 0.09) / 2
-    box = (left, bottom + half + 0.09, 0.96 - left, half)
-    _bars(figure.add_axes(box), pairs, "most confused: true → predicted", "#e4572e", shown)
-    _bars(figure.add_axes((left, bottom, 0.96 - left, half)), worst, "lowest top-1 accuracy", "#4c78a8", shown)
+    half = (square - 0.85) / 2
+    for y, values, what, color in (
+        (bottom + half + 0.85, pairs, "Most confused: true → predicted (% of the true class)", ORANGE),
+        (bottom, worst, "Lowest top-1 accuracy (%)", BLUE),
+    ):
+        _bars(axes(bars, y, width - 0.25 - bars, half), values, what, color, shown, size)
+    headline(figure, "Confusion matrix: what each class is taken for", _summary(matrix, groups, cell, title), left=0.03)
+    save(figure, path)
 
-    total = int(totals.sum())
-    accuracy = f"top-1 {100 * matrix.trace() / total:.2f} % of {total:,} images" if total else "no images"
-    accuracy += f"; a cell stands for {cell} x {cell} classes" if cell > 1 else ""
-    figure.text(0.095, 0.955, title, fontsize=14, fontweight="bold", color=INK, parse_math=False)
-    figure.text(0.095, 0.93, accuracy, fontsize=11, color=FAINT)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+
+def examples(images: Tensor, targets: Tensor, class_names: Sequence[str], path: Path) -> None:
+    """Draw images with the names of their classes, and the shares of mixed ones, to a PNG.
+
+    Args:
+        images: (N, 3, H, W) uint8.
+        targets: (N,) classes or (N, C) shares of the classes.
+        class_names: C names.
+        path: where the PNG goes.
+    """
+    from matplotlib.figure import Figure
+
+    count, (high, wide) = len(images), images.shape[-2:]
+    down = math.ceil(count / ACROSS)
+    figure = Figure(figsize=(1.3 * ACROSS, 1.55 * down + 1), dpi=100, facecolor="white")
+    grid = {"left": 0.01, "right": 0.99, "top": 1 - 1 / figure.get_figheight(), "bottom": 0, "wspace": 0.06}
+    axes = [*figure.subplots(down, ACROSS, squeeze=False, gridspec_kw=grid | {"hspace": 0.2}).flat]
+    for ax in axes:
+        ax.set_axis_off()
+    pictures = images.permute(0, 2, 3, 1).cpu().numpy()
+    for ax, picture, target in zip(axes, pictures, targets.cpu(), strict=False):
+        ax.imshow(picture, interpolation="nearest")
+        ax.set_title(_classes(target, class_names), fontsize=7.5, color=INK, pad=2, parse_math=False)
+    what = f"The first {count} images of the first epoch, {wide} x {high} pixels, with their classes"
+    headline(figure, "Augmented images, as the model sees them", what, left=0.01)
+    save(figure, path)
 
 
 def most_confused(counts: Counts, n: int) -> list[tuple[int, int]]:
@@ -203,15 +240,6 @@ def _points(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
     return [x for x, _ in found], [y for _, y in found]
 
 
-def _curve(ax: Axes, x: list[float], y: list[float], color: str, dashed: bool) -> None:
-    style: dict[str, Any] = {"linestyle": (0, (4, 3)), "linewidth": 1.2, "alpha": 0.6} if dashed else {"linewidth": 2}
-    ax.plot(x, y, color=color, solid_capstyle="round", zorder=2 if dashed else 3, **style)
-    # A short run is seen by its points, a long one by its line and its last point.
-    marked = slice(None) if len(x) <= 12 else slice(-1, None)
-    size, face = (3.5, "white") if dashed else (5, color)
-    ax.plot(x[marked], y[marked], "o", color=color, markersize=size, markerfacecolor=face, zorder=4)
-
-
 def _rate(ax: Axes, rows: Sequence[Row]) -> None:
     """The learning rate as a faint hill along the lower edge, of a height that says nothing but its course."""
     x, y = _points(rows, "lr")
@@ -221,34 +249,41 @@ def _rate(ax: Axes, rows: Sequence[Row]) -> None:
     edge = ax.get_xaxis_transform()
     ax.fill_between(x, 0, height, transform=edge, color="#000000", alpha=0.05, linewidth=0, zorder=1)
     ax.plot(x, height, transform=edge, color="#bdbdbd", linewidth=1, zorder=1)
-    ax.text(
-        0.5,
-        0.02,
-        f"learning rate, at most {max(y):.3g}",
-        transform=ax.transAxes,
-        ha="center",
-        fontsize=8,
-        color=FAINT,
-        zorder=5,
-    )
 
 
-def _name_axes(ax: Axes, names: list[str], font: float) -> None:
+def _name_axes(ax: Axes, names: list[str], font: float, upright: bool) -> None:
     ax.spines[:].set_color("#bbbbbb")
     ax.tick_params(length=0, colors=INK, pad=3)
-    ax.set_xlabel("predicted", color=INK, fontsize=11)
-    ax.set_ylabel("true", color=INK, fontsize=11)
+    ax.set_xlabel("predicted class", color=INK, fontsize=11)
+    ax.set_ylabel("true class", color=INK, fontsize=11)
     if font < SMALLEST_FONT:
         return
     ticks = range(len(names))
-    upright = font < 8 or max(map(len, names), default=0) > 6
     ax.set_xticks(ticks, names, fontsize=font, parse_math=False, rotation=90 if upright else 0)
     ax.set_yticks(ticks, names, fontsize=font, parse_math=False)
 
 
-def _bars(ax: Axes, bars: list[tuple[str, float]], title: str, color: str, places: int) -> None:
+def _group(ax: Axes, groups: Sequence[str], left: float) -> None:
+    """Frame the block of each run of equal groups, and name it at `left`, in widths of the axes."""
+    start = 0
+    for name, members in groupby(groups):
+        size = len([*members])
+        low, high = start - 0.5, start + size - 0.5
+        ax.plot([low, high, high, low, low], [low, low, high, high, low], color=FAINT, linewidth=0.8)
+        for ruled in (ax.axhline, ax.axvline):
+            ruled(high, color="#d5d5d5", linewidth=0.4)
+        text = textwrap.fill(name, 16)
+        place = {"transform": ax.get_yaxis_transform(), "ha": "right", "va": "center"}
+        ax.text(left, start + size / 2 - 0.5, text, fontsize=6.5, color=INK, **place)  # type: ignore[arg-type]
+        start += size
+    if groups:
+        ax.set(xlim=(-0.5, start - 0.5), ylim=(start - 0.5, -0.5))
+        ax.yaxis.set_label_coords(left - 0.105, 0.5)
+
+
+def _bars(ax: Axes, bars: list[tuple[str, float]], title: str, color: str, places: int, size: float) -> None:
     """Named horizontal bars in per cent, the first on top; `places` keeps their thickness the same in every picture."""
-    ax.set_title(title, loc="left", fontsize=11, color=INK, pad=8)
+    ax.set_title(title, loc="right", fontsize=10.5, color=INK, pad=8)
     ax.spines[:].set_visible(False)
     ax.tick_params(length=0, colors=INK)
     ax.set_xticks([])
@@ -259,13 +294,37 @@ def _bars(ax: Axes, bars: list[tuple[str, float]], title: str, color: str, place
         return
     values = [value for _, value in bars]
     ax.barh(range(len(bars)), values, color=color, height=0.66, alpha=0.85)
-    ax.set_xlim(0, 1.15 * max(*values, 1.0))
-    size = 9 if places <= 10 else 8
+    ax.set_xlim(0, 1.3 * max(*values, 1.0))
     ax.set_yticks(range(len(bars)), [name for name, _ in bars], fontsize=size, parse_math=False)
     for place, value in enumerate(values):
         ax.annotate(
             f"{value:.1f} %", (value, place), (4, 0), textcoords="offset points", va="center", fontsize=size, color=INK
         )
+
+
+def _summary(matrix: csr_array, groups: Sequence[str], cell: int, title: str) -> str:
+    """What was scored, top-1, and how many of the errors stay within the groups."""
+    total, hits = int(matrix.sum()), int(matrix.trace())
+    words = [title] if title else []
+    words.append(f"top-1 {100 * hits / total:.2f} % of {total:,} images" if total else "no images")
+    if groups and total > hits:
+        true, guess = matrix.tocoo().coords
+        near = sum(n for n, i, j in zip(matrix.tocoo().data, true, guess, strict=True) if groups[i] == groups[j]) - hits
+        words.append(f"{100 * near / (total - hits):.0f} % of the errors stay within the superclass")
+    if cell > 1:
+        words.append(f"a cell stands for {cell} x {cell} classes")
+    return "; ".join(words)
+
+
+def _classes(target: Tensor, class_names: Sequence[str]) -> str:
+    """The name of a target's class, or the shares of the two largest in a mixed one."""
+    if target.ndim == 0:
+        return _short(class_names[int(target)])
+    shares, classes = (found.tolist() for found in target.float().topk(min(2, len(class_names))))
+    named = [(share, class_names[index]) for share, index in zip(shares, classes, strict=True) if share >= SHARE]
+    if len(named) == 1:
+        return _short(named[0][1])
+    return "\n".join(f"{100 * share:.0f} % {_short(name)}" for share, name in named)
 
 
 def _short(name: str) -> str:

@@ -4,15 +4,16 @@ A figure that cannot be computed, such as the interval of one score, is NaN.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
 from scipy.special import gammaln
 
+T = TypeVar("T")
 Score = float | Fraction  # hits of images are a fraction, so that equal differences are equal
 
 LEVEL = 0.95
@@ -134,6 +135,15 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
     line = stats.linregress(np.log(sizes), np.log(errors))
     margin = _margin(line.stderr, len(sizes) - 2) if len(sizes) > 2 else math.nan
     return PowerLaw(math.exp(line.intercept), -line.slope, margin)
+
+
+def pareto(items: Iterable[T], *, cost: Callable[[T], float], gain: Callable[[T], float]) -> list[T]:
+    """The Pareto front, by cost: items that no other is as good as in both and better in one; of equals the first."""
+    best: list[T] = []
+    for item in sorted(items, key=lambda item: (cost(item), -gain(item))):
+        if not best or gain(item) > gain(best[-1]):
+            best.append(item)
+    return best
 
 
 def size_for(error: float, sizes: Sequence[float], errors: Sequence[float]) -> float:

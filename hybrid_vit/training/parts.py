@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from hybrid_vit.augment import Augment
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
-from hybrid_vit.data.module import DataModule
+from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import adopt, load
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.training.budget import affordable, measure
@@ -82,7 +82,8 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
             f"distill.teacher={run} was trained on other classes, image size, mean or std; "
             "train a teacher on this data first, e.g. with model=resnet18"
         )
-    if trained.fingerprint and trained.fingerprint["test"] != data.fingerprint()["test"]:
+    test = [{"class_names": [], "test": each["test"]} for each in (trained.fingerprint, data.fingerprint()) if each]
+    if len(test) == 2 and changes(*test):
         raise ValueError(
             f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
             "this run; train a teacher on this data first"

@@ -16,7 +16,6 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
-from torchvision.utils import save_image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -26,7 +25,7 @@ from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import count_macs, per_class, score
-from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
+from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
 from hybrid_vit.training.loggers import Wandb
@@ -46,6 +45,8 @@ from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 
 log = logging.getLogger(__name__)
+
+EXAMPLES = 32  # augmented images in a run's picture
 
 
 def train(
@@ -245,10 +246,11 @@ class Run:
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
 
     def picture_batch(self) -> None:
-        """augmented.png: the first augmented images, as the network will see them."""
-        path = self.directory / "augmented.png"
-        images = self.data.augmented_batch(min(64, self.data.batch_size))
-        save_image(self.data.denormalize(images).float() / 255, path, nrow=16)
+        """augmented.png: the first augmented images, as the network will see them, with the names of their classes."""
+        path, data = self.directory / "augmented.png", self.data
+        images, targets = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+        data.teardown("fit")  # ends the processes that have read pictures
+        examples(data.denormalize(images[:EXAMPLES]), targets[:EXAMPLES], data.class_names, path)
         if self.logger and not self.checkpoint:
             self.logger.log_picture("augmented", path)
 

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 from scipy.sparse import csr_array
 
-from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve, most_confused, worst_classes
+from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve, most_confused, worst_classes
+from hybrid_vit.evaluation.superclasses import SUPERCLASSES, superclasses
+from hybrid_vit.utils.plots import BLUE, GOLD, ORANGE
 
 
 def epochs(count: int, *names: str) -> list[dict[str, float]]:
@@ -36,7 +38,7 @@ def has(pixels: np.ndarray, color: str) -> bool:
     return bool((abs(pixels - wanted).max(axis=2) <= 2).any())
 
 
-TRAIN, VAL, TEST = "#4c78a8", "#e4572e", "#8e5ea2"
+TRAIN, VAL, TEST = BLUE, ORANGE, GOLD
 
 
 @pytest.mark.parametrize(("count", "names"), [(1, ("train", "val", "published_test")), (200, ("train", "val"))])
@@ -44,7 +46,7 @@ def test_a_learning_curve_has_what_the_rows_have(tmp_path: Path, count: int, nam
     path = tmp_path / "curve.png"
     learning_curve(epochs(count, *names), path, title="a $run_1")
     pixels = picture(path)
-    assert pixels.shape == (520, 1200, 3)
+    assert pixels.shape == (560, 1200, 3)
     for half in (pixels[:, :600], pixels[:, 600:]):
         assert [has(half, color) for color in (TRAIN, VAL, TEST)] == [True, True, "published_test" in names]
 
@@ -64,7 +66,7 @@ def test_a_learning_curve_of_incomplete_rows(tmp_path: Path) -> None:
 def test_a_learning_curve_without_a_value_is_an_empty_picture(tmp_path: Path, rows: list[dict[str, float]]) -> None:
     learning_curve(rows, tmp_path / "curve.png")
     pixels = picture(tmp_path / "curve.png")
-    assert pixels.shape == (520, 1200, 3)
+    assert pixels.shape == (560, 1200, 3)
     assert not has(pixels, TRAIN)
 
 
@@ -85,7 +87,7 @@ def confused(classes: int) -> np.ndarray:
     return counts
 
 
-@pytest.mark.parametrize(("classes", "size"), [(20, (900, 1500)), (100, (1650, 2400))])
+@pytest.mark.parametrize(("classes", "size"), [(20, (800, 1300)), (100, (1740, 2550))])
 def test_a_confusion_matrix_of_few_and_of_many_classes(tmp_path: Path, classes: int, size: tuple[int, int]) -> None:
     names = [f"class_number_{i}" for i in range(classes)]
     confusion_matrix(confused(classes), names, tmp_path / "confusion.png", title="run_192: 100 % $")
@@ -99,9 +101,9 @@ def test_the_place_of_a_confusion_is_true_class_down_and_predicted_across(tmp_pa
     counts[0, 3] = 5
     confusion_matrix(counts, list("abcd"), tmp_path / "confusion.png")
     dark = np.argwhere(abs(picture(tmp_path / "confusion.png") - [0x0B, 0x25, 0x45]).max(axis=2) <= 2)
-    rows, columns = dark[dark[:, 1] < 800].T  # left of the scale
-    assert columns.min() > 142 + 3 * 160
-    assert rows.max() < 100 + 170
+    rows, columns = dark[dark[:, 1] < 690].T  # left of the scale
+    assert (columns.min(), columns.max()) == pytest.approx((525, 677), abs=3)
+    assert (rows.min(), rows.max()) == pytest.approx((115, 268), abs=3)
 
 
 def test_counts_may_be_a_tensor_and_a_class_may_have_no_images(tmp_path: Path) -> None:
@@ -136,6 +138,63 @@ def test_names_that_do_not_match_the_counts_are_a_sentence(tmp_path: Path) -> No
     with pytest.raises(ValueError, match=r"shape \(2, 2\), but there are 3 class names"):
         confusion_matrix(np.eye(2), ["a", "b", "c"], tmp_path / "confusion.png")
     assert not (tmp_path / "confusion.png").exists()
+
+
+def test_the_classes_of_cifar100_are_grouped_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.figure import Figure
+
+    names = sorted(name for group in SUPERCLASSES.values() for name in group.split())
+    assert len(names) == 100 and len(SUPERCLASSES) == 20
+    assert superclasses(names)[names.index("maple_tree")] == "trees"
+    assert superclasses(names[:-1]) == superclasses(["cat", "dog"]) == []
+
+    said: list[str] = []
+    ticks: list[str] = []
+    savefig = Figure.savefig
+
+    def watched(self: Figure, *arguments: Any, **options: Any) -> None:
+        said.extend(text.get_text() for text in (*self.texts, *self.axes[0].texts))
+        ticks.extend(label.get_text() for label in self.axes[0].get_yticklabels())
+        savefig(self, *arguments, **options)
+
+    monkeypatch.setattr(Figure, "savefig", watched)
+    counts = np.diag(np.full(100, 7))
+    counts[names.index("beaver"), names.index("whale")] = 1
+    counts[names.index("beaver"), names.index("bus")] = 3
+    confusion_matrix(counts, names, tmp_path / "confusion.png")
+    assert any("top-1 99.43 % of 704 images; 25 % of the errors stay within the superclass" in text for text in said)
+    assert {"trees", "fish", "reptiles"} <= set(said)
+    assert ticks[:5] == ["beaver", "dolphin", "otter", "seal", "whale"]
+
+
+@pytest.mark.parametrize(
+    ("targets", "words"),
+    [
+        (torch.tensor([1, 0, 1]), ["aquarium fish", "cat", "aquarium fish"]),
+        (
+            torch.tensor([[0.3, 0.7, 0.0], [0.98, 0.01, 0.01], [0.5, 0.06, 0.44]]),
+            ["70 % aquarium fish\n30 % cat", "cat", "50 % cat\n44 % dog"],
+        ),
+    ],
+)
+def test_examples_bear_the_names_of_their_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, targets: torch.Tensor, words: list[str]
+) -> None:
+    from matplotlib.axes import Axes
+
+    titles: list[str] = []
+    set_title = Axes.set_title
+
+    def watched(self: Axes, label: str, **options: Any) -> Any:
+        titles.append(label)
+        return set_title(self, label, **options)
+
+    monkeypatch.setattr(Axes, "set_title", watched)
+    images = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
+    images[:, 0] = 200
+    examples(images, targets, ["cat", "aquarium_fish", "dog"], tmp_path / "x.png")
+    assert titles == words
+    assert has(picture(tmp_path / "x.png"), "#c80000")
 
 
 KNOWN = np.array(

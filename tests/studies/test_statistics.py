@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybrid_vit.studies.statistics import Comparison, compare, estimate, family, holm, power_law, size_for
+from hybrid_vit.studies.statistics import Comparison, compare, estimate, family, holm, pareto, power_law, size_for
 
 # Hours of sleep gained with two drugs by the same ten patients (Student 1908; R's `sleep`).
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
@@ -188,3 +188,11 @@ def test_a_power_law_is_found_again() -> None:
     for wrong in (([100, 100], [50.0, 40.0]), ([100, 200], [50.0, 0.0])):
         with pytest.raises(ValueError, match="two different sizes"):
             power_law(*wrong)
+
+
+def test_the_pareto_front_is_what_nothing_betters() -> None:
+    points = [(1, 50), (2, 49), (2, 60), (3, 60), (4, 61), (9, 10)]
+    assert pareto(points, cost=lambda p: p[0], gain=lambda p: p[1]) == [(1, 50), (2, 60), (4, 61)]
+    assert pareto(points, cost=lambda p: p[0], gain=lambda p: -p[1]) == [(1, 50), (2, 49), (9, 10)]
+    equal = [(1, 5, "first"), (1, 5, "second")]
+    assert pareto(equal, cost=lambda p: p[0], gain=lambda p: p[1]) == equal[:1]

@@ -25,14 +25,27 @@ from hybrid_vit.studies.statistics import ENOUGH, Comparison, Estimate, estimate
 from hybrid_vit.utils.files import write_text
 
 HERE = Path(__file__).parent
+FILES = ("runs.csv", "comparisons.csv")  # beside the page, which links to them
+NUMBER = re.compile(
+    r"[<±+-]?\s?\d[\d,.]*( (±|to|\().*)?"
+)  # how a cell begins that is a number, with its interval or not
 STYLE = """
-body { font: 16px/1.55 system-ui, sans-serif; color: #333; max-width: 62rem; margin: 0 auto; padding: 1rem; }
-h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid #e4e4e4; padding-bottom: .3rem; }
+:root { color-scheme: light dark; --ink: #333; --paper: #fff; --line: #e4e4e4; --code: #f6f6f6; --link: #0b5cad; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #ddd; --paper: #1a1a1a; --line: #3a3a3a; --code: #262626; --link: #8ab8f0; }
+  .picture img { filter: invert(.9) hue-rotate(180deg); }
+}
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
+body { max-width: 62rem; margin: 0 auto; padding: 1rem; }
+a { color: var(--link); }
+h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; border-bottom: 1px solid var(--line); padding-bottom: .3rem; }
+h1 { font-size: 1.6rem; margin: 0 0 .6rem; }
 table { display: block; overflow-x: auto; border-collapse: collapse; font-size: .85rem; max-width: 100%; }
-th, td { padding: .3rem .7rem; border-bottom: 1px solid #e4e4e4; text-align: left; font-variant-numeric: tabular-nums; }
-code { overflow-wrap: anywhere; } pre { background: #f6f6f6; padding: .8rem; overflow-x: auto; }
-.picture { overflow-x: auto; } .picture img { width: 46rem; max-width: none; display: block; }
-@media (min-width: 50rem) { .picture img { max-width: 100%; } }
+th, td { padding: .3rem .7rem; border-bottom: 1px solid var(--line); text-align: left; }
+td { font-variant-numeric: tabular-nums; }
+code { overflow-wrap: anywhere; } pre { background: var(--code); padding: .8rem; overflow-x: auto; }
+.picture { overflow-x: auto; } .picture img { display: block; max-width: 100%; }
+@media (max-width: 50rem) { .picture:not(.first) img { width: 46rem; max-width: none; } }
 """
 
 
@@ -95,8 +108,8 @@ def write(
 def page(text: str, title: str, pictures: Mapping[str, bytes]) -> str:
     """Markdown -> a page of HTML that needs no other file and loads none.
 
-    HTML in the Markdown is shown as text, a link leads nowhere but into the page, and an image that is none of
-    `pictures` (file name -> SVG) is shown as its address: what a note or a run of others says cannot load anything.
+    HTML in the Markdown is shown as text, a link leads nowhere but into the page or to FILES, and an image that is none
+    of `pictures` (file name -> SVG) is shown as its address: what a note or a run of others says cannot load anything.
     """
     reader = markdown.Markdown(extensions=["tables", "fenced_code", "toc", "sane_lists"])
     reader.preprocessors.deregister("html_block")
@@ -117,6 +130,7 @@ class Alone(Treeprocessor):
     def __init__(self, pictures: Mapping[str, bytes]) -> None:
         super().__init__()
         self.pictures = pictures
+        self.shown = 0
 
     def run(self, root: Element) -> None:
         for parent, element in [(above, below) for above in root.iter() for below in above]:
@@ -124,12 +138,13 @@ class Alone(Treeprocessor):
             if element.tag == "img" and address in self.pictures:
                 picture = base64.b64encode(self.pictures[address]).decode()
                 element.set("src", f"data:image/svg+xml;base64,{picture}")
-                parent.set("class", "picture")
+                parent.set("class", "picture" if self.shown else "picture first")
+                self.shown += 1
             elif element.tag == "img":
                 named = f"image: {element.get('alt')} ({address})"
                 element.attrib.clear()
                 element.tag, element.text = "code", AtomicString(named)
-            elif element.tag == "a" and not address.startswith("#"):
+            elif element.tag == "a" and not address.startswith("#") and address not in FILES:
                 element.attrib.clear()
                 element.tag = "code"
 
@@ -148,9 +163,16 @@ def fenced(text: str) -> Markup:
 
 
 def table(frame: pd.DataFrame) -> Markup:
-    """A table in Markdown; its cells are text, whatever is in them."""
-    rows = [list(frame.columns), ["---"] * len(frame.columns), *frame.itertuples(index=False)]
-    return Markup("\n".join("| " + " | ".join(map(cell, row)) + " |" for row in rows))
+    """A table in Markdown, columns of numbers to the right; its cells are text, whatever is in them."""
+    cells = [[*map(cell, row)] for row in (list(frame.columns), *frame.itertuples(index=False))]
+    rules = ["---:" if numeric(column) else "---" for column in zip(*cells[1:], strict=True)]
+    return Markup("\n".join("| " + " | ".join(row) + " |" for row in (cells[0], rules, *cells[1:])))
+
+
+def numeric(column: Sequence[str]) -> bool:
+    """Whether all that stands in a column is numbers, be they with an interval."""
+    filled = [text for text in column if text]
+    return bool(filled) and all(NUMBER.fullmatch(html.unescape(text)) for text in filled)
 
 
 def cell(value: Any) -> str:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.benchmarks.table import Table, figures
-from hybrid_vit.utils.files import replacing, write_csv, write_text
-from hybrid_vit.utils.plots import FAINT, INK, frame, spread
+from hybrid_vit.studies.statistics import pareto
+from hybrid_vit.utils.files import write_csv, write_text
+from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, End, Style, frame, headline, label_ends, log_axis, save
 
 Outcome = dict[str, Any]
 
-BLUE, ORANGE = "#4c78a8", "#e4572e"
 FIGURES = ("state", "val_top1", "macs", "step_seconds", "parameters", "epochs", "seconds")
 UNITS = {
     "macs": (1e-6, "million MACs", "million multiply-accumulates an image"),
@@ -21,11 +21,8 @@ UNITS = {
 def front(trials: Sequence[Outcome], cost: str) -> list[Outcome]:
     """The complete trials that no other dominates, cheapest first; of equal ones the first."""
     complete = [trial for trial in trials if trial["state"] == "complete"]
-    best: list[Outcome] = []
-    for trial in sorted(complete, key=lambda trial: (trial[cost], -trial["val_top1"], trial["number"])):
-        if not best or trial["val_top1"] > best[-1]["val_top1"]:
-            best.append(trial)
-    return best
+    ordered = sorted(complete, key=lambda trial: trial["number"])
+    return pareto(ordered, cost=lambda trial: trial[cost], gain=lambda trial: trial["val_top1"])
 
 
 def write(directory: Path, trials: Sequence[Outcome], cost: str, trainable: Callable[[Outcome, str], str]) -> None:
@@ -99,39 +96,33 @@ def scaled(trial: Outcome, cost: str) -> float:
 
 
 def draw(trials: Sequence[Outcome], best: Sequence[Outcome], cost: str, path: Path, *, title: str) -> None:
-    """Every trial over its cost, pruned ones hollow, the front as a line of steps with its trials' names beside it."""
+    """Every trial over its cost, pruned ones as crosses; the front is a line of steps, its trials are named."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, ScalarFormatter
 
-    figure = Figure(figsize=(10, 6), dpi=100, facecolor="white", layout="constrained")
-    ax = figure.subplots()
-    for state, word, face, color in (("pruned", "pruned", "none", FAINT), ("complete", "dominated", BLUE, BLUE)):
-        shown = [trial for trial in trials if trial["state"] == state and trial not in best]
-        points = [scaled(trial, cost) for trial in shown], [trial["val_top1"] for trial in shown]
-        ax.plot(*points, "o", color=color, markerfacecolor=face, markersize=5, label=f"{word} ({len(shown)})")
-    x, y = [scaled(trial, cost) for trial in best], [trial["val_top1"] for trial in best]
-    ax.plot(x, y, "o-", color=ORANGE, drawstyle="steps-post", markersize=6, zorder=3, label=f"the front ({len(best)})")
-    ax.set_xscale("log")
-    low, high = ax.get_ylim()
-    places = spread([(value - low) / (high - low) for value in y], 0.04)
-    for trial, place in zip(best, places, strict=True):
-        ax.annotate(
-            f"trial {trial['number']:\u2007>3}   {trial['val_top1']:.2f} %   {figures(scaled(trial, cost))}",
-            xy=(scaled(trial, cost), trial["val_top1"]),
-            xytext=(1.03, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=9,
-            color=INK,
-            arrowprops={"arrowstyle": "-", "color": ORANGE, "alpha": 0.3, "linewidth": 0.8, "shrinkA": 0, "shrinkB": 4},
-            annotation_clip=False,
-        )
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.xaxis.set_major_formatter(ScalarFormatter())
-    ax.xaxis.set_minor_locator(LogLocator(subs=()))
-    ax.set_title(f"{title}: validation top-1 (%)", loc="left", fontsize=11, color=INK, parse_math=False)
-    ax.set_xlabel(UNITS[cost][2], color=INK)
+    figure = Figure(figsize=(10, 6.4), dpi=100, facecolor="white")
+    ax = figure.add_axes((0.075, 0.085, 0.66, 0.75))
+    unit, label = UNITS[cost][1:]
+    pruned = [trial for trial in trials if trial["state"] == "pruned"]
+    dominated = [trial for trial in trials if trial["state"] == "complete" and trial not in best]
+    for word, style, shown in (
+        ("pruned", Style(FAINT, "x"), pruned),
+        ("dominated", Style(BLUE, "o"), dominated),
+        ("on the front", Style(ORANGE, "s"), best),
+    ):
+        x, y = [scaled(trial, cost) for trial in shown], [trial["val_top1"] for trial in shown]
+        (drawn,) = ax.plot(x, y, style.marker, color=style.color, markersize=6, label=f"{word} ({len(shown)})")
+        if shown is best:
+            drawn.set(linestyle="-", drawstyle="steps-post")
+    log_axis(ax, "x")
+    frame(ax, x=label, y="validation top-1 (%)")
     ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False, fontsize=9, labelcolor=INK)
-    frame(ax)
-    with replacing(path) as partial:
-        figure.savefig(partial, format="png")
+    ends = [
+        End(x, y, f"{trial['number']:\u2007>3}   {y:.2f} %   {figures(x)}", Style(ORANGE, "s"))
+        for trial in best
+        for x, y in ((scaled(trial, cost), trial["val_top1"]),)
+    ]
+    label_ends(ax, ends, gap=0.04)
+    headline(
+        figure, "Pareto front of a search: accuracy and cost", f"{title}; beside: trial, top-1, {unit}", left=0.075
+    )
+    save(figure, path)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from hybrid_vit.config.saved import recorded
-from hybrid_vit.studies.report import figures
+from hybrid_vit.studies.report import curves, figures, style
 from hybrid_vit.studies.report.study import Study, overlays_table, study
 
 DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3], 8: [50.5, 51.0, 52.4]}
@@ -24,7 +24,12 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for ax in figure.axes for text in (*ax.texts, *ax.get_yticklabels())]
 
 
-def drawn(found: tuple[Figure, figures.Picture] | None) -> Figure:
+def labels(figure: Figure) -> list[str]:
+    """The names over the bars of differences, from below."""
+    return [text.get_text() for text in figure.axes[0].texts if text.get_ha() == "left"]
+
+
+def drawn(found: tuple[Figure, style.Picture] | None) -> Figure:
     assert found is not None
     return found[0]
 
@@ -55,13 +60,14 @@ def test_runs_without_tables_have_no_curves_and_no_classes(tmp_path: Path) -> No
     for name in ("metrics.csv", "per_class.csv"):
         for file in fake_runs.sweep(tmp_path / name, "model.depth", DEPTHS).glob(f"*/{name}"):
             file.unlink()
-    assert figures.curves(of(tmp_path / "metrics.csv")) is None
+    assert curves.curves(of(tmp_path / "metrics.csv")) is None
     assert figures.classes(of(tmp_path / "per_class.csv")) is None
 
 
 def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Study) -> None:
-    (ax,) = drawn(figures.differences(depths)).axes
-    found = {label.get_text(): bar for label, bar in zip(ax.get_yticklabels(), ax.patches, strict=True)}
+    figure = drawn(figures.differences(depths))
+    (ax,) = figure.axes
+    found = dict(zip(labels(figure), ax.patches, strict=True))
     reference = depths.reference.label
     assert reference == "depth=2"
     assert set(found) == {"depth=4", "depth=8"}
@@ -85,10 +91,9 @@ def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path:
     assert comparison.difference == pytest.approx(np.mean(DEPTHS[8]) - np.mean(DEPTHS[4]))
     assert [c.p for *_, c in usual] == [c.p for *_, c in depths.comparisons]
     assert usual[0][2].p_holm > depths.comparisons[0][2].p_holm
-    (ax,) = drawn(figures.differences(found)).axes
-    labels = [label.get_text() for label in ax.get_yticklabels()]
-    assert labels[0] == "depth=8 against depth=4"  # below the bars of the reference
-    assert set(labels[1:]) == {"depth=4", "depth=8"}
+    lowest, *others = labels(drawn(figures.differences(found)))
+    assert lowest == "depth=8 against depth=4"  # below the bars of the reference
+    assert set(others) == {"depth=4", "depth=8"}
 
 
 def test_no_difference_is_drawn_as_none(tmp_path: Path) -> None:
@@ -99,10 +104,10 @@ def test_no_difference_is_drawn_as_none(tmp_path: Path) -> None:
     assert [bar.get_width() for bar in ax.patches] == [0]
     assert np.ptp(ax.get_xlim()) >= 100 / 400
     panel = drawn(figures.tradeoffs(found)).axes[0]
-    heights = {line.get_ydata()[0] for line in panel.lines if line.get_marker() == "o"}
+    heights = {line.get_ydata()[0] for line in panel.lines if line.get_marker() != "None"}
     assert heights == {16.5}
     assert np.ptp(panel.get_ylim()) >= 100 / 400
-    assert figures.roomy(3.0, 3.0, 0.5) == (2.75, 3.25) and figures.roomy(1.0, 3.0, 0.5) == (1.0, 3.0)
+    assert style.roomy(3.0, 3.0, 0.5) == (2.75, 3.25) and style.roomy(1.0, 3.0, 0.5) == (1.0, 3.0)
 
 
 def test_two_scores_are_joined_by_a_dotted_line(tmp_path: Path) -> None:
@@ -124,7 +129,7 @@ def of_pairs(found: Study, n: int) -> Study:
 
 
 def test_a_band_goes_from_the_lowest_to_the_highest_seed(depths: Study) -> None:
-    upper, lower = drawn(figures.curves(depths)).axes
+    upper, lower = drawn(curves.curves(depths)).axes
     for each, name in ((upper, "depth=4  51.1 %"), (lower, "depth=4  3.00")):
         assert name in [text.get_text() for text in each.texts]
     ends = [band.get_paths()[0].vertices for band in upper.collections]
@@ -137,25 +142,65 @@ def test_a_band_goes_from_the_lowest_to_the_highest_seed(depths: Study) -> None:
 def test_a_curve_ends_where_training_did(tmp_path: Path) -> None:
     for seed, epochs in enumerate((2.25, 2.75)):
         fake_runs.write(tmp_path / f"{seed}", seed=seed, summary={"epochs": epochs})
-    for ax in drawn(figures.curves(of(tmp_path))).axes:
+    for ax in drawn(curves.curves(of(tmp_path))).axes:
         assert ax.lines[0].get_xdata().tolist() == [1, 2, 2.5]
 
 
 def test_a_curve_of_runs_of_several_lengths_ends_with_the_shortest_and_says_so(tmp_path: Path, depths: Study) -> None:
     for seed, rows in enumerate((3, 5)):
         fake_runs.write(tmp_path / "lengths" / f"{seed}", seed=seed, epochs=rows, settings={"epochs": 5})
-    figure, picture = figures.curves(of(tmp_path / "lengths")) or pytest.fail("no picture")
+    figure, picture = curves.curves(of(tmp_path / "lengths")) or pytest.fail("no picture")
     assert [len(ax.lines[0].get_xdata()) for ax in figure.axes] == [3, 3]
     words = "ends, with its value, where the shortest does"
     assert words in picture.caption
-    equal = figures.curves(depths) or pytest.fail("no picture")
+    equal = curves.curves(depths) or pytest.fail("no picture")
     assert words not in equal[1].caption
 
 
-def test_the_front_is_what_nothing_betters() -> None:
-    points = [(1, 50), (2, 49), (2, 60), (3, 60), (4, 61), (9, 10)]
-    assert figures.front(points, lower=False) == [(1, 50), (2, 60), (4, 61)]
-    assert figures.front(points, lower=True) == [(1, 50), (2, 49), (9, 10)]
+def test_one_long_interval_does_not_flatten_the_rest(tmp_path: Path) -> None:
+    """Of depth 8 the interval is some 60 points long, of the others some 2: it is cut, with an arrow, and named."""
+    scores = {2: [45.0, 46.1, 47.3], 4: [50.0, 51.2, 52.1], 6: [49, 50.2, 51.1], 8: [30.0, 51.0, 75.0]}
+    found = of(fake_runs.sweep(tmp_path / "runs", "model.depth", scores))
+    longest = max((c for *_, c in found.comparisons), key=lambda c: c.high - c.low)
+    assert longest.high - longest.low > 50
+    figure, picture = figures.differences(found) or pytest.fail("no picture")
+    assert np.ptp(figure.axes[0].get_xlim()) < 20
+    assert {line.get_marker() for line in figure.axes[0].lines} >= {"<", ">"}
+    assert "An arrow marks an interval" in picture.caption
+    assert any(f"({longest.low:+.2f} to {longest.high:+.2f})" in text for text in texts(figure))
+    heights = np.ptp(drawn(figures.tradeoffs(found)).axes[0].get_ylim())
+    assert heights < 25
+
+
+def test_intervals_of_usual_length_are_whole(depths: Study) -> None:
+    _, picture = figures.differences(depths) or pytest.fail("no picture")
+    assert "arrow" not in picture.caption
+    assert style.visible([1.0, 2.0], [(-20.0, 22.0), (-19.0, 23.0)]) == [(-20.0, 22.0), (-19.0, 23.0)]
+
+
+def test_every_axis_says_what_it_counts(families: Study, depths: Study) -> None:
+    for found in (families, depths):
+        for drawer in (figures.differences, curves.curves, figures.tradeoffs, figures.scaling, figures.classes):
+            made = drawer(found)
+            for ax in made[0].axes if made else ():
+                row, column = ax.get_subplotspec().rowspan, ax.get_subplotspec().colspan
+                numbered = ax.yaxis.get_visible() and column.start == 0 and drawer not in NAMED
+                assert ax.get_xlabel() or (drawer is figures.scaling and row.start == 0)
+                assert ax.get_ylabel() or not numbered
+
+
+NAMED = (figures.differences, figures.classes)  # the places of their y axis are names
+
+
+def test_runs_of_a_budget_are_drawn_over_minutes(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        directory = fake_runs.write(tmp_path / f"{seed}", seed=seed, summary={"budget": "20m"})
+        rows = (directory / "metrics.csv").read_text().splitlines()
+        timed = [f"{rows[0]},seconds", *(f"{row},{120 * (seed + 1)}" for row in rows[1:])]
+        (directory / "metrics.csv").write_text("\n".join(timed) + "\n")
+    axes = drawn(curves.curves(of(tmp_path))).axes
+    assert {ax.get_xlabel() for ax in axes} == {"minutes of training"}
+    assert axes[0].lines[0].get_xdata().tolist() == [3, 6, 9]
 
 
 def test_tradeoffs_are_three(depths: Study) -> None:
@@ -165,7 +210,7 @@ def test_tradeoffs_are_three(depths: Study) -> None:
         "MACs an image (millions)",
         "seconds of training",
     ]
-    dots = [line.get_xydata()[0] for line in panels[0].lines if line.get_marker() == "o"]
+    dots = [line.get_xydata()[0] for line in panels[0].lines if line.get_marker() != "None"]
     assert sorted(x for x, _ in dots) == pytest.approx([0.02, 0.04, 0.08])
 
 
@@ -187,6 +232,15 @@ def test_a_power_law_where_the_amount_of_data_differs(tmp_path: Path, depths: St
     found = amounts(tmp_path / "sizes", {size: 100 - 300 * size**-0.25 for size in (1000, 2000, 4000)})
     names = texts(drawn(figures.scaling(found)))
     assert [name for name in names if name == "tiny  b = 0.250 ± 0.000"]
+
+
+def test_where_the_law_misses_is_drawn_below_it(tmp_path: Path) -> None:
+    """Errors of 60, 50 and 60 %: the law is flat, above the middle and below the ends."""
+    _, lower = drawn(figures.scaling(amounts(tmp_path, {1000: 40, 2000: 50, 4000: 40}))).axes
+    sizes, missed = lower.lines[0].get_data()
+    assert list(sizes) == [1000, 2000, 4000]
+    fitted = np.exp(np.log([60, 50, 60]).mean())
+    assert missed == pytest.approx([100 * (value / fitted - 1) for value in (60, 50, 60)])
 
 
 SIZES = (1000, 2000, 4000)
@@ -215,14 +269,14 @@ def test_families_are_compared_at_the_same_amount_of_data(families: Study) -> No
         assert found.difference < 0
     figure = drawn(figures.differences(families))
     assert "the reference at the same amount of data" in figure.axes[0].get_title(loc="left")
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [label for label, _ in reversed(pairs)]
+    assert labels(figure) == [label for label, _ in reversed(pairs)]
     assert "theirs val_size=4000 minus ours val_size=4000" in drawn(figures.classes(families)).axes[0].get_title(
         loc="left"
     )
 
 
 def test_unequal_epochs_are_drawn_over_images(families: Study) -> None:
-    axes = drawn(figures.curves(families)).axes
+    axes = drawn(curves.curves(families)).axes
     assert axes[1].get_xlabel() == "images seen (thousands)"
     ends = {line.get_xdata()[-1] for line in axes[0].lines}
     assert ends == {3 * size / 1000 for size in SIZES}
@@ -250,8 +304,8 @@ PUBLISHED = "epoch,train_loss,train_acc,val_loss,val_acc,lr\n" + "".join(
 def test_a_published_curve_is_laid_over_as_far_as_ours_goes(tmp_path: Path, watched: str, words: str) -> None:
     (tmp_path / "paper.csv").write_text(PUBLISHED)
     fake_runs.write(tmp_path / "run", watched=watched)
-    found, overlays = of(tmp_path / "run"), {"paper": figures.read_overlay(tmp_path / "paper.csv")}
-    figure, picture = figures.overlay(found, overlays)
+    found, overlays = of(tmp_path / "run"), {"paper": curves.read_overlay(tmp_path / "paper.csv")}
+    figure, picture = curves.overlay(found, overlays)
     assert words in picture.caption
     assert {"paper  22.0 %", "tiny  50.0 %"} <= {text.get_text() for text in figure.axes[0].texts}
     assert {"paper  12.0 %", "tiny  45.0 %"} <= {text.get_text() for text in figure.axes[1].texts}
@@ -271,11 +325,11 @@ def test_an_overlay_that_is_none(tmp_path: Path, text: str | None, words: str) -
     if text is not None:
         path.write_text(text)
     with pytest.raises(ValueError, match=words):
-        figures.read_overlay(path)
+        curves.read_overlay(path)
 
 
 def test_many_configurations_are_not_all_named(tmp_path: Path) -> None:
     found = of(fake_runs.sweep(tmp_path, "model.depth", {depth: [40.0 + depth] for depth in range(1, 15)}))
-    figure, picture = figures.curves(found) or pytest.fail("no picture")
+    figure, picture = curves.curves(found) or pytest.fail("no picture")
     assert len(figure.axes[0].texts) == 12
     assert "The reference and the 11 best are named." in picture.caption

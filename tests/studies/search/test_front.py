@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from hybrid_vit.studies.search import front
+from hybrid_vit.utils.plots import BLUE, ORANGE
 
 
 def trial(number: int, top1: float, macs: float, state: str = "complete") -> dict[str, Any]:
@@ -59,9 +60,9 @@ def test_files_of_a_search(tmp_path: Path) -> None:
     with (tmp_path / "pareto.csv").open() as file:
         assert [row["trial"] for row in csv.DictReader(file)] == ["0", "1"]
     with Image.open(tmp_path / "pareto.png") as picture:
-        assert picture.size == (1000, 600)
+        assert picture.size == (1000, 640)
         colors = {color for _, color in picture.convert("RGB").getcolors(1 << 20)}
-    assert {(0xE4, 0x57, 0x2E), (0x4C, 0x78, 0xA8)} <= colors  # the front, and what it dominates
+    assert {tuple(bytes.fromhex(color[1:])) for color in (ORANGE, BLUE)} <= colors  # the front, and what it dominates
 
 
 @pytest.mark.parametrize("cost", ["macs", "step_seconds"])
