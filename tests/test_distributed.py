@@ -21,7 +21,8 @@ from hybrid_vit.distributed import CudaSyncBatchNormAct, SyncBatchNorm, SyncBatc
 
 STILL = ("model.pos_drop_rate=0", "model.proj_drop_rate=0", "model.drop_path_rate=0")
 SETTINGS = (
-    *("experiment=quickstart", "data.val_size=1303", "batch_size=45", "epochs=7", "optim.warmup_epochs=1"),
+    *("experiment=quickstart", "data.val_size=89", "data.fraction=0.1", "batch_size=45", "epochs=7"),
+    *("model.embed_dim=32", "model.depth=2", "model.stem.channels=[8,16,32]", "optim.warmup_epochs=1"),
     *("accelerator=cpu", "accelerator.precision=64-true", "logger=none", "trainer.log_every_n_steps=1", *STILL),
 )
 
