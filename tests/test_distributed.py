@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from door import main
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -61,6 +60,8 @@ def test_two_processes_have_the_losses_and_the_scores_of_one(tmp_path: Path) -> 
 
     In double precision: in single precision the difference of the sums' order is 1e-4 after as many steps.
     """
+    from door import main  # here: the processes of `halves` import this file, and need not wait for Lightning
+
     assert main(*SETTINGS, f"hydra.run.dir={tmp_path / 'one'}") == 0  # in this process
     one = metrics(tmp_path / "one")
     two = train(tmp_path / "two", *SETTINGS, *TWO)
