@@ -57,6 +57,15 @@ def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def without_pictures() -> Iterator[None]:
+    """A training draws neither its learning curve nor its confusion matrix, which take longer than its steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("learning_curve", "confusion_matrix"):
+            patch.setattr(f"hybrid_vit.training.run.{name}", lambda *what, **how: None)
+        yield
+
+
+@pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
     """The stand-in, where the command finds it, in an empty working directory."""
     fake = Train()

@@ -12,7 +12,10 @@ from hybrid_vit.config.compose import composed, plain, typed
 from hybrid_vit.data.sources import SOURCES, Source, digits
 from hybrid_vit.training.run import train
 
-TINY = ["data=digits", "logger=none", "accelerator=cpu", "epochs=2", "batch_size=256", "optim.warmup_epochs=1"]
+TINY = [
+    *("data=digits", "data.fraction=0.2", "logger=none", "accelerator=cpu"),
+    *("epochs=2", "batch_size=64", "optim.warmup_epochs=1"),
+]
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.stem.grid=8"]
 
 

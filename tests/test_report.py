@@ -107,7 +107,13 @@ def test_the_published_run_of_this_house_can_be_reported(
     assert "98.61 (n = 1: no interval)" in (tmp_path / "out" / "report.md").read_text()
 
 
-@pytest.mark.parametrize("page", sorted(PUBLISHED.glob("*/report.md")), ids=lambda page: page.parent.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.parent.name, marks=[] if page.parent.name == "stem_depth" else [pytest.mark.slow])
+        for page in sorted(PUBLISHED.glob("*/report.md"))
+    ],
+)
 def test_a_published_study_is_what_its_command_makes(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,12 +20,12 @@ from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import composed, options, plain
 from hybrid_vit.config.saved import saved
 from hybrid_vit.config.schema import Train
-from hybrid_vit.studies.search import trial
+from hybrid_vit.studies.search import front, trial
 from hybrid_vit.studies.search.study import Study
 from hybrid_vit.training.callbacks import Stopped
 
 TINY = [
-    *("data=digits", "augment=none", "accelerator=cpu", "steps=2", "epochs=2", "batch_size=256"),
+    *("data=digits", "augment=none", "accelerator=cpu", "steps=2", "epochs=2", "batch_size=32"),
     *("model.embed_dim=32", "model.stem.grid=8", "model.num_heads=2"),
 ]
 
@@ -49,7 +49,13 @@ def main(*arguments: str, door: Callable[[], None] = door.main) -> int:
 
 
 @pytest.fixture
-def attempts(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+def without_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The front is not drawn, which takes longer than the rest of a trial that trains nothing."""
+    monkeypatch.setattr(front, "draw", lambda *what, **how: None)
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch, without_picture: None) -> list[dict[str, Any]]:
     """What would have been trained; wider is better and costs more, deeper only costs."""
     found: list[dict[str, Any]] = []
 
@@ -123,7 +129,7 @@ def test_the_front_file_is_an_experiment_to_copy(
 
 
 def test_a_combination_that_cannot_be_built_is_recorded(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, without_picture: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train(spec: dict[str, Any], directory: Path, **how: Any) -> float:
         raise ValueError("not today")

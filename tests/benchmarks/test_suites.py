@@ -2,6 +2,9 @@
 
 import json
 import math
+import time
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +35,10 @@ def test_peers_are_of_the_same_size(model: str, name: str) -> None:
     assert net.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 100)
 
 
-@pytest.mark.parametrize("model", SIZES)
+@pytest.mark.parametrize("model", ["hybrid_192", pytest.param("hybrid_384", marks=pytest.mark.slow)])
 def test_our_gradient_is_the_plain_one(model: str) -> None:
     accelerator = {"kind": "cpu", "precision": "32-true", "compile": False, "attention": "fused", "shards": 2}
-    logits, gradient = difference(model, accelerator, batch_size=16)
+    logits, gradient = difference(model, accelerator, batch_size=4)
     assert 0 < logits < 1e-5
     assert 0 < gradient < 1e-10
 
@@ -155,7 +158,35 @@ def test_the_zoo_runs_through(tmp_path: Path) -> None:
     assert len((tmp_path / "zoo.csv").read_text().splitlines()) == 3
 
 
-def test_a_suite_runs_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+class LastTurn(Exception):
+    """Ends a case in this process, which runs for ever."""
+
+
+def in_this_process(cases: Sequence[timing.Case], *, rounds: int) -> dict[str, list[float]]:
+    """`compare`, one case after the other, for starting a process for each takes seconds."""
+    seconds = {}
+    for case in cases:
+        starts: list[float] = []
+
+        def turn(repeats: int, starts: list[float] = starts) -> None:
+            starts.append(time.perf_counter())
+            if len(starts) > rounds + 1:
+                raise LastTurn
+
+        with pytest.raises(LastTurn):
+            case.run(turn, **case.arguments)
+        warmup, *seconds[case.name] = [b - a for a, b in pairwise(starts)]
+        for number, took in enumerate([warmup, *seconds[case.name]], -1):
+            timing.tell(case.name, number, rounds, took)
+    return seconds
+
+
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_suite_runs_through(
+    processes: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not processes:
+        monkeypatch.setattr(input, "compare", in_this_process)
     spec = {"suite": "input", "rounds": 1, "batch_size": 8, "accelerator": {"kind": "cpu"}}
     bench(spec, tmp_path)
     printed, told = capsys.readouterr()

@@ -48,22 +48,21 @@ def hungry(turn) -> None:
         turn(1)
 
 
-def test_a_case_alone_tells_its_memory() -> None:
-    seconds, memory = alone(Case("a", hungry), rounds=3)
-    assert len(seconds) == 3
+def test_a_case_alone_tells_its_memory_and_of_many_turns_a_few(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "hybrid_vit.benchmarks.timing"):
+        seconds, memory = alone(Case("a", hungry), rounds=60)
+    assert len(seconds) == 60
     assert 200 < memory < 2000
+    assert len(caplog.records) == 21  # with the warm-up
 
 
-def test_each_turn_is_told_but_of_many_a_few(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_turn_is_told(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", "hybrid_vit.benchmarks.timing"):
         compare([Case("a", sleeper, {"seconds": 0.0})], rounds=2)
         assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
             *("a, warm-up", "a, round 1 of 2", "a, round 2 of 2")
         ]
         assert vars(caplog.records[1])["turn"].keys() == {"case", "round", "seconds"}
-        caplog.clear()
-        alone(Case("a", sleeper, {"seconds": 0.0}), rounds=60)
-    assert len(caplog.records) == 21  # with the warm-up
 
 
 def test_a_turn_of_several_repeats_counts_as_one_of_them() -> None:

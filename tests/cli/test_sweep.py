@@ -99,6 +99,8 @@ def test_names_are_names_of_directories() -> None:
 def test_every_sweep_can_be_built(name: str, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     own = [] if name == "zoo" else [f"model={model}"]
+    if model == "hybrid_tiny" and not name.startswith("seeds"):
+        own.append("seed=0,1")  # fewer than it has
     seen = []
     plan = check([f"sweep={name}", *own], also=lambda spec, directory, multirun: seen.append(spec))
     assert plan
@@ -208,12 +210,12 @@ def test_the_line_that_tries_again_is_true(train: Train, capsys: pytest.CaptureF
     settled(train)
     assert main(*words[3:]) == 0
     assert [path.name for path in Path("sweeps").iterdir()] == ["x"]
-    assert main("sweep=seeds", "seed=0,1") == 0
+    assert main("sweep=seeds", "seed=0") == 0
     train.effect = effect
-    assert main("sweep=seeds", "seed=0,1,2") == 1
+    assert main("sweep=seeds", "seed=0,2") == 1
     assert capsys.readouterr().err.splitlines()[-1] == "failed: seed=2; the same command tries again"
     settled(train)
-    assert main("sweep=seeds", "seed=0,1,2") == 0
+    assert main("sweep=seeds", "seed=0,2") == 0
     assert [path.name for path in Path("outputs/sweeps").iterdir()] == ["seeds"]
 
 
@@ -226,14 +228,14 @@ def test_a_sweep_with_other_settings_has_a_folder_of_its_own_and_finds_it_again(
         return {directory.parent.name for _, directory, _ in train.calls}, capsys.readouterr().err
 
     settled(train)
-    assert folders("seed=0,1", "epochs=1")[0] == {"seeds"}
+    assert folders("seed=0", "epochs=1")[0] == {"seeds"}
     again, said = folders("seed=0,1")
     assert again == {"seeds_2"}
     assert "seeds_2: 2 jobs, 0 done already, in outputs/sweeps/seeds_2 (outputs/sweeps/seeds is of " in said
     assert "with epochs=1, not 200)" in said
     assert folders("seed=2")[0] == {"seeds_2"}  # no run of it is anywhere, and it belongs to these
-    assert folders("seed=0,1,2", "accelerator=cpu")[0] == set()
-    assert folders("seed=0,1,2", "epochs=1")[0] == {"seeds"}
+    assert folders("seed=0,2", "accelerator=cpu")[0] == set()
+    assert folders("seed=0,1", "epochs=1")[0] == {"seeds"}
     assert folders("seed=0", "model=hybrid_384")[0] == {"seeds_3"}
     assert folders("seed=0", "model=hybrid_192,hybrid_384")[0] == {"seeds_4"}
     shutil.rmtree("outputs/sweeps/seeds")

@@ -218,6 +218,7 @@ def test_unknown_name() -> None:
         )
 
 
+@pytest.mark.slow
 def test_small_cifar_in_another_process(tmp_path: Path) -> None:
     (tmp_path / "probe.py").write_text(
         "import sys\nfrom hybrid_vit.data.sources import cifar100\n"

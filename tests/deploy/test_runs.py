@@ -177,7 +177,11 @@ def test_a_description_of_wrong_types(run: Path, change: dict) -> None:
 @pytest.mark.parametrize(
     "target",
     [
-        *("os.system", "hybrid_vit.benchmarks.startup.imports_torch", "hybrid_vit.config.build.inspect.os.system"),
+        *(
+            "os.system",
+            "hybrid_vit.benchmarks.startup.imports_torch",
+            "hybrid_vit.config.build.inspect.os.system",
+        ),
         *("hybrid_vit.models.torch.load", "hybrid_vit.models.external.importlib.import_module", "hybrid_vit"),
     ],
 )

@@ -22,6 +22,7 @@ FORMS: dict[str, Sequence[str]] = {
     "efficientnet_b0": ("model=efficientnet_b0",),
     "cvt_13": ("model=cvt_13",),
 }
+SLOW = ("efficientnet_b0", "cvt_13")
 NEEDS = {"resnet18": "timm", "efficientnet_b0": "timm", "cvt_13": "transformers"}
 
 
@@ -42,7 +43,9 @@ def gradient(net: nn.Module, x: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("channels_last", [False, True])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=pytest.mark.slow) if form in SLOW else form for form in FORMS]
+)
 def test_an_image_alone_has_the_gradient_that_it_has_in_a_batch(form: str, channels_last: bool) -> None:
     pytest.importorskip(NEEDS.get(form, "torch"))
     torch.manual_seed(0)

@@ -21,6 +21,8 @@ TINY = [
     *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=0"),
 ]
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 def run(directory: Path, *overrides: str) -> Path:
     directory.mkdir()

@@ -17,9 +17,12 @@ from hybrid_vit.training.run import train
 from hybrid_vit.training.task import Classification
 
 TINY = [
-    *("data=digits", "augment=none", "logger=none", "accelerator=cpu", "epochs=3", "batch_size=256"),
+    *("data=digits", "augment=none", "logger=none", "accelerator=cpu", "epochs=3"),
+    *("data.fraction=0.2", "batch_size=51"),  # 252 images, 5 steps an epoch
     *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=1"),
 ]
+
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def spec(*overrides: str) -> Train:
