@@ -1,7 +1,8 @@
 """The hybrid: a convolutional stem makes the tokens, a transformer reads them, a pool and a head answer.
 
 (B, 3, H, W) normalised image -> (B, num_classes) logits. Names and state-dict keys are timm's, so that the weights
-of a timm ViT load into a `HybridViT` with a patch stem.
+of a timm ViT load into a `HybridViT` with a patch stem. H and W may be others than those that the stem was made for:
+positions are interpolated.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from hybrid_vit.models.encoder import NORMS, Encoder, Norm
 from hybrid_vit.models.layout import as_tokens
-from hybrid_vit.models.positions import RelPosBias, sincos_2d
+from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
 
 PosEmbed = Literal["learned", "sincos", "none"]
@@ -65,8 +66,8 @@ class HybridViT(nn.Module):
     """Stem, encoder, pool and head, composed: (B, 3, H, W) -> (B, num_classes).
 
     Args:
-        stem: image -> (B, D, grid, grid); has `embed_dim` and `grid`.
-        encoder: (B, N, D) -> (B, N, D).
+        stem: image -> (B, D, h, w); has `embed_dim`, and `grid`, the side that positions are learned for.
+        encoder: (B, N, D) and (h, w) -> (B, N, D).
         pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1), a distillation token
             besides (2) or neither (0). It looks at those alone, where it has some.
         head: (B, D) -> logits.
@@ -128,17 +129,20 @@ class HybridViT(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first, then registers."""
-        return self.norm(self.blocks(self.embed(self.patch_embed(x))))
+        x = self.patch_embed(x)
+        h, w = x.shape[2:]
+        return self.norm(self.blocks(self.embed(x), (h, w)))
 
-    def embed(self, grid: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, N, D): the cells as tokens behind the class token and the registers, with positions."""
-        x = as_tokens(grid)
+        (h, w), side = x.shape[2:], self.patch_embed.grid
+        x = as_tokens(x)
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(x.shape[0], -1, -1) for token in tokens if token is not None]
         if prefix:  # as in timm, each of them has an entry in pos_embed
             x = torch.cat([*prefix, x], dim=1)
         if self.pos_embed is not None:
-            x = x + self.pos_embed
+            x = x + resized(self.pos_embed, (side, side), (h, w))
         return self.pos_drop(x)
 
     def forward_head(self, x: Tensor) -> Tensor:
