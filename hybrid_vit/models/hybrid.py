@@ -5,18 +5,19 @@ of a timm ViT load into a `HybridViT` with a patch stem. H and W may be others t
 positions are interpolated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from hybrid_vit.models.encoder import NORMS, Encoder, Norm
-from hybrid_vit.models.layout import as_tokens
+from hybrid_vit.models.layout import as_map, as_tokens
 from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
 
 PosEmbed = Literal["learned", "sincos", "none"]
+UNDECAYED = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
 
 
 class ClsPool(nn.Module):
@@ -133,6 +134,34 @@ class HybridViT(nn.Module):
         h, w = x.shape[2:]
         return self.norm(self.blocks(self.embed(x), (h, w)))
 
+    def forward_intermediates(
+        self, x: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What `forward_features` gives, and what blocks make of the cells, as maps (B, D, h, w) in the blocks' order.
+
+        Args:
+            x: (B, 3, H, W).
+            indices: of the blocks, -1 for the last; a number for so many last ones; None for all.
+            norm: whether maps are normalised, as the features are.
+
+        Raises:
+            ValueError: there is no such block.
+        """
+        depth = len(self.blocks)
+        given = range(-(depth if indices is None else indices), 0) if isinstance(indices, int | None) else indices
+        if any(not -depth <= index < depth for index in given):
+            raise ValueError(f"indices {indices} of {depth} blocks; use 0 to {depth - 1}, or -1 for the last")
+        chosen = {index % depth for index in given}
+        x = self.patch_embed(x)
+        h, w = x.shape[2:]
+        x, maps = self.embed(x), []
+        for index, block in enumerate(self.blocks):
+            x = block(x, (h, w))
+            if index in chosen:
+                cells = (self.norm(x) if norm else x)[:, -h * w :]
+                maps.append(as_map(cells, (h, w)))
+        return self.norm(x), maps
+
     def embed(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, N, D): the cells as tokens behind the class token and the registers, with positions."""
         (h, w), side = x.shape[2:], self.patch_embed.grid
@@ -155,6 +184,10 @@ class HybridViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of tokens and positions, which an optimizer leaves as large as they are."""
+        return {name for name, _ in self.named_parameters() if name.rpartition(".")[2] in UNDECAYED}
 
 
 def hybrid_vit(

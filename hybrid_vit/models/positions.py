@@ -64,5 +64,6 @@ def resized(table: Tensor, trained: Grid, grid: Grid) -> Tensor:
         return table
     n = trained[0] * trained[1]
     prefix, cells = table.split([table.shape[1] - n, n], dim=1)
-    cells = F.interpolate(as_map(cells, trained), grid, mode="bicubic", antialias=True)
-    return torch.cat([prefix, as_tokens(cells)], dim=1)
+    image = as_map(cells, trained).float()  # a CPU has no bf16 kernel for it
+    cells = as_tokens(F.interpolate(image, grid, mode="bicubic", antialias=True)).to(table.dtype)
+    return torch.cat([prefix, cells], dim=1)

@@ -151,6 +151,40 @@ def test_a_timm_vit_loads_and_gives_its_logits(name: str, both: dict, theirs: di
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(ours.forward_features(images), theirs.forward_features(images), rtol=1e-5, atol=1e-5)
+    assert {*theirs.no_weight_decay()} & ours.state_dict().keys() <= ours.no_weight_decay()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported
+@pytest.mark.parametrize("indices", [None, 2, [0, 2], [-1], [2, 0, -3], 0, []])
+@pytest.mark.parametrize("norm", [False, True])
+def test_intermediate_maps_are_timms(indices: Any, norm: bool) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    both = {"num_classes": 100, "embed_dim": 192, "depth": 3, "num_heads": 3, "reg_tokens": 2}
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, dynamic_img_size=True, **both).eval()
+    shake(theirs)
+    ours = hybrid_vit(stem=PatchStem(embed_dim=192, grid=8), **both).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    set_trimmed(ours)
+    set_shards(ours, 2)
+    images = torch.randn(2, 3, 24, 40)
+    with torch.no_grad():
+        features, maps = ours.forward_intermediates(images, indices, norm=norm)
+        torch.testing.assert_close(features, ours.forward_features(images), rtol=0, atol=0)
+        if not indices and indices is not None:  # timm has no answer to nothing
+            assert maps == []
+            return
+        torch.testing.assert_close(
+            (features, maps), theirs.forward_intermediates(images, indices, norm=norm), rtol=1e-5, atol=2e-5
+        )
+    assert maps[0].shape == (2, 192, 6, 10)
+
+
+@pytest.mark.parametrize("indices", [3, [2], [-3, 0]])
+def test_a_block_that_is_not_there_is_a_sentence(indices: Any) -> None:
+    model = hybrid_vit(stem=PatchStem(embed_dim=32, grid=4), num_classes=3, embed_dim=32, depth=2)
+    with pytest.raises(ValueError, match=r"of 2 blocks; use 0 to 1, or -1 for the last"):
+        model.forward_intermediates(torch.zeros(1, 3, 32, 32), indices)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported

@@ -53,6 +53,9 @@ def test_positions_of_another_grid_are_interpolated_and_the_prefix_stays(grid: t
     expected = by_pillow(table[0, 3:].view(4, 4, 6), *grid).flatten(0, 1)
     torch.testing.assert_close(found[0, 3:], expected, rtol=1e-4, atol=1e-5)
     assert resized(table, (4, 4), (4, 4)) is table
+    assert torch.equal(
+        resized(table.bfloat16(), (4, 4), grid), resized(table.bfloat16().float(), (4, 4), grid).bfloat16()
+    )
 
 
 @pytest.mark.parametrize("grid", [(5, 7), (2, 3), (4, 9), (6, 1)])
