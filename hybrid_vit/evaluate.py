@@ -70,9 +70,10 @@ def evaluate(spec: Spec, directory: Path) -> float:
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
     reported = trained.summary.get("scores", {})
+    width = max(map(len, scores)) + 1
     for name, value in scores.items():
         before = reported.get(f"test_{name}")
-        print(f"test {name:<5}{value:8.3f}" + ("" if before is None else f"   in training {before:8.3f}"))
+        print(f"test {name:<{width}}{value:8.3f}" + ("" if before is None else f"   in training {before:8.3f}"))
     if differences:
         print(f"\nnot comparable: since training there are {', '.join(differences)}")
     print("\nworst classes")

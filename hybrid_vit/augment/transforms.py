@@ -87,16 +87,20 @@ class RandomResizedCrop:
         self.scale = scale
         self.ratio = ratio
 
+    def largest(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width of the largest box within `ratio`."""
+        if width / height < self.ratio[0]:
+            return round(width / self.ratio[0]), width
+        if width / height > self.ratio[1]:
+            return height, round(height * self.ratio[1])
+        return height, width
+
     def boxes(self, draw: Draw, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(top, left, height, width) of the drawn boxes in pixels, each (B,) int64."""
         area = draw.uniform(*self.scale, shape=(_TRIES,)) * (height * width)
         log_ratio = (math.log(self.ratio[0]), math.log(self.ratio[1]))
         w, h, found = _draw_boxes(draw, area, log_ratio, lambda w, h: (w > 0) & (w <= width) & (h > 0) & (h <= height))
-        central_h, central_w = height, width
-        if width / height < self.ratio[0]:
-            central_h = round(width / self.ratio[0])
-        elif width / height > self.ratio[1]:
-            central_w = round(height * self.ratio[1])
+        central_h, central_w = self.largest(height, width)
         h, w = torch.where(found, h, central_h), torch.where(found, w, central_w)
         top = torch.where(found, _place(draw, height - h), (height - central_h) // 2)
         left = torch.where(found, _place(draw, width - w), (width - central_w) // 2)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hybrid_vit.augment.draw import Draw, derive_seed
+from hybrid_vit.augment import Draw, RandomResizedCrop, derive_seed
 from hybrid_vit.data.pictures import PictureFolder
 
 
@@ -104,6 +104,10 @@ class EpochSampler:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         return torch.randperm(self._n, generator=generator)
 
+    def sample_seed(self, index: int) -> int:
+        """Of what a sample draws by itself in this epoch; other than the seed of any batch."""
+        return derive_seed(self.seed, self.epoch, index, 0)
+
     def shares(self, start: int = 0) -> Iterator[tuple[slice | Tensor, Draw | None]]:
         """Per step from `start` on: the part of `order` that this process takes, and its random numbers."""
         for step, (begin, end) in enumerate(list(pairwise(self._edges))[start:], start):
@@ -190,14 +194,22 @@ class StreamLoader(Loader):
         sampler: of those N.
         num_workers: processes that decode, kept from epoch to epoch; 0 decodes in this one.
         pin_memory: put the batches where a CUDA device fetches them fastest.
+        crop: made of the whole picture, instead of the centre; drawn by (seed, epoch, sample).
 
     Raises:
         ValueError: while iterating, for a picture that cannot be read.
     """
 
-    def __init__(self, pictures: PictureFolder, sampler: EpochSampler, num_workers: int, pin_memory: bool) -> None:
+    def __init__(
+        self,
+        pictures: PictureFolder,
+        sampler: EpochSampler,
+        num_workers: int,
+        pin_memory: bool,
+        crop: RandomResizedCrop | None = None,
+    ) -> None:
         super().__init__(sampler)
-        self._pictures = pictures
+        self._batch_reader = _WholeBatches(pictures, crop)
         self._num_workers = num_workers
         self._pin_memory = pin_memory
         self._rest = _RestOfEpoch(sampler)
@@ -210,7 +222,7 @@ class StreamLoader(Loader):
     def _batches(self, start: int) -> Iterator[Batch]:
         if self._workers is None:
             self._workers = DataLoader(
-                _WholeBatches(self._pictures),
+                self._batch_reader,
                 batch_sampler=self._rest,
                 num_workers=self._num_workers,
                 collate_fn=_as_it_is,
@@ -227,16 +239,16 @@ class StreamLoader(Loader):
 
 
 class _RestOfEpoch:
-    """The sampler's indices from a step on, as the lists that torch's DataLoader asks for."""
+    """The sampler's indices from a step on, each with a seed, as the lists that torch's DataLoader asks for."""
 
     def __init__(self, sampler: EpochSampler) -> None:
         self.sampler = sampler
         self.start = 0
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = self.sampler.order()
         for part, _ in self.sampler.shares(self.start):
-            yield order[part].tolist()
+            yield [(i, self.sampler.sample_seed(i)) for i in order[part].tolist()]
 
     def __len__(self) -> int:
         return len(self.sampler) - self.start
@@ -245,12 +257,13 @@ class _RestOfEpoch:
 class _WholeBatches(Dataset[tuple[Tensor, Tensor] | ValueError]):
     """Reads a batch at once; returns the error of an unreadable picture, which a worker would hide in a traceback."""
 
-    def __init__(self, pictures: PictureFolder) -> None:
-        self.pictures = pictures
+    def __init__(self, pictures: PictureFolder, crop: RandomResizedCrop | None) -> None:
+        self.pictures, self.crop = pictures, crop
 
-    def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor] | ValueError:
+    def __getitems__(self, samples: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | ValueError:
         try:
-            images, labels = zip(*(self.pictures[i] for i in indices), strict=True)
+            read = (self.pictures.cropped(i, self.crop, seed) if self.crop else self.pictures[i] for i, seed in samples)
+            images, labels = zip(*read, strict=True)
         except ValueError as error:
             return error
         return torch.stack(images), torch.tensor(labels)

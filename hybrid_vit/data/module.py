@@ -9,6 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from hybrid_vit.augment import Augment, Normalize
+from hybrid_vit.augment import Augment, Normalize, RandomResizedCrop
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
 from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
 from hybrid_vit.data.sources import Source, load_source
@@ -53,7 +54,8 @@ class DataModule(LightningDataModule):
         fraction: of the training images, class by class, that are trained on, rounded to a number of images; at least
             one of each class. Smaller ones are parts of larger ones.
         eval_batch_size: of validation and test, over all processes.
-        augment: (uint8 images, labels, draw) -> (normalised images, targets), in training only.
+        augment: (uint8 images, labels, draw) -> (normalised images, targets), in training only. A `RandomResizedCrop`
+            of a folder's pictures is made while they are read, of the whole picture.
         seed: of the validation split, the shuffles and the augmentation.
         num_workers: processes that decode the pictures of a folder.
         check: decode all pictures of a folder before anything else, so that a damaged one is found early; None for
@@ -99,7 +101,10 @@ class DataModule(LightningDataModule):
         self.fraction = fraction
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.augment = augment
+        self.crop = augment.crop if source == "folder" and isinstance(augment.crop, RandomResizedCrop) else None
+        self.augment = copy(augment)
+        if self.crop is not None:
+            self.augment.crop = None
         self.seed = seed
         self.num_workers = num_workers
         self.check = check
@@ -218,8 +223,10 @@ class DataModule(LightningDataModule):
         assert draw is not None
         index = sampler.order()[share]
         if isinstance(part, PictureFolder):
-            images = torch.stack([part[i][0] for i in index.tolist()])
-            labels = part.labels[index]
+            read = (
+                part.cropped(i, self.crop, sampler.sample_seed(i)) if self.crop else part[i] for i in index.tolist()
+            )
+            images, labels = torch.stack([image for image, _ in read]), part.labels[index]
         else:
             images, labels = (tensor[index.to(tensor.device)] for tensor in part.tensors)
         augmented, _ = self.augment(images, labels, draw, normalize=self.normalize, num_classes=self.num_classes)
@@ -317,7 +324,8 @@ class DataModule(LightningDataModule):
         sampler = self._sampler(name, training=training, shared=shared)
         part = self._parts[name]
         if isinstance(part, PictureFolder):
-            stream = StreamLoader(part, sampler, self.num_workers, pin_memory=device.type == "cuda")
+            crop = self.crop if training else None
+            stream = StreamLoader(part, sampler, self.num_workers, pin_memory=device.type == "cuda", crop=crop)
             self._streams.append(stream)
             return stream
         images, labels = (tensor.to(device) for tensor in part.tensors)

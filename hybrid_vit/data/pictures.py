@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import functional as TF
 
+from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data.decode import decode, square
 from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_folders
 from hybrid_vit.data.split import split_by_name
@@ -51,6 +53,20 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return square(decode(self.paths[index]), self.image_size), int(self.labels[index])
+
+    def cropped(self, index: int, crop: RandomResizedCrop, seed: int) -> tuple[Tensor, int]:
+        """As item `index`, but a box of the whole picture, which `crop` draws by `seed`, resized.
+
+        Of a picture longer than `crop.ratio` it lies in a part of that ratio, which is drawn too: 80 % of a picture of
+        16:9 have no box of 4:3, so that all of its crops would be the one in the middle.
+        """
+        picture, draw = decode(self.paths[index]), Draw(seed, 1)
+        part = crop.largest(picture.height, picture.width)
+        top, left, height, width = (int(side) for side in crop.boxes(draw, *part))
+        top += int(draw.integers(picture.height - part[0] + 1))
+        left += int(draw.integers(picture.width - part[1] + 1))
+        square = TF.resized_crop(picture, top, left, height, width, [self.image_size] * 2)
+        return TF.pil_to_tensor(square), int(self.labels[index])
 
     @property
     def names(self) -> list[str]:

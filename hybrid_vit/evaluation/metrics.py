@@ -1,17 +1,37 @@
-"""Scores: logits and labels, batch by batch -> top-1, top-5 and loss over all of them, over all processes."""
+"""Evaluators: logits and targets, batch by batch -> {name: value} over all of them.
+
+Another question about a network is a class here, or beside, and a row in `EVALUATORS`: every test then answers it.
+"""
 
 import math
+from collections.abc import Callable
+from typing import Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 from torchmetrics import Metric
 
 K = 5  # the k of "top5"
 
 
+class Evaluator(Protocol):
+    """What logits and targets are asked."""
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """A batch: (B, C) float logits and (B,) int64 labels, on any device."""
+
+    def compute(self) -> dict[str, float]:
+        """The answers over all batches, by their names in a summary."""
+        ...
+
+
 class Scores(Metric):
     """Mean cross entropy, top-1 and top-5 accuracy in per cent, in one pass and without waiting for the device.
+
+    In training it also counts over all processes.
 
     Soft targets (B, C) of Mixup and CutMix count by their largest class.
 
@@ -48,6 +68,44 @@ class Scores(Metric):
         if self.classes <= K:
             del scores["top5"]
         return scores
+
+
+class Confusion:
+    """For which class the images of each are taken; the mean of the classes' own top-1, where they are uneven.
+
+    With as many images in each class that mean is the plain top-1, so it is left out. Of classes without images it says
+    nothing. Brodersen et al. 2010 (ICPR, "The balanced accuracy and its posterior distribution").
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self._pairs: list[Tensor] = []
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """logits (B, C), targets (B,)."""
+        self._pairs.append(torch.stack([targets, predictions(logits)]))
+
+    def counts(self) -> csr_array:
+        """(num_classes, num_classes) int64, true class first; sparse, since those of 10,000 classes are 800 MB."""
+        pairs = torch.cat(self._pairs, dim=1).cpu().numpy()
+        counted = coo_array((np.ones(pairs.shape[1], np.int64), tuple(pairs)), shape=(self.num_classes,) * 2)
+        return counted.tocsr()
+
+    def compute(self) -> dict[str, float]:
+        """{"balanced_top1": per cent}, or nothing."""
+        counts = self.counts()
+        images, hits = counts.sum(axis=1), counts.diagonal()
+        there = images > 0
+        if len(np.unique(images[there])) < 2:
+            return {}
+        return {"balanced_top1": 100 * float((hits[there] / images[there]).mean())}
+
+
+# Made from the number of classes, once a test.
+EVALUATORS: dict[str, Callable[[int], Evaluator]] = {
+    "accuracy": lambda num_classes: Scores(alone=True),
+    "confusion": Confusion,
+}
 
 
 def places(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scoring: a network and a loader -> loss, top-1, top-5 and the confusion matrix over every image of it.
+"""Scoring: a network and a loader -> what the evaluators say, and the confusion matrix, over every image of it.
 
 Training ends with this function and `hybrid_vit.evaluate` calls it again, so both report the same numbers.
 """
@@ -7,14 +7,13 @@ import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 
-import numpy as np
 import torch
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybrid_vit.evaluation.metrics import Scores, predictions
+from hybrid_vit.evaluation.metrics import EVALUATORS, Confusion
 
 
 @torch.inference_mode()
@@ -30,33 +29,33 @@ def score(
     """Score `net` in eval mode on batches of (B, 3, H, W) uint8 images, (B,) labels and anything else, in this process.
 
     Returns:
-        The values of `Scores` and the counts (num_classes, num_classes) int64, true class first. Their trace is the
-        number of top-1 hits.
+        The values of all `EVALUATORS` and the counts (num_classes, num_classes) int64, true class first. Their trace is
+        the number of top-1 hits.
 
     Raises:
         ValueError: the loss is not finite, so the scores mean nothing.
     """
-    scores = Scores(alone=True).to(device)
-    true, predicted = [], []
+    evaluators = {name: make(num_classes) for name, make in EVALUATORS.items()}
+    for evaluator in evaluators.values():
+        if isinstance(evaluator, nn.Module):
+            evaluator.to(device)
     net.eval()
     dtype = next(net.parameters()).dtype
     for images, labels, _ in batches:
         images, labels = normalize(images.to(device)).to(dtype), labels.to(device)
         with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
             logits = net(images).float()
-        scores.update(logits, labels)
-        true.append(labels)
-        predicted.append(predictions(logits))
-    values = scores.compute()
+        for evaluator in evaluators.values():
+            evaluator.update(logits, labels)
+    values = {key: value for evaluator in evaluators.values() for key, value in evaluator.compute().items()}
     if not math.isfinite(values["loss"]):
         raise ValueError(
             f"the loss on the {values['images']} images is {values['loss']}, so their scores mean nothing; "
             "train with a smaller optim.lr or with accelerator.precision=32"
         )
-    # Sparse: C x C numbers of 10,000 classes are 800 MB, and an image adds to one of them.
-    places = torch.cat(true).cpu().numpy(), torch.cat(predicted).cpu().numpy()
-    counts = coo_array((np.ones(len(places[0]), np.int64), places), shape=(num_classes, num_classes))
-    return values, counts.tocsr()
+    confusion = evaluators["confusion"]
+    assert isinstance(confusion, Confusion)
+    return values, confusion.counts()
 
 
 def per_class(confusion: csr_array, class_names: list[str]) -> list[dict[str, float | str]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from hybrid_vit.models.encoder import Attention
+from hybrid_vit.models.layout import Grid
 
 AttentionPath = Literal["auto", "fused", "explicit"]
 
@@ -24,12 +25,12 @@ class FastAttention(Attention):
     path: AttentionPath = "auto"
     record: Callable[[Tensor], None] | None = None
 
-    def forward(self, x: Tensor, first: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid, first: int | None = None) -> Tensor:
         """With `first` only that many first tokens attend, to all: (B, N, D) -> (B, first, D)."""
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = self.q_norm(q[:, :, :first]), self.k_norm(k)
-        bias = None if self.rel_pos is None else self.rel_pos()[:, :, :first].to(v.dtype)
+        bias = None if self.rel_pos is None else self.rel_pos(grid)[:, :, :first].to(v.dtype)
         if self._explicit(v):
             scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
             scores = scores if bias is None else scores + bias

@@ -11,6 +11,7 @@ from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.shards import sharded
 from hybrid_vit.models.encoder import Block
 from hybrid_vit.models.hybrid import HybridViT
+from hybrid_vit.models.layout import Grid
 from hybrid_vit.models.mlp import MLP
 
 
@@ -29,30 +30,32 @@ class FastHybridViT(HybridViT):
     def forward(self, x: Tensor) -> Tensor:
         whole = recording(self)
         trimmed = self.trimmed and not whole
-        grid = self.patch_embed(x)
+        x = self.patch_embed(x)
         one = whole or self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
         if one or looks_at_the_batch(self.blocks, self.head):
-            return self.read(grid, trimmed)
+            return self.read(x, trimmed)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
-        return sharded(lambda grid: self.read(grid, trimmed), grid, after_stem, self.shards)
+        return sharded(lambda x: self.read(x, trimmed), x, after_stem, self.shards)
 
-    def read(self, grid: Tensor, trimmed: bool) -> Tensor:
+    def read(self, x: Tensor, trimmed: bool) -> Tensor:
         """(B, D, h, w) -> (B, num_classes) logits."""
         *blocks, last = self.blocks
-        x = self.embed(grid)
+        h, w = x.shape[2:]
+        x = self.embed(x)
         for block in blocks:
-            x = block(x)
+            x = block(x, (h, w))
         first = self.pool.num_prefix_tokens
-        x = first_tokens(last, x, first) if trimmed and first and isinstance(last.mlp, MLP) else last(x)
+        trimmed = trimmed and first > 0 and isinstance(last.mlp, MLP)
+        x = first_tokens(last, x, (h, w), first) if trimmed else last(x, (h, w))
         return self.forward_head(self.norm(x))
 
 
-def first_tokens(block: nn.Module, x: Tensor, first: int) -> Tensor:
-    """(B, N, D) -> (B, first, D): `block(x)[:, :first]`, of a block whose MLP takes each token by itself."""
+def first_tokens(block: nn.Module, x: Tensor, grid: Grid, first: int) -> Tensor:
+    """(B, N, D) -> (B, first, D): `block(x, grid)[:, :first]`, of a block whose MLP takes each token by itself."""
     assert isinstance(block, Block) and isinstance(block.attn, FastAttention)
-    x = x[:, :first] + block.drop_path(block.ls1(block.attn(block.norm1(x), first)))
-    return x + block.drop_path(block.ls2(block.mlp(block.norm2(x))))
+    x = x[:, :first] + block.drop_path(block.ls1(block.attn(block.norm1(x), grid, first)))
+    return x + block.drop_path(block.ls2(block.mlp(block.norm2(x), grid)))
 
 
 def looks_at_the_batch(*nets: nn.Module) -> bool:

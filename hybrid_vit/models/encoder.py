@@ -1,6 +1,6 @@
 """The transformer encoder: (B, N, D) tokens -> (B, N, D) tokens through pre-norm blocks, in timm's vocabulary.
 
-Dosovitskiy et al. 2021 (arXiv 2010.11929).
+Beside the tokens goes their grid: the last h * w of the N are its cells. Dosovitskiy et al. 2021 (arXiv 2010.11929).
 """
 
 from collections.abc import Callable
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from hybrid_vit.models.layout import Grid
 from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.positions import RelPosBias
 from hybrid_vit.utils.limits import derive_heads
@@ -38,7 +39,7 @@ class Attention(nn.Module):
 
     Args:
         qk_norm: makes a norm of the head's width, for queries and for keys (Dehghani et al. 2023, arXiv 2302.05442).
-        rel_pos: () -> (1, heads, N, N), added to the scores.
+        rel_pos: (h, w) -> (1, heads, N, N), added to the scores.
     """
 
     def __init__(
@@ -62,10 +63,10 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4).unbind(0)
-        bias = None if self.rel_pos is None else self.rel_pos().to(v.dtype)
+        bias = None if self.rel_pos is None else self.rel_pos(grid).to(v.dtype)
         dropout = self.attn_drop.p if self.training else 0.0
         x = F.scaled_dot_product_attention(self.q_norm(q), self.k_norm(k), v, attn_mask=bias, dropout_p=dropout)
         return self.proj_drop(self.proj(x.transpose(1, 2).reshape(B, N, D)))
@@ -107,9 +108,9 @@ class Block(nn.Module):
         self.ls2 = LayerScale(dim, init_values) if init_values else nn.Identity()
         self.drop_path = StochasticDepth(drop_path, "row")
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x))))
-        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), grid)))
+        return x + self.drop_path(self.ls2(self.mlp(self.norm2(x), grid)))
 
 
 class Encoder(nn.Sequential):
@@ -120,7 +121,8 @@ class Encoder(nn.Sequential):
     Args:
         mlp: "linear" (`MLP`) or "conv" (`ConvMLP`).
         rel_pos_bias: whether each layer has a `RelPosBias`.
-        num_prefix_tokens, grid: N is the former + grid x grid; only `ConvMLP` and `RelPosBias` need to know.
+        num_prefix_tokens: tokens before the cells; only `ConvMLP` and `RelPosBias` need to know.
+        grid: side of the grid that tables of `RelPosBias` are for.
 
     Raises:
         ValueError: `embed_dim` is not divisible by `num_heads` (or by 32, when heads are derived from it).
@@ -163,7 +165,7 @@ class Encoder(nn.Sequential):
         def perceptron() -> MLP | ConvMLP:
             if mlp == "linear":
                 return MLP(embed_dim, hidden_dim, drop=proj_drop_rate)
-            return ConvMLP(embed_dim, hidden_dim, grid=grid, num_prefix_tokens=num_prefix_tokens, drop=proj_drop_rate)
+            return ConvMLP(embed_dim, hidden_dim, num_prefix_tokens=num_prefix_tokens, drop=proj_drop_rate)
 
         super().__init__(
             *(
@@ -178,3 +180,8 @@ class Encoder(nn.Sequential):
                 for rate in torch.linspace(0, drop_path_rate, depth).tolist()
             )
         )
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
+        for block in self:
+            x = block(x, grid)
+        return x

@@ -185,6 +185,10 @@ class CvT(nn.Module):
             if isinstance(module, nn.BatchNorm2d):
                 module.register_forward_hook(lay_out_gradient)
 
+    def no_weight_decay(self) -> set[str]:
+        """As timm's."""
+        return {name for name, _ in self.named_parameters() if name.endswith("cls_token")}
+
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).logits
 

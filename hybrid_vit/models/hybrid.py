@@ -1,21 +1,23 @@
 """The hybrid: a convolutional stem makes the tokens, a transformer reads them, a pool and a head answer.
 
 (B, 3, H, W) normalised image -> (B, num_classes) logits. Names and state-dict keys are timm's, so that the weights
-of a timm ViT load into a `HybridViT` with a patch stem.
+of a timm ViT load into a `HybridViT` with a patch stem. H and W may be others than those that the stem was made for:
+positions are interpolated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from hybrid_vit.models.encoder import NORMS, Encoder, Norm
-from hybrid_vit.models.layout import as_tokens
-from hybrid_vit.models.positions import RelPosBias, sincos_2d
+from hybrid_vit.models.layout import as_map, as_tokens
+from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
 
 PosEmbed = Literal["learned", "sincos", "none"]
+UNDECAYED = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
 
 
 class ClsPool(nn.Module):
@@ -65,8 +67,8 @@ class HybridViT(nn.Module):
     """Stem, encoder, pool and head, composed: (B, 3, H, W) -> (B, num_classes).
 
     Args:
-        stem: image -> (B, D, grid, grid); has `embed_dim` and `grid`.
-        encoder: (B, N, D) -> (B, N, D).
+        stem: image -> (B, D, h, w); has `embed_dim`, and `grid`, the side that positions are learned for.
+        encoder: (B, N, D) and (h, w) -> (B, N, D).
         pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1), a distillation token
             besides (2) or neither (0). It looks at those alone, where it has some.
         head: (B, D) -> logits.
@@ -128,17 +130,48 @@ class HybridViT(nn.Module):
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, N, D) normalised tokens, the class token (if any) first, then registers."""
-        return self.norm(self.blocks(self.embed(self.patch_embed(x))))
+        x = self.patch_embed(x)
+        h, w = x.shape[2:]
+        return self.norm(self.blocks(self.embed(x), (h, w)))
 
-    def embed(self, grid: Tensor) -> Tensor:
+    def forward_intermediates(
+        self, x: Tensor, indices: int | Sequence[int] | None = None, *, norm: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """What `forward_features` gives, and what blocks make of the cells, as maps (B, D, h, w) in the blocks' order.
+
+        Args:
+            x: (B, 3, H, W).
+            indices: of the blocks, -1 for the last; a number for so many last ones; None for all.
+            norm: whether maps are normalised, as the features are.
+
+        Raises:
+            ValueError: there is no such block.
+        """
+        depth = len(self.blocks)
+        given = range(-(depth if indices is None else indices), 0) if isinstance(indices, int | None) else indices
+        if any(not -depth <= index < depth for index in given):
+            raise ValueError(f"indices {indices} of {depth} blocks; use 0 to {depth - 1}, or -1 for the last")
+        chosen = {index % depth for index in given}
+        x = self.patch_embed(x)
+        h, w = x.shape[2:]
+        x, maps = self.embed(x), []
+        for index, block in enumerate(self.blocks):
+            x = block(x, (h, w))
+            if index in chosen:
+                cells = (self.norm(x) if norm else x)[:, -h * w :]
+                maps.append(as_map(cells, (h, w)))
+        return self.norm(x), maps
+
+    def embed(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, N, D): the cells as tokens behind the class token and the registers, with positions."""
-        x = as_tokens(grid)
+        (h, w), side = x.shape[2:], self.patch_embed.grid
+        x = as_tokens(x)
         tokens = (self.cls_token, self.dist_token, self.reg_token)
         prefix = [token.expand(x.shape[0], -1, -1) for token in tokens if token is not None]
         if prefix:  # as in timm, each of them has an entry in pos_embed
             x = torch.cat([*prefix, x], dim=1)
         if self.pos_embed is not None:
-            x = x + self.pos_embed
+            x = x + resized(self.pos_embed, (side, side), (h, w))
         return self.pos_drop(x)
 
     def forward_head(self, x: Tensor) -> Tensor:
@@ -151,6 +184,10 @@ class HybridViT(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names of tokens and positions, which an optimizer leaves as large as they are."""
+        return {name for name, _ in self.named_parameters() if name.rpartition(".")[2] in UNDECAYED}
 
 
 def hybrid_vit(

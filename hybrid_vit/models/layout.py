@@ -6,12 +6,14 @@ with which the BatchNorm of torch 2.14 on a CPU computes wrong gradients (`tests
 
 from torch import Tensor
 
+Grid = tuple[int, int]  # rows and columns of the cells that are tokens
+
 
 def as_tokens(x: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, h * w, C)"""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
-def as_map(x: Tensor, side: int) -> Tensor:
-    """(B, side * side, C) -> (B, C, side, side)"""
-    return x.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+def as_map(x: Tensor, grid: Grid) -> Tensor:
+    """(B, h * w, C) -> (B, C, h, w)"""
+    return x.unflatten(1, grid).permute(0, 3, 1, 2)

@@ -1,10 +1,10 @@
-"""The MLP of a block: (B, N, D) tokens -> (B, N, D), each token by itself, or with its neighbours on the grid."""
+"""The MLP of a block: (B, N, D) tokens and their grid -> (B, N, D), each by itself, or with its neighbours."""
 
 import torch
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from hybrid_vit.models.layout import as_map, as_tokens
+from hybrid_vit.models.layout import Grid, as_map, as_tokens
 
 
 class MLP(nn.Module):
@@ -18,7 +18,7 @@ class MLP(nn.Module):
         self.fc2 = nn.Linear(hidden_dim, dim)
         self.drop2 = nn.Dropout(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
         return self.drop2(self.fc2(self.drop1(self.act(self.fc1(x)))))
 
 
@@ -29,13 +29,13 @@ class ConvMLP(nn.Module):
     the DAFF of DHVT, Lu et al. 2022 (arXiv 2210.05958). It looks at the whole batch while training.
 
     Args:
-        grid: side of the square that all tokens but the first `num_prefix_tokens` are laid out in.
+        num_prefix_tokens: all tokens but so many first ones are the cells of the grid.
         drop: dropout at the end; before a BatchNorm it would shift its statistics (Li et al. 2019, arXiv 1801.05134).
     """
 
-    def __init__(self, dim: int, hidden_dim: int, *, grid: int, num_prefix_tokens: int = 0, drop: float = 0.0) -> None:
+    def __init__(self, dim: int, hidden_dim: int, *, num_prefix_tokens: int = 0, drop: float = 0.0) -> None:
         super().__init__()
-        self.grid, self.num_prefix_tokens = grid, num_prefix_tokens
+        self.num_prefix_tokens = num_prefix_tokens
         self.fc1 = Conv2dNormActivation(dim, hidden_dim, 1, activation_layer=nn.GELU, inplace=None)
         self.conv = Conv2dNormActivation(
             hidden_dim, hidden_dim, 3, groups=hidden_dim, activation_layer=nn.GELU, inplace=None
@@ -45,9 +45,9 @@ class ConvMLP(nn.Module):
             self.recalibration = nn.Sequential(nn.Linear(dim, dim // 4), nn.GELU(), nn.Linear(dim // 4, dim))
         self.drop = nn.Dropout(drop)
 
-    def forward(self, x: Tensor) -> Tensor:
-        prefix, cells = x.split([self.num_prefix_tokens, self.grid**2], dim=1)
-        hidden = self.fc1(as_map(cells, self.grid))
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        prefix, cells = x.split([self.num_prefix_tokens, grid[0] * grid[1]], dim=1)
+        hidden = self.fc1(as_map(cells, grid))
         x = as_tokens(self.fc2(hidden + self.conv(hidden)))
         if self.num_prefix_tokens:
             x = torch.cat([prefix * self.recalibration(x.mean(dim=1, keepdim=True)), x], dim=1)

@@ -1,4 +1,7 @@
-"""Stems: (B, 3, H, W) image -> (B, embed_dim, grid, grid) feature map whose cells become the tokens.
+"""Stems: (B, 3, H, W) image -> (B, embed_dim, h, w) feature map whose cells become the tokens.
+
+`img_size` and `grid` say by how much a stem shrinks: an image of img_size x img_size pixels becomes grid x grid cells,
+and one of any other height and width as many as the strides give.
 
 `PatchStem` is the linear patch embedding of Dosovitskiy et al. 2021 (arXiv 2010.11929), i.e. no convolutional prior at
 all, unless its patches overlap (CvT, Wu et al. 2021, arXiv 2103.15808). `ConvStem` is the early convolution of Xiao et
@@ -18,7 +21,7 @@ from hybrid_vit.utils.limits import halvings, patches, plan
 
 
 class ConvStem(nn.Sequential):
-    """Convolutions 3x3, each Conv(bias=False) -> BatchNorm -> ReLU: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+    """Convolutions 3x3, each Conv(bias=False) -> BatchNorm -> ReLU: (B, 3, H, W) -> (B, embed_dim, h, w).
 
     What is left out is derived: channels double from 64 up to `embed_dim` (64-128-192), and the stride-2 layers
     follow a first layer at full resolution wherever the depth leaves room for one (1-2-1 for grid 16 of 32 pixels).
@@ -50,7 +53,7 @@ class ConvStem(nn.Sequential):
 
 
 class ResNetStem(nn.Sequential):
-    """A convolution as `ConvStem`'s, then depth - 1 residual blocks: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+    """A convolution as `ConvStem`'s, then depth - 1 residual blocks: (B, 3, H, W) -> (B, embed_dim, h, w).
 
     Channels and strides are derived as `ConvStem`'s. He et al. 2016 (arXiv 1512.03385).
 
@@ -97,7 +100,7 @@ class ResidualBlock(nn.Module):
 
 
 class MobileStem(nn.Sequential):
-    """A convolution, then depth - 1 inverted residual blocks: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+    """A convolution, then depth - 1 inverted residual blocks: (B, 3, H, W) -> (B, embed_dim, h, w).
 
     Each block widens its channels `expand_ratio` times for a depthwise convolution and ends linearly. Channels and
     strides are derived as `ConvStem`'s. MobileNetV2, Sandler et al. 2018 (arXiv 1801.04381).
@@ -127,7 +130,7 @@ class MobileStem(nn.Sequential):
 
 
 class TokenizerStem(nn.Sequential):
-    """As many layers as the grid needs, each Conv 3x3 -> ReLU -> MaxPool: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+    """As many layers as the grid needs, each Conv 3x3 -> ReLU -> MaxPool: (B, 3, H, W) -> (B, embed_dim, h, w).
 
     Each halves; there are no biases and no norms, and 64 channels before the last layer. Hassani et al. 2021
     (arXiv 2104.05704).
@@ -149,7 +152,7 @@ class TokenizerStem(nn.Sequential):
 
 
 class PatchStem(nn.Module):
-    """Patches, projected linearly: (B, 3, H, W) -> (B, embed_dim, grid, grid).
+    """Patches, projected linearly: (B, 3, H, W) -> (B, embed_dim, h, w).
 
     Args:
         patch_size: side in pixels; left out, that of a cell. Larger patches overlap.

@@ -14,15 +14,17 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from hybrid_vit.utils.limits import check_rate, check_schedule
 
-NO_DECAY = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
-
 
 def param_groups(net: nn.Module, weight_decay: float, decay_all: bool) -> list[dict]:
-    """Two groups: matrices and kernels decay; norms, biases, tokens and positions do not, unless `decay_all`."""
+    """Two groups: matrices and kernels decay; norms, biases, tokens and positions do not, unless `decay_all`.
+
+    Tokens and positions are what `net.no_weight_decay()` names, of our models and of timm's.
+    """
+    named: set[str] = getattr(net, "no_weight_decay", set)()
     decay: list[nn.Parameter] = []
     keep: list[nn.Parameter] = []
     for name, param in net.named_parameters():
-        decays = decay_all or (param.ndim > 1 and name.rpartition(".")[2] not in NO_DECAY)
+        decays = decay_all or (param.ndim > 1 and name not in named)
         (decay if decays else keep).append(param)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": keep, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]

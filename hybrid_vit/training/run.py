@@ -347,7 +347,8 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
         ("run", str(directory)),
         ("curve", str(directory / "learning_curve.png")),
     ]
-    table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
+    width = max(len(name) for name, _ in rows) + 2
+    table = "\n".join(f"  {name:<{width}}{value}" for name, value in rows)
     same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
     if source.source in ("cifar10", "cifar100"):
         same = [f"data={source.source}"]

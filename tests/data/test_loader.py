@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid_vit.augment.draw import derive_seed
+from hybrid_vit.augment import RandomResizedCrop, derive_seed
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
 from hybrid_vit.data.pictures import PictureFolder
 
@@ -259,10 +259,16 @@ def test_resumed_training_sees_what_the_uninterrupted_one_would_have(tmp_path: P
 
 
 def stream(
-    pictures: PictureFolder, *, shuffle: bool = True, rank: int = 0, world_size: int = 1, num_workers: int = 2
+    pictures: PictureFolder,
+    *,
+    shuffle: bool = True,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int = 2,
+    crop: RandomResizedCrop | None = None,
 ) -> StreamLoader:
     sampler = EpochSampler(len(pictures), 8, seed=1, shuffle=shuffle, rank=rank, world_size=world_size)
-    return StreamLoader(pictures, sampler, num_workers, pin_memory=False)
+    return StreamLoader(pictures, sampler, num_workers, pin_memory=False, crop=crop)
 
 
 @FORK
@@ -286,8 +292,30 @@ def test_stream_gives_what_is_resident_on_any_number_of_processes_and_workers(pi
 
 
 @FORK
-def test_stream_continues_where_it_was_given_not_where_workers_have_read_ahead(picture_root: Path) -> None:
-    loader = stream(PictureFolder(picture_root, 16))
+def test_crops_are_those_of_seed_epoch_and_sample_on_any_number_of_processes_and_workers(picture_root: Path) -> None:
+    pictures, crop = PictureFolder(picture_root, 16), RandomResizedCrop()
+    workers = stream(pictures, crop=crop)
+    split = [stream(pictures, rank=rank, world_size=2, num_workers=0, crop=crop) for rank in range(2)]
+    epochs = []
+    for epoch in (0, 1):
+        for loader in (workers, *split):
+            loader.sampler.set_epoch(epoch)
+        order = workers.sampler.order().tolist()
+        expected = torch.stack([pictures.cropped(i, crop, derive_seed(1, epoch, i, 0))[0] for i in order])
+        assert torch.cat([batch.images for batch in workers]).equal(expected)
+        parts = [torch.cat([part.images for part in step]) for step in zip(*split, strict=True)]
+        assert torch.cat(parts).equal(expected)
+        epochs.append(expected[torch.tensor(order).argsort()])
+    workers.close()
+    assert not epochs[0].equal(epochs[1])
+
+
+@FORK
+@pytest.mark.parametrize("crop", [None, RandomResizedCrop()])
+def test_stream_continues_where_it_was_given_not_where_workers_have_read_ahead(
+    picture_root: Path, crop: RandomResizedCrop | None
+) -> None:
+    loader = stream(PictureFolder(picture_root, 16), crop=crop)
     whole = list(loader)
     iterator = iter(loader)
     next(iterator), next(iterator)

@@ -14,7 +14,15 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from hybrid_vit.augment import Augment, Mix, RandomCrop, RandomErasing, RandomHorizontalFlip, TrivialAugment
+from hybrid_vit.augment import (
+    Augment,
+    Mix,
+    RandomCrop,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    TrivialAugment,
+)
 from hybrid_vit.augment.draw import Draw, derive_seed
 from hybrid_vit.data import module as data_module
 from hybrid_vit.data.loader import Batch, ResidentLoader, StreamLoader
@@ -457,6 +465,22 @@ def test_folder(picture_root: Path) -> None:
     assert images.shape == (8, 3, 16, 16) and images.dtype == torch.float32 and labels.shape == (8,)
     assert data.augmented_batch(5).equal(images[:5])
     data.teardown("fit")
+
+
+def test_a_resized_crop_of_a_folder_is_made_of_the_whole_pictures_and_once(picture_root: Path) -> None:
+    whole = Augment(crop=RandomResizedCrop(scale=(0.1, 0.5)), flip=RandomHorizontalFlip())
+    settings = {"image_size": 16, "val_size": None, "batch_size": 8}
+    data, plain = (module("folder", picture_root, augment=a, **settings) for a in (whole, Augment(flip=whole.flip)))
+    part, order = data._parts["train"], data.train_dataloader().sampler.order()
+    assert isinstance(part, PictureFolder)
+    images, labels = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    crops = torch.stack([part.cropped(i, whole.crop, derive_seed(0, 0, i, 0))[0] for i in order[:8].tolist()])
+    draw = next(data.train_dataloader().sampler.shares())[1]
+    expected, _ = plain.augment(crops, labels, draw, normalize=data.normalize, num_classes=3)
+    assert images.equal(expected) and data.augmented_batch(5).equal(images[:5])
+    assert whole.crop is not None, "the caller's own augmentation is left as it is"
+    for ours, theirs in zip(data.test_dataloader(), plain.test_dataloader(), strict=True):
+        assert ours.images.equal(theirs.images)
 
 
 # Python 3.12+: torch forks its workers while its own threads run.

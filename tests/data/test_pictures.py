@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms.v2 import functional as TF
 
+from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data import pictures
 from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
 
@@ -39,6 +41,30 @@ def test_shorter_side_is_resized_and_the_centre_cut_out(tmp_path: Path) -> None:
     assert pictures[0][0][:, 5, 5].tolist() == [0, 255, 0]
     assert pictures[0][0].permute(1, 2, 0).numpy().tolist() == stripes[:, 15:25].tolist()
     assert pictures[1][0].flatten(1).unique(dim=1).flatten().tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("size", "part"), [((60, 20), (27, 20)), ((20, 60), (20, 27)), ((20, 20), (20, 20)), ((24, 20), (24, 20))]
+)
+@pytest.mark.parametrize("scale", [(0.1, 0.3), (0.8, 1.0)])
+def test_a_random_crop_is_torchvisions_anywhere_in_the_picture(
+    tmp_path: Path, size: tuple[int, int], part: tuple[int, int], scale: tuple[float, float]
+) -> None:
+    noise = np.random.default_rng(0).integers(256, size=(size[1], size[0], 3), dtype=np.uint8)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(noise).save(tmp_path / name / "1.png")
+    folder, crop, seen = PictureFolder(tmp_path, 12), RandomResizedCrop(scale=scale), np.zeros(noise.shape[:2], bool)
+    for seed in range(60):
+        draw = Draw(seed, 1)
+        top, left, height, width = (int(side) for side in crop.boxes(draw, part[1], part[0]))
+        top, left = (int(side + draw.integers(whole - of + 1)) for side, whole, of in
+                     ((top, size[1], part[1]), (left, size[0], part[0])))  # fmt: skip
+        image, label = folder.cropped(1, crop, seed)
+        expected = TF.resized_crop(Image.fromarray(noise), top, left, height, width, [12, 12])
+        assert image.equal(TF.pil_to_tensor(expected)) and label == 1
+        seen[top : top + height, left : left + width] = True
+    assert seen.mean() > 0.6, "of a picture of 3:1 the square in the middle is a third"
 
 
 def test_other_files_are_left_alone(tmp_path: Path) -> None:

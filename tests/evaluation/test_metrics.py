@@ -1,4 +1,4 @@
-"""Scores against torchmetrics and against sums by hand, however the images come in batches."""
+"""Scores and the confusion against torchmetrics, scikit-learn and sums by hand, however the images come in batches."""
 
 import math
 
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from hybrid_vit.evaluation import Scores
+from hybrid_vit.evaluation import Confusion, Scores
 from hybrid_vit.evaluation.metrics import places
 from hybrid_vit.evaluation.metrics import predictions as predicted
 
@@ -140,3 +140,29 @@ def test_reset_forgets_and_a_saved_state_goes_on() -> None:
     whole.reset()
     whole.update(logits[:30], labels[:30])
     assert whole.compute()["top1"] == half.compute()["top1"]
+
+
+@pytest.mark.parametrize("sizes", [[200], [64, 64, 64, 8]])
+def test_the_confusion_and_balanced_top1_are_scikit_learns(sizes: list[int]) -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    logits, labels = predictions(200, 7)
+    labels = torch.where(labels == 3, 4, labels)  # a class without images
+    confusion = Confusion(7)
+    for batch in zip(logits.split(sizes), labels.split(sizes), strict=True):
+        confusion.update(*batch)
+    taken_for = logits.argmax(1)
+    assert (taken_for == 3).any()
+    expected = metrics.confusion_matrix(labels, taken_for, labels=range(7))
+    assert confusion.counts().toarray().tolist() == expected.tolist()
+    with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
+        balanced = metrics.balanced_accuracy_score(labels, taken_for)
+    assert confusion.compute() == {"balanced_top1": pytest.approx(100 * balanced)}
+
+
+def test_of_even_classes_the_plain_top1_is_the_balanced_one_and_alone() -> None:
+    logits, _ = predictions(60, 5)
+    confusion = Confusion(5)
+    confusion.update(logits, torch.arange(60) % 4)  # even where there are images
+    assert confusion.compute() == {}
+    confusion.update(logits[:1], torch.tensor([0]))
+    assert confusion.compute().keys() == {"balanced_top1"}

@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from hybrid_vit.evaluation import per_class, score
+from hybrid_vit.evaluation import EVALUATORS, Evaluator, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix
 
 
@@ -56,6 +57,37 @@ def test_top1_is_the_trace_of_the_counts_where_logits_are_equal() -> None:
     assert np.array_equal(counts.toarray(), expected)
     assert values["images"] == counts.sum() == 300
     assert values["top1"] == 100 * counts.trace() / 300
+
+
+class Calibration:
+    """Mean confidence: another evaluator, by the interface alone."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.confident: list[Tensor] = []
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        self.confident.append(logits.softmax(1).amax(1))
+
+    def compute(self) -> dict[str, float]:
+        return {"confidence": float(torch.cat(self.confident).mean())}
+
+
+def test_another_evaluator_is_a_class_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, _ = scored(300, 10)
+    made: Callable[[int], Evaluator] = Calibration
+    monkeypatch.setitem(EVALUATORS, "calibration", made)
+    values, _ = scored(300, 10)
+    net = Coarse(10)
+    logits = torch.cat([net(images / 255) for images, _, _ in batches(300, 10)]).detach()
+    assert values.pop("confidence") == pytest.approx(float(logits.softmax(1).amax(1).mean()), rel=1e-5)
+    assert values == before
+
+
+def test_balanced_top1_is_scored_beside_the_plain_one_where_classes_are_uneven() -> None:
+    values, counts = scored(300, 10)
+    classes = counts.toarray()
+    assert values["balanced_top1"] == pytest.approx(100 * np.mean(classes.diagonal() / classes.sum(1)))
+    assert abs(values["balanced_top1"] - values["top1"]) > 0.01
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -22,7 +22,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, attention: Attention, x: torch.Tensor
         return fused(*args, **kwargs)
 
     monkeypatch.setattr("hybrid_vit.fast.attention.scaled_dot_product_attention", spy)
-    attention(x)
+    attention(x, (1, x.shape[1]))
     return calls[0] if calls else "explicit"
 
 
@@ -53,7 +53,7 @@ def test_both_paths_equal_the_model_in_values_and_gradients(make: Callable[[], A
             set_attention(attention, path)  # type: ignore[arg-type]
         attention.zero_grad()
         leaf = x.clone().requires_grad_()
-        y = attention(leaf)
+        y = attention(leaf, (4, 4))
         y.backward(upstream)
         results[path] = [y.detach(), leaf.grad, *(p.grad.clone() for p in attention.parameters())]
     for plain, fused, explicit in zip(*results.values(), strict=True):
@@ -74,10 +74,10 @@ def test_explicit_equals_attention_head_by_head() -> None:
     for h in range(2):
         cut = slice(6 * h, 6 * h + 6)
         query, key = attention.q_norm(q[:, cut]), attention.k_norm(k[:, cut])
-        scores = (query @ key.T / 6**0.5 + rel_pos()[0, h]).exp()
+        scores = (query @ key.T / 6**0.5 + rel_pos((2, 2))[0, h]).exp()
         heads.append(scores / scores.sum(1, keepdim=True) @ v[:, cut])
     expected = torch.cat(heads, 1) @ attention.proj.weight.T + attention.proj.bias
-    torch.testing.assert_close(attention(x)[0], expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attention(x, (2, 2))[0], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +116,9 @@ def test_attention_dropout_acts_in_training_on_both_paths(path: Any) -> None:
     attention = Attention(16, 2, attn_drop=0.5)
     set_attention(attention, path)
     x = torch.randn(2, 6, 16)
-    assert not torch.equal(attention(x), attention(x))
+    assert not torch.equal(attention(x, (1, 5)), attention(x, (1, 5)))
     attention.eval()
-    assert torch.equal(attention(x), attention(x))
+    assert torch.equal(attention(x, (2, 2)), attention(x, (2, 2)))
 
 
 @pytest.mark.parametrize("path", ["auto", "fused", "explicit"])
@@ -126,10 +126,10 @@ def test_recorded_weights_are_distributions_in_the_graph(path: Any) -> None:
     torch.manual_seed(0)
     encoder = Encoder(embed_dim=24, depth=3, num_heads=2)
     set_attention(encoder, path)
-    x = torch.randn(4, 7, 24)
-    plain = encoder(x)
+    x, grid = torch.randn(4, 7, 24), (2, 3)
+    plain = encoder(x, grid)
     with record_attention(encoder) as maps:
-        recorded = encoder(x)
+        recorded = encoder(x, grid)
         assert len(maps) == 3
         for weights in maps:
             assert weights.shape == (4, 2, 7, 7)
@@ -137,10 +137,10 @@ def test_recorded_weights_are_distributions_in_the_graph(path: Any) -> None:
             torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 7))
         gradients = torch.autograd.grad(recorded.square().sum(), maps)
         assert all(gradient.abs().sum() > 0 for gradient in gradients)
-        encoder(x)
+        encoder(x, grid)
         assert len(maps) == 6
     torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-5)
-    encoder(x)
+    encoder(x, grid)
     assert len(maps) == 6, "recorded after the block"
     assert [block.attn.path for block in encoder] == [path] * 3
 
@@ -157,6 +157,6 @@ def test_a_recording_inside_another_gives_the_outer_one_back() -> None:
     x = torch.randn(1, 3, 24)
     with record_attention(encoder) as outer:
         with record_attention(encoder) as inner:
-            encoder(x)
-        encoder(x)
+            encoder(x, (1, 3))
+        encoder(x, (1, 3))
     assert (len(inner), len(outer)) == (2, 2)

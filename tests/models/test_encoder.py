@@ -44,13 +44,13 @@ def test_whole_samples_are_dropped_branch_by_branch_and_scaled() -> None:
     x = torch.randn(1, 5, 32).expand(4000, -1, -1)
     with torch.no_grad():
         one = x[:1]
-        attn = block.attn(block.norm1(one))
+        attn = block.attn(block.norm1(one), (1, 5))
         outcomes = {}
         for keep_attn in (0, 1):
             after = one + keep_attn * attn / 0.6
             for keep_mlp in (0, 1):
-                outcomes[keep_attn, keep_mlp] = after + keep_mlp * block.mlp(block.norm2(after)) / 0.6
-        y = block(x)
+                outcomes[keep_attn, keep_mlp] = after + keep_mlp * block.mlp(block.norm2(after), (1, 5)) / 0.6
+        y = block(x, (1, 5))
     found = 0
     for (keep_attn, keep_mlp), outcome in outcomes.items():
         count = int(torch.isclose(y, outcome, atol=1e-4).all(dim=(1, 2)).sum())
@@ -66,4 +66,4 @@ def test_no_sample_is_dropped_in_eval() -> None:
     still = Encoder(embed_dim=32, depth=3).eval()
     still.load_state_dict(encoder.state_dict())
     x = torch.randn(2, 4, 32)
-    assert torch.equal(encoder(x), still(x))
+    assert torch.equal(encoder(x, (2, 2)), still(x, (2, 2)))

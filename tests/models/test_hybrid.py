@@ -7,8 +7,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid_vit.fast import record_attention, set_shards
-from hybrid_vit.models import ConvStem, HybridViT, PatchStem, hybrid_vit
+from hybrid_vit.fast import record_attention, set_shards, set_trimmed
+from hybrid_vit.models import (
+    ConvStem,
+    HybridViT,
+    MobileStem,
+    PatchStem,
+    ResNetStem,
+    TokenizerStem,
+    hybrid_vit,
+)
 
 PUBLISHED: dict[str, dict[str, Any]] = {
     "hybrid_192": {
@@ -143,6 +151,55 @@ def test_a_timm_vit_loads_and_gives_its_logits(name: str, both: dict, theirs: di
     with torch.no_grad():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(ours.forward_features(images), theirs.forward_features(images), rtol=1e-5, atol=1e-5)
+    assert {*theirs.no_weight_decay()} & ours.state_dict().keys() <= ours.no_weight_decay()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported
+@pytest.mark.parametrize("indices", [None, 2, [0, 2], [-1], [2, 0, -3], 0, []])
+@pytest.mark.parametrize("norm", [False, True])
+def test_intermediate_maps_are_timms(indices: Any, norm: bool) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    both = {"num_classes": 100, "embed_dim": 192, "depth": 3, "num_heads": 3, "reg_tokens": 2}
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, dynamic_img_size=True, **both).eval()
+    shake(theirs)
+    ours = hybrid_vit(stem=PatchStem(embed_dim=192, grid=8), **both).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    set_trimmed(ours)
+    set_shards(ours, 2)
+    images = torch.randn(2, 3, 24, 40)
+    with torch.no_grad():
+        features, maps = ours.forward_intermediates(images, indices, norm=norm)
+        torch.testing.assert_close(features, ours.forward_features(images), rtol=0, atol=0)
+        if not indices and indices is not None:  # timm has no answer to nothing
+            assert maps == []
+            return
+        torch.testing.assert_close(
+            (features, maps), theirs.forward_intermediates(images, indices, norm=norm), rtol=1e-5, atol=2e-5
+        )
+    assert maps[0].shape == (2, 192, 6, 10)
+
+
+@pytest.mark.parametrize("indices", [3, [2], [-3, 0]])
+def test_a_block_that_is_not_there_is_a_sentence(indices: Any) -> None:
+    model = hybrid_vit(stem=PatchStem(embed_dim=32, grid=4), num_classes=3, embed_dim=32, depth=2)
+    with pytest.raises(ValueError, match=r"of 2 blocks; use 0 to 1, or -1 for the last"):
+        model.forward_intermediates(torch.zeros(1, 3, 32, 32), indices)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported
+@pytest.mark.parametrize("size", [(32, 32), (24, 40), (64, 32), (16, 16)])
+def test_images_of_other_sizes_give_the_logits_of_timms_dynamic_vit(size: tuple[int, int]) -> None:
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    both = {"num_classes": 100, "embed_dim": 192, "depth": 2, "num_heads": 3, "reg_tokens": 2}
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=4, dynamic_img_size=True, **both).eval()
+    shake(theirs)
+    ours = hybrid_vit(stem=PatchStem(embed_dim=192, grid=8), **both).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    images = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["cls", "mean", "sequence"])
@@ -198,6 +255,23 @@ def test_encoder_options_train_every_parameter_record_and_do_not_depend_on_shard
             torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
         assert [weights.shape for weights in maps] == [(32, 1, tokens, tokens)] * 2
         set_shards(model, 3)
+        torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stem", [ConvStem, ResNetStem, MobileStem, TokenizerStem, PatchStem])
+def test_every_stem_and_option_trains_on_rectangles_whole_in_shards_and_trimmed(stem: Any) -> None:
+    torch.manual_seed(0)
+    model = hybrid_vit(stem=stem(embed_dim=32, grid=4), num_classes=7, embed_dim=32, depth=2, **EVERYTHING)
+    images = torch.randn(8, 3, 40, 56)
+    F.cross_entropy(model(images), torch.arange(8) % 7).backward()
+    for name in ("pos_embed", "blocks.0.attn.rel_pos.relative_position_bias_table"):
+        assert model.get_parameter(name).grad.any()
+    model.eval()
+    with torch.no_grad():
+        plain = model(images)
+        assert model.forward_features(images).shape == (8, 3 + 5 * 7, 32)
+        set_shards(model, 2)
+        set_trimmed(model)
         torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
 
 

@@ -94,6 +94,7 @@ def test_every_stem_reaches_the_grid_and_trains_every_parameter(stem: Any, optio
     net = stem(embed_dim=48, grid=grid, **options)
     y = net(torch.randn(4, 3, 32, 32))
     assert y.shape == (4, net.embed_dim, net.grid, net.grid) == (4, 48, grid, grid)
+    assert net(torch.randn(2, 3, 64, 96)).shape == (2, 48, 2 * grid, 3 * grid)
     (y * torch.randn_like(y)).sum().backward()
     assert all(parameter.grad is not None and parameter.grad.any() for parameter in net.parameters())
 
