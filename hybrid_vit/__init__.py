@@ -8,6 +8,7 @@ trained = hybrid_vit.load("outputs/runs/...")                  # a trained one, 
 from __future__ import annotations
 
 import json
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
 
     from hybrid_vit.deploy.trained import Trained
 
-__all__ = ["build_model", "load"]
+__all__ = ["__version__", "build_model", "load"]
+
+try:
+    __version__ = version("hybrid-vit")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "unknown"
 
 
 def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
