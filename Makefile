@@ -1,4 +1,5 @@
-# Each target makes the environment in .venv by itself (with uv where it is installed, else with venv and pip).
+# Each target first makes the environment in .venv with uv, which it puts there if it is not installed.
+# PYTHON chooses the interpreter: make clean quickstart PYTHON=python3.12
 PYTHON ?= python3
 RUN := .venv/bin/python
 # Some container images set it; without bytecode on disk every process compiles torch and lightning anew (15 s here).
@@ -9,7 +10,7 @@ unexport PYTHONDONTWRITEBYTECODE
 quickstart: .venv/ready
 	$(RUN) -m hybrid_vit.train experiment=quickstart
 
-test: .venv/ready lint
+test: .venv/ready
 	$(RUN) -m pytest
 
 lint: .venv/ready
@@ -17,16 +18,15 @@ lint: .venv/ready
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# .venv/begun is left by an installation that was interrupted: the next one begins afresh.
+.venv/ready: export PATH := $(PATH):$(CURDIR)/.venv/bin
 .venv/ready: pyproject.toml constraints.txt
-	@if command -v uv >/dev/null; then \
-		uv venv --quiet --allow-existing --python $(PYTHON) .venv && \
-		uv pip install --quiet --python .venv --constraints constraints.txt --group dev --editable .; \
-	else \
-		$(PYTHON) -m venv .venv && \
-		.venv/bin/pip install --quiet --upgrade 'pip>=25.1' && \
-		.venv/bin/pip install --quiet --constraint constraints.txt --group dev --editable .; \
-	fi
-	@touch $@
+	@test ! -e .venv/begun || rm -rf .venv
+	@uv --version >/dev/null 2>&1 || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --force-reinstall uv; }
+	@uv venv --quiet --allow-existing --python $(PYTHON) .venv
+	@touch .venv/begun
+	@uv pip install --quiet --python .venv --constraints constraints.txt --group dev --editable '.[all]'
+	@mv .venv/begun $@
 
 clean:
 	rm -rf .venv

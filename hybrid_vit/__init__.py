@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
 
     from hybrid_vit.deploy.trained import Trained
 
-__all__ = ["build_model", "fit", "load"]
+__all__ = ["__version__", "build_model", "fit", "load"]
+
+try:
+    __version__ = version("hybrid-vit")
+except PackageNotFoundError:  # a checkout that is not installed
+    __version__ = "unknown"
 
 
 def fit(**settings: Any) -> Trained:

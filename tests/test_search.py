@@ -101,6 +101,15 @@ def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) 
     assert mine["name"] == "mine"
 
 
+def test_a_search_without_optuna_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert main(*TINY, "trials=1", "out=s") == 2
+    assert capsys.readouterr().err == "a search needs optuna: pip install -e '.[search]'\n"
+    assert not Path("s").exists()
+
+
 def test_the_front_is_kept_and_a_search_goes_on(attempts: list[dict[str, Any]]) -> None:
     assert main("trials=3", "out=s", "epochs=3") == 0
     assert len(attempts) == 3

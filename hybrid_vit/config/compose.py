@@ -171,6 +171,10 @@ def chosen(override: Override, cfg: DictConfig) -> str:
     """The choice of an option, if `cfg` has such a group and the group such an option."""
     text, key, group = str(override.input_line), override.get_key_element(), override.key_or_group
     if override.is_hydra_override():
+        launchers = sorted(set(loader().get_group_options("hydra/launcher")))
+        if group == "hydra/launcher" and override.value() not in launchers:
+            more = "pip install -e '.[sweeps]' adds joblib, ray and submitit_slurm"
+            raise ValueError(f"{text} is not there; {group} is one of {', '.join(launchers)}; {more}")
         return text
     known, there = choices(cfg), options(group)
     if key.startswith("~") or (key.startswith("+") and key.strip("+") in known):

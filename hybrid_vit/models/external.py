@@ -10,11 +10,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from hybrid_vit.utils.extras import needed
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def timm_model(
         ModuleNotFoundError: timm is not installed.
         ValueError: numbers that do not fit together, or weights that do not exist or cannot be downloaded.
     """
-    timm = needed("timm", architecture)
+    timm = needed("timm", extra="baselines", what=f"model {architecture}")
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     arguments = arguments or {}
     if loading := {"pretrained", "checkpoint_path"} & arguments.keys() or ":" in architecture:
@@ -167,7 +168,7 @@ class CvT(nn.Module):
         drop_path_rate: float = 0.1,
     ) -> None:
         super().__init__()
-        transformers = needed("transformers", "cvt_13")
+        transformers = needed("transformers", extra="baselines", what="model cvt_13")
         small = {
             "num_labels": num_classes,
             "patch_stride": list(strides),
@@ -197,17 +198,6 @@ def lay_out_gradient(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -
     """A forward hook of a BatchNorm that has tokens behind it: see `hybrid_vit.models.layout`."""
     if output.shape[0] == 1 and output.requires_grad:
         output.register_hook(lambda gradient: gradient.clone(memory_format=torch.contiguous_format))
-
-
-def needed(package: str, model: str) -> ModuleType:
-    """Import a package that not everyone has; ModuleNotFoundError says how to get it."""
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        remedy = f"model {model} needs {package}: pip install -e '.[baselines]'"
-        raise ModuleNotFoundError(remedy, name=package) from error
 
 
 @contextmanager

@@ -123,6 +123,8 @@ MISTAKES = [
     # every value of a multirun
     ("-m model.depth=4,abc", "model.depth=abc: 'abc' is not a whole number"),
     ("-m model=hybrid_192,hybrid_129", "model=hybrid_129 does not exist"),
+    ("-m seed=0,1 hydra/launcher=slurm", "hydra/launcher=slurm is not there; hydra/launcher is one of basic, "),
+    ("-m seed=0,1 hydra/launcher=slurm", "; pip install -e '.[sweeps]' adds joblib, ray and submitit_slurm"),
     ("-m epochs=range(0,3)", "epochs=0 must be positive"),
     ("-m optim.lr=interval(0,1)", "write optim.lr=A,B,C"),
     ("-m model.dept=3,4", "did you mean model.depth?"),

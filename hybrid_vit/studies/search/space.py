@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_vit.utils.extras import needed
 from hybrid_vit.utils.files import read_json
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ def distributions(space: dict[str, Any]) -> dict[str, BaseDistribution]:
     """What may be drawn for each setting.
 
     Raises:
+        ModuleNotFoundError: Optuna is not installed.
         ValueError: an entry that is neither a list of choices nor a range; names it.
     """
+    needed("optuna", extra="search", what="a search")
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     found: dict[str, BaseDistribution] = {}

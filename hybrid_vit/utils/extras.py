@@ -1,0 +1,18 @@
+"""Packages that not everyone has: the extras of pyproject.toml."""
+
+import importlib
+from types import ModuleType
+
+
+def needed(package: str, *, extra: str, what: str) -> ModuleType:
+    """Import a package.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; says what needs it and how to get it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ModuleNotFoundError(f"{what} needs {package}: pip install -e '.[{extra}]'", name=package) from error
