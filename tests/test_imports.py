@@ -68,7 +68,8 @@ ALONE: dict[str, set[str]] = {
     "training/distill.py": set(),
     "training/distributed.py": set(),
     "training/task.py": {"augment", "evaluation", "training", "lightning"},
-    "training/callbacks.py": {"lightning", "tqdm"},
+    "training/callbacks.py": {"lightning"},
+    "training/progress.py": {"lightning", "tqdm"},
 }
 LIBRARY = {"models/external.py"}  # wraps what others wrote
 

@@ -217,6 +217,7 @@ class Train:
     epochs: int = limited("[1, 1e6]", 200)
     steps: int | None = limited("[1, 1e9]", None)
     budget: str | None = None
+    budget_by: str = limited(("steps", "clock"), "steps")
     batch_size: int = limited("[1, 1e6]", 128)
     label_smoothing: float = limited("[0, 1)", 0.0)
     score: str = limited(("ema", "raw"), "ema")

@@ -102,6 +102,8 @@ def check_training(spec: Spec) -> None:
             raise ValueError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
     if optim["betas"] is not None and len(optim["betas"]) != 2:
         raise ValueError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
+    if spec["budget_by"] == "clock" and spec["budget"] is None:
+        raise ValueError("budget_by=clock needs a time to go by; add one, e.g. budget=30m")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
     limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
     for key, part in spec["augment"].items():

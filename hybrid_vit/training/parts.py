@@ -16,7 +16,7 @@ from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.deploy.trained import adopt, load
 from hybrid_vit.fast.accelerator import Choice
-from hybrid_vit.training.budget import affordable, measure
+from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, affordable, measure
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import synchronised
 from hybrid_vit.training.ema import EMA
@@ -92,9 +92,14 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
 
 
 def make_task(
-    config: Train, net: nn.Module, data: DataModule, steps: int, distill: Distillation | None = None
+    config: Train,
+    net: nn.Module,
+    data: DataModule,
+    steps: int,
+    distill: Distillation | None = None,
+    clock: Clock | None = None,
 ) -> Classification:
-    """The task for a training of `steps` steps."""
+    """The task for a training of `steps` steps, or for one as long as the clock allows, of about so many."""
     optim = config.optim
     epochs = steps / data.steps_per_epoch
     return Classification(
@@ -108,6 +113,7 @@ def make_task(
             interval=optim.interval,  # type: ignore[arg-type]
         ),
         steps_per_epoch=data.steps_per_epoch,
+        progress=(lambda: clock.progress) if clock else None,
         ema=EMA(net, **vars(config.ema)) if config.ema.decay else None,
         distill=distill,
         score=config.score,
@@ -140,26 +146,39 @@ def compile_nets(task: Classification, choice: Choice) -> None:
 
 def fix_steps(
     config: Train, choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, began: float
-) -> int:
+) -> tuple[int, Clock | None]:
     """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them.
+
+    With `budget_by=clock` the number is an estimate, and the clock that has begun now ends the run.
 
     Args:
         began: when the time of the budget began, by `time.monotonic`.
     """
     steps = config.steps or config.epochs * data.steps_per_epoch
     if config.budget is None:
-        return steps
+        return steps, None
     if processes(config) > 1:
         raise ValueError("budget is measured in one process; with several give epochs or steps instead")
     task = make_task(config, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
     cost = measure(task, data, choice, 0.02 * seconds(config.budget))
-    steps = affordable(cost, data, seconds(config.budget) - (time.monotonic() - began))
+    left = seconds(config.budget) - (time.monotonic() - began)
+    by_clock = config.budget_by == "clock"
+    margin = CLOCK_MARGIN if by_clock else MARGIN
+    steps, scoring = affordable(cost, data, left, margin)
+    measured = (config.budget, cost.step, steps, steps / data.steps_per_epoch)
+    if by_clock:
+        log.info(
+            "budget %s: %.3f s a step, so about %d steps (%.2f epochs); the clock ends the training and moves the "
+            "learning rate, so the run cannot be repeated exactly",
+            *measured,
+        )
+        return steps, Clock(margin * left - scoring)
     log.info(
         "budget %s: %.3f s a step, so %d steps (%.2f epochs); steps=%d instead of the budget repeats this run exactly",
-        *(config.budget, cost.step, steps, steps / data.steps_per_epoch, steps),
+        *(*measured, steps),
     )
-    return steps
+    return steps, None
 
 
 def processes(config: Train) -> int:

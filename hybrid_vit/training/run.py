@@ -28,7 +28,8 @@ from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import count_macs, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
-from hybrid_vit.training.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
+from hybrid_vit.training.budget import Clock
+from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
 from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.parts import (
     compile_nets,
@@ -39,6 +40,7 @@ from hybrid_vit.training.parts import (
     make_teacher,
     model_spec,
 )
+from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.files import read_json, write_csv, write_json
@@ -82,7 +84,7 @@ class Run:
     """A training: what `prepare` has made of its configuration, ready to `fit` and then to `finish`.
 
     Attributes:
-        steps: optimizer steps of the whole training.
+        steps: optimizer steps of the whole training; with a clock an estimate.
         summary: the content of summary.json, as far as it is known.
     """
 
@@ -95,6 +97,7 @@ class Run:
     steps: int
     table: EpochTable
     summary: dict[str, Any]
+    clock: Clock | None = None
     logger: Wandb | None = None
     trainer: pl.Trainer | None = None
 
@@ -117,8 +120,12 @@ class Run:
         choice.tune(net)
         before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
         teacher = make_teacher(config, choice, data)
-        steps = before["steps"] if checkpoint else fix_steps(config, choice, net, data, teacher, began)
-        task = make_task(config, net, data, steps, teacher)
+        if checkpoint:
+            steps = before["steps"]
+            clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
+        else:
+            steps, clock = fix_steps(config, choice, net, data, teacher, began)
+        task = make_task(config, net, data, steps, teacher, clock)
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
             log.info(
                 "warm-up of %d epochs shortened to %.3g, a tenth of %.3g (optim.warmup_epochs sets another)",
@@ -132,6 +139,7 @@ class Run:
             "steps": steps,
             "epochs": steps / data.steps_per_epoch,
             "budget": config.budget,
+            **({"budget_by": "clock"} if clock else {}),
             **size,
             "images": data.sizes,
             "pretrained": bool(config.model.get("pretrained") or config.init_from),
@@ -153,6 +161,7 @@ class Run:
             steps=steps,
             table=EpochTable(directory / "metrics.csv"),
             summary=summary,
+            clock=clock,
         )
 
     @contextmanager
@@ -209,18 +218,18 @@ class Run:
         limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.data.steps_per_epoch)
         keeper = Keeper(
             self.directory / "checkpoints",
-            steps=self.steps,
+            steps=None if self.clock else self.steps,
+            ended=self.ended,
             every_minutes=self.config.checkpoint_minutes,
             max_seconds=seconds(max_time) if max_time else None,
         )
         self.trainer = pl.Trainer(
             accelerator=self.choice.accelerator,
             precision=self.choice.precision,  # type: ignore[arg-type]
-            max_epochs=math.ceil(self.steps / self.data.steps_per_epoch),
-            callbacks=[self.table, keeper, Bar(self.steps), *callbacks],
+            max_epochs=-1 if self.clock else math.ceil(self.steps / self.data.steps_per_epoch),
+            callbacks=[*filter(None, [self.clock]), self.table, keeper, Bar(self.steps), *callbacks],
             plugins=[CheckpointFiles()],
             default_root_dir=self.directory,
-            limit_val_batches=1.0 if self.data.val_names else 0,
             use_distributed_sampler=False,
             logger=self.logger or False,
             enable_model_summary=False,
@@ -235,8 +244,15 @@ class Run:
                     raise another_model(self.checkpoint, error) from None
                 raise
         done = self.trainer.global_step
-        if done < self.steps:
+        if done < self.steps and not self.ended():
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
+        self.steps = done
+
+    def ended(self) -> str | None:
+        """Why training ends where it is, if that is not its last step."""
+        if self.clock and self.clock.progress == 1:
+            return f"the budget of {self.config.budget} is over"
+        return None
 
     def picture_batch(self) -> None:
         """augmented.png: the first augmented images, as the network will see them."""
@@ -274,6 +290,8 @@ class Run:
             ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
             self.logger.log_results(tested, confusion, data.class_names, **ended)
         self.summary |= {
+            "steps": self.steps,
+            "epochs": self.steps / self.data.steps_per_epoch,
             "images": images,
             "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
             "seconds": table.seconds,

@@ -30,6 +30,7 @@ class Classification(LightningModule):
         net: (B, 3, H, W) -> (B, num_classes).
         optimizer: net -> optimizer.
         schedule: learning rate over epochs.
+        progress: the share of the schedule that is over, in [0, 1]; None where the number of steps says it.
         steps_per_epoch: optimizer steps of a whole epoch.
         ema: the averaged copy of `net`, or None.
         distill: what a teacher adds to the loss, or None.
@@ -50,6 +51,7 @@ class Classification(LightningModule):
         optimizer: Callable[[nn.Module], Optimizer],
         schedule: Schedule,
         steps_per_epoch: int,
+        progress: Callable[[], float] | None = None,
         ema: EMA | None = None,
         distill: Distillation | None = None,
         score: str = "raw",
@@ -66,6 +68,7 @@ class Classification(LightningModule):
             raise ValueError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
         self.net, self.ema, self.distill, self.score = net, ema, distill, score
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
+        self.progress = progress
         self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
         self.eval_names = list(eval_names)
         self.train_scores = Scores()
@@ -78,13 +81,17 @@ class Classification(LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.make_optimizer(self.net)
-        per_epoch = self.schedule.interval == "epoch"
-        scale = 1 if per_epoch else self.steps_per_epoch
-        scheduler = LambdaLR(optimizer, lambda n: self.schedule.factor(n / scale))
+        scheduler = LambdaLR(optimizer, lambda n: self.schedule.factor(self.epochs_after(n)))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval},
         }
+
+    def epochs_after(self, n: int) -> float:
+        """How many epochs of the schedule are over after n of its intervals, steps or epochs."""
+        if self.progress is not None:
+            return self.progress() * self.schedule.epochs
+        return n / (1 if self.schedule.interval == "epoch" else self.steps_per_epoch)
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import pickle
 import shutil
@@ -24,6 +25,7 @@ from stopping import OneEpoch
 import hybrid_vit
 from hybrid_vit.config.compose import composed, plain, typed
 from hybrid_vit.config.schema import Data
+from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
 from hybrid_vit.training.parts import make_data
 from hybrid_vit.training.run import Run, show, train
@@ -391,7 +393,7 @@ def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_ow
             self.closed = True
 
     bars: list[Screen] = []
-    monkeypatch.setattr("hybrid_vit.training.callbacks.tqdm", Screen)
+    monkeypatch.setattr("hybrid_vit.training.progress.tqdm", Screen)
     run(tmp_path, "epochs=2", "data.eval_batch_size=60", "trainer.log_every_n_steps=2")
     whole, *scorings = bars
     assert (whole.desc, whole.n, whole.total, whole.closed) == ("training", 10, 10, True)
@@ -500,3 +502,35 @@ def test_trains_on_a_gpu(tmp_path: Path) -> None:
 def test_trains_on_an_apple_gpu(tmp_path: Path) -> None:
     run(tmp_path, "accelerator=mps")
     assert summary(tmp_path)["state"] == "done"
+
+
+def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes a second of a clock of 40: 40 steps, whatever was estimated. Stopped in between, it goes on."""
+    now = [0.0]
+    monkeypatch.setattr("hybrid_vit.training.budget.Clock.elapsed", property(lambda clock: now[0] - clock._began))
+    monkeypatch.setattr("hybrid_vit.training.run.fix_steps", lambda *arguments: (7, made(Clock(40), now)))
+    rates = []
+
+    class Tick(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *arguments) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            now[0] += 1
+
+    settings = ["budget=1m", "budget_by=clock", "optim.warmup_epochs=0", "optim.lr=1"]
+    with pytest.raises(Stopped, match="one epoch"):
+        run(tmp_path, *settings, callbacks=[Tick(), OneEpoch()])
+    assert len(rates) == 5
+    monkeypatch.setattr(Clock, "load_state_dict", lambda clock, state: made(clock, now, state))
+    run(tmp_path, *settings, resume=True, callbacks=[Tick()])
+    content = summary(tmp_path)
+    assert (content["state"], content["steps"], content["epochs"], content["budget_by"]) == ("done", 40, 8, "clock")
+    assert rates == pytest.approx([(1 + math.cos(math.pi * n / 40)) / 2 for n in range(40)])
+    assert content["scores"]["val_top1"] == pytest.approx(float(rows(tmp_path)[-1]["val_top1"]), abs=1e-4)
+    run(tmp_path, *settings, resume=True, callbacks=[Tick()])  # over: it is only scored again
+    assert len(rates) == 40
+
+
+def made(clock: Clock, now: list[float], state: dict[str, float] | None = None) -> Clock:
+    """The clock, as the time of the test goes, which does not pause."""
+    clock._began, clock.seconds = 0.0 if state else now[0], 40
+    return clock
