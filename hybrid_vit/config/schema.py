@@ -208,6 +208,11 @@ class Trainer:
     log_every_n_steps: int = limited("[1, 1e9]", 50)
     deterministic: bool | None = None
     profiler: str | None = limited(("simple", "advanced", "pytorch"), None)
+    accumulate_grad_batches: int = limited("[1, 1e6]", 1)
+    # A whole number of batches, or a share of them below 1; null: all.
+    limit_train_batches: int | float | None = limited("(0, 1e9]", None)
+    limit_val_batches: int | float | None = limited("[0, 1e9]", None)
+    limit_test_batches: int | float | None = limited("(0, 1e9]", None)
 
 
 @dataclass

@@ -161,15 +161,17 @@ class Keeper(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         # Not Trainer(max_steps): with it Lightning 2.6 miscounts epochs on resume, and leaves out the last validation.
+        if trainer.fit_loop._should_accumulate():  # nothing is saved or ends within a step
+            return
         trainer.should_stop = self._over(trainer.global_step)
         now = time.monotonic()
         if self.max_seconds is not None and now - self._began >= self.max_seconds:
             self.reason = f"trainer.max_time of {self.max_seconds:g} s"
         due = self.reason is not None or now - self._saved >= self.every
-        if due or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if due or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_finite(trainer, outputs["loss"])
         # The last step of an epoch is saved with its validation, when the next epoch starts.
-        if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self.save(trainer, LAST)
             self._stop(trainer)
 

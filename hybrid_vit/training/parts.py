@@ -20,6 +20,7 @@ from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, affordable, 
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import synchronised
 from hybrid_vit.training.ema import EMA
+from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
@@ -101,7 +102,8 @@ def make_task(
 ) -> Classification:
     """The task for a training of `steps` steps, or for one as long as the clock allows, of about so many."""
     optim = config.optim
-    epochs = steps / data.steps_per_epoch
+    per_epoch = Epoch.of(config.trainer, data).steps
+    epochs = steps / per_epoch
     return Classification(
         net=net,
         optimizer=lambda net: make_optimizer(net, optim),
@@ -112,7 +114,8 @@ def make_task(
             min_lr=optim.min_lr,
             interval=optim.interval,  # type: ignore[arg-type]
         ),
-        steps_per_epoch=data.steps_per_epoch,
+        steps_per_epoch=per_epoch,
+        accumulated=config.trainer.accumulate_grad_batches,
         progress=(lambda: clock.progress) if clock else None,
         ema=EMA(net, **vars(config.ema)) if config.ema.decay else None,
         distill=distill,
@@ -154,19 +157,20 @@ def fix_steps(
     Args:
         began: when the time of the budget began, by `time.monotonic`.
     """
-    steps = config.steps or config.epochs * data.steps_per_epoch
+    epoch = Epoch.of(config.trainer, data)
+    steps = config.steps or config.epochs * epoch.steps
     if config.budget is None:
         return steps, None
     if processes(config) > 1:
         raise ValueError("budget is measured in one process; with several give epochs or steps instead")
     task = make_task(config, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
-    cost = measure(task, data, choice, 0.02 * seconds(config.budget))
+    cost = measure(task, data, choice, 0.02 * seconds(config.budget), config.trainer.accumulate_grad_batches)
     left = seconds(config.budget) - (time.monotonic() - began)
     by_clock = config.budget_by == "clock"
     margin = CLOCK_MARGIN if by_clock else MARGIN
-    steps, scoring = affordable(cost, data, left, margin)
-    measured = (config.budget, cost.step, steps, steps / data.steps_per_epoch)
+    steps, scoring = affordable(cost, epoch, left, margin)
+    measured = (config.budget, cost.step, steps, steps / epoch.steps)
     if by_clock:
         log.info(
             "budget %s: %.3f s a step, so about %d steps (%.2f epochs); the clock ends the training and moves the "

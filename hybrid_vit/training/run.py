@@ -1,5 +1,6 @@
 """A training, from its configuration to its summary in a run directory: prepare, fit, finish."""
 
+import itertools
 import logging
 import math
 import shlex
@@ -30,6 +31,7 @@ from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
+from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.parts import (
     compile_nets,
@@ -94,6 +96,7 @@ class Run:
     choice: Choice
     data: DataModule
     task: Classification
+    epoch: Epoch
     steps: int
     table: EpochTable
     summary: dict[str, Any]
@@ -125,6 +128,7 @@ class Run:
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
         else:
             steps, clock = fix_steps(config, choice, net, data, teacher, began)
+        epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
             log.info(
@@ -137,13 +141,14 @@ class Run:
             "state": "running",
             "seed": config.seed,
             "steps": steps,
-            "epochs": steps / data.steps_per_epoch,
+            "epochs": steps / epoch.steps,
             "budget": config.budget,
             **({"budget_by": "clock"} if clock else {}),
             **size,
             "images": data.sizes,
             "pretrained": bool(config.model.get("pretrained") or config.init_from),
-            "protocol": protocol(data, config.score),
+            "protocol": protocol(data, config.score, epoch.limited),
+            **({"limited": epoch.limited} if epoch.limited else {}),
             "device": choice.device_name,
             "accelerator": asdict(choice),
             "threads": torch.get_num_threads(),
@@ -158,6 +163,7 @@ class Run:
             choice=choice,
             data=data,
             task=task,
+            epoch=epoch,
             steps=steps,
             table=EpochTable(directory / "metrics.csv"),
             summary=summary,
@@ -215,7 +221,9 @@ class Run:
             self.picture_batch()
         limits = asdict(self.config.trainer)
         max_time = limits.pop("max_time")
-        limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.data.steps_per_epoch)
+        del limits["limit_test_batches"]  # the scoring at the end is ours
+        limits |= {"limit_train_batches": self.epoch.batches, "limit_val_batches": self.epoch.val_batches}
+        limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.epoch.steps)
         keeper = Keeper(
             self.directory / "checkpoints",
             steps=None if self.clock else self.steps,
@@ -226,7 +234,7 @@ class Run:
         self.trainer = pl.Trainer(
             accelerator=self.choice.accelerator,
             precision=self.choice.precision,  # type: ignore[arg-type]
-            max_epochs=-1 if self.clock else math.ceil(self.steps / self.data.steps_per_epoch),
+            max_epochs=-1 if self.clock else math.ceil(self.steps / self.epoch.steps),
             callbacks=[*filter(None, [self.clock]), self.table, keeper, Bar(self.steps), *callbacks],
             plugins=[CheckpointFiles()],
             default_root_dir=self.directory,
@@ -275,7 +283,14 @@ class Run:
         save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
         values, confusion = score(
             net,
-            tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
+            tqdm(
+                itertools.islice(data.test_dataloader(), self.epoch.test_batches),
+                desc="test images",
+                total=self.epoch.test_batches,
+                unit="batch",
+                leave=False,
+                disable=None,
+            ),
             normalize=data.normalize,
             num_classes=data.num_classes,
             device=device,
@@ -291,7 +306,7 @@ class Run:
             self.logger.log_results(tested, confusion, data.class_names, **ended)
         self.summary |= {
             "steps": self.steps,
-            "epochs": self.steps / self.data.steps_per_epoch,
+            "epochs": self.steps / self.epoch.steps,
             "images": images,
             "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
             "seconds": table.seconds,
@@ -323,12 +338,15 @@ def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wand
     return Wandb(directory, config=asdict(config) | facts, run_id=summary.get("wandb"), **settings)
 
 
-def protocol(data: DataModule, scored: str) -> str:
-    """How the reported score came about, in words."""
-    weights = "EMA" if scored == "ema" else "raw"
+def protocol(data: DataModule, score: str, limited: dict[str, int | float]) -> str:
+    """How the reported score came about, in words; that of a limited run is none to compare."""
+    limits = ", ".join(f"{key}={limit}" for key, limit in limited.items())
+    first = f"limited to {limits}, so no score to compare: " if limited else ""
+    weights = "EMA" if score == "ema" else "raw"
     selection = f"{data.sizes['val']} validation images" if "val" in data.sizes else "no validation split"
     looked = ", test set looked at every epoch" if data.monitor_test else ""
-    return f"{data.sizes['train']} training images, {selection}; test scored on the last {weights} weights{looked}"
+    scored = f"test scored on the last {weights} weights{looked}"
+    return f"{first}{data.sizes['train']} training images, {selection}; {scored}"
 
 
 def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
@@ -336,7 +354,9 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     if directory.is_relative_to(Path.cwd()):
         directory = directory.relative_to(Path.cwd())
     scores = summary["scores"]
+    limits = ", ".join(f"{key}={limit}" for key, limit in summary.get("limited", {}).items())
     rows = [
+        *([("limited to", f"{limits}; no score to compare")] if limits else []),
         *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
         ("parameters", f"{summary['parameters']:,}"),
         ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),

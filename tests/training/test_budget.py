@@ -6,7 +6,7 @@ import pytest
 
 from hybrid_vit.training.budget import Clock, Cost, affordable
 
-DATA = SimpleNamespace(sizes={"train": 1280, "val": 500, "test": 1000}, val_names=["val"], steps_per_epoch=10)
+DATA = SimpleNamespace(val_images=500, test_images=1000, steps=10)
 COST = Cost(step=0.1, image=0.001)
 
 
@@ -18,7 +18,7 @@ def test_training_validation_and_test_fit_into_the_time() -> None:
 
 
 def test_the_test_set_counts_each_time_it_is_looked_at() -> None:
-    looking = SimpleNamespace(**{**vars(DATA), "val_names": ["val", "published_test"]})
+    looking = SimpleNamespace(**{**vars(DATA), "val_images": 1500})
     assert affordable(COST, looking, 100)[0] < affordable(COST, DATA, 100)[0]
 
 

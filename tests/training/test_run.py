@@ -26,7 +26,8 @@ import hybrid_vit
 from hybrid_vit.config.compose import composed, plain, typed
 from hybrid_vit.config.schema import Data
 from hybrid_vit.training.budget import Clock
-from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
+from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Keeper, Stopped, latest
+from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.parts import make_data
 from hybrid_vit.training.run import Run, show, train
 from hybrid_vit.training.task import Classification
@@ -534,3 +535,71 @@ def made(clock: Clock, now: list[float], state: dict[str, float] | None = None) 
     """The clock, as the time of the test goes, which does not pause."""
     clock._began, clock.seconds = 0.0 if state else now[0], 40
     return clock
+
+
+# No BatchNorm, no dropout, no augmentation: what a step computes does not depend on how its images are batched.
+EXACT = [
+    *("stem@model.stem=patch", "model.proj_drop_rate=0", "model.pos_drop_rate=0", "model.drop_path_rate=0"),
+    *("augment=none", "optim=sgd", "optim.lr=0.1", "optim.warmup_epochs=0", "epochs=2"),
+]
+
+
+def test_batches_gathered_into_a_step_are_one_batch(tmp_path: Path) -> None:
+    """1258 images: five steps an epoch, the last one of another size, and of fewer batches."""
+    plain_stem = [text for text in TINY if "stem.depth" not in text]
+    ends = {}
+    for name, settings in {
+        "one": ["batch_size=300"],
+        "gathered": ["batch_size=100", "trainer.accumulate_grad_batches=3", "checkpoint_minutes=1e-9"],
+    }.items():
+        directory = tmp_path / name
+        directory.mkdir()
+        train(typed(plain(composed([*plain_stem, *EXACT, *settings]))), directory)
+        ends[name] = load_file(directory / "model.safetensors")
+    for key, value in ends["one"].items():
+        torch.testing.assert_close(ends["gathered"][key], value, rtol=0, atol=1e-6)
+    one, gathered = rows(tmp_path / "one"), rows(tmp_path / "gathered")
+    assert summary(tmp_path / "gathered")["steps"] == summary(tmp_path / "one")["steps"] == 2 * 5
+    for a, b in zip(one, gathered, strict=True):
+        assert {key: float(b[key]) for key in b} == pytest.approx({key: float(a[key]) for key in a}, rel=1e-5, abs=1e-6)
+
+
+def test_nothing_is_kept_within_a_step(tmp_path: Path) -> None:
+    """20 batches in steps of 3: the run is stopped in its second batch, and stops after the first step."""
+    settings = ["batch_size=64", "trainer.accumulate_grad_batches=3", "epochs=2"]
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, task, outputs, batch, batch_idx: int) -> None:
+            keeper = next(callback for callback in trainer.callbacks if isinstance(callback, Keeper))
+            keeper.reason = "here" if batch_idx >= 1 else None
+
+    with pytest.raises(Stopped, match="here"):
+        run(tmp_path / "parts", *settings, callbacks=[Stop()])
+    state = torch.load(tmp_path / "parts" / "checkpoints" / LAST, weights_only=True)
+    assert state["global_step"] == 1
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 3
+    run(tmp_path / "parts", *settings, resume=True)
+    run(tmp_path / "whole", *settings)
+    assert summary(tmp_path / "whole")["steps"] == 2 * 7
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_limits_take_batches_and_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    limits = ["trainer.limit_train_batches=0.4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=2"]
+    run(tmp_path, "data.eval_batch_size=50", *limits, "epochs=2")
+    content = summary(tmp_path)
+    assert [(row["step"], row["images"]) for row in rows(tmp_path)] == [("2", "512"), ("4", "512")]
+    assert (content["steps"], content["epochs"], content["images"]["test"]) == (4, 2, 100)
+    assert content["limited"] == {"train_batches": 0.4, "val_batches": 1, "test_batches": 2}
+    assert content["protocol"].startswith("limited to train_batches=0.4, val_batches=1, test_batches=2, so no score")
+    assert "limited to  train_batches=0.4" in caplog.text
+
+
+def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
+    config = typed(plain(composed([*TINY, "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=99"])))
+    epoch = Epoch.of(config.trainer, make_data(config))
+    assert (epoch.limited, epoch.batches, epoch.steps, epoch.val_images, epoch.test_images) == ({}, 5, 5, 180, 359)
+    config.trainer.limit_val_batches = config.trainer.limit_test_batches = 0.1  # one of one batch, not none
+    epoch = Epoch.of(config.trainer, make_data(config))
+    assert (epoch.limited, epoch.val_batches, epoch.val_images, epoch.test_batches) == ({}, 1, 180, 1)
