@@ -225,6 +225,7 @@ class Train:
     budget_by: str = limited(("steps", "clock"), "steps")
     batch_size: int = limited("[1, 1e6]", 128)
     label_smoothing: float = limited("[0, 1)", 0.0)
+    dropout: bool = True  # false: every rate of the model that ends in drop_rate or path_rate is 0
     score: str = limited(("ema", "raw"), "ema")
     ema: Average = field(default_factory=Average)
     distill: Distill = field(default_factory=Distill)

@@ -62,7 +62,8 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
 
 def model_spec(config: Train, data: DataModule) -> dict[str, Any]:
     """What `config.model` says, for the classes of `data`."""
-    return config.model | {"num_classes": data.num_classes}
+    rates = [key for key in config.model if key.endswith(("drop_rate", "path_rate"))]
+    return config.model | {"num_classes": data.num_classes} | ({} if config.dropout else dict.fromkeys(rates, 0.0))
 
 
 def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillation | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from torchvision.utils import save_image
 from tqdm import tqdm
@@ -50,6 +51,8 @@ from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 
 log = logging.getLogger(__name__)
+
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 
 def train(
@@ -220,7 +223,7 @@ class Run:
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self.picture_batch()
         limits = asdict(self.config.trainer)
-        max_time = limits.pop("max_time")
+        max_time, profiler = limits.pop("max_time"), limits.pop("profiler")
         del limits["limit_test_batches"]  # the scoring at the end is ours
         limits |= {"limit_train_batches": self.epoch.batches, "limit_val_batches": self.epoch.val_batches}
         limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.epoch.steps)
@@ -241,6 +244,7 @@ class Run:
             use_distributed_sampler=False,
             logger=self.logger or False,
             enable_model_summary=False,
+            profiler=PROFILERS[profiler](self.directory, "profile") if profiler else None,
             num_sanity_val_steps=0,
             **limits,
         )
@@ -251,6 +255,8 @@ class Run:
                 if self.checkpoint and "loading state_dict" in str(error):
                     raise another_model(self.checkpoint, error) from None
                 raise
+        for path in sorted(self.directory.glob("*-profile.*")):
+            log.info("profile: %s", path)
         done = self.trainer.global_step
         if done < self.steps and not self.ended():
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
