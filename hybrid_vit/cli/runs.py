@@ -1,8 +1,9 @@
 """Which run a command line means: a new one, the same job of a multirun again, or one that continues."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hybrid_vit.cli.command import arguments, check, claim, held
 from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
@@ -11,8 +12,11 @@ from hybrid_vit.config.saved import absolute, keep, saved
 from hybrid_vit.utils.files import read_json
 
 
-def fit(settings: list[str]) -> Path:
+def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     """Train the run that these settings describe in this process; its directory.
+
+    Args:
+        callbacks: further ones for Lightning's trainer.
 
     Raises:
         ValueError: a setting that cannot be, with the remedy.
@@ -32,7 +36,7 @@ def fit(settings: list[str]) -> Path:
     with held(directory):
         if not resume:
             keep(spec, directory)
-        train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"))
+        train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks)
     return directory
 
 

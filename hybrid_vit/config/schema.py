@@ -200,6 +200,13 @@ class Distill:
 
 
 @dataclass
+class EarlyStopping:
+    patience: int | None = limited("[1, 1e6]", None)
+    monitor: str = limited(("val_loss", "val_top1", "val_top5"), "val_loss")
+    min_delta: float = limited("[0, inf)", 0.0)
+
+
+@dataclass
 class Trainer:
     max_time: str | None = None
     devices: int = limited("[1, 1024]", 1)
@@ -229,6 +236,8 @@ class Train:
     score: str = limited(("ema", "raw"), "ema")
     ema: Average = field(default_factory=Average)
     distill: Distill = field(default_factory=Distill)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    callbacks: list[str] = field(default_factory=list)
     init_from: str | None = None
     checkpoint_minutes: float = limited("(0, inf)", 5.0)
     resume: str | None = None

@@ -9,13 +9,14 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from torchvision.utils import save_image
@@ -34,6 +35,7 @@ from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.loggers import Wandb
+from hybrid_vit.training.named import early_stopping, named, stopped_early
 from hybrid_vit.training.parts import (
     compile_nets,
     fix_steps,
@@ -104,6 +106,8 @@ class Run:
     table: EpochTable
     summary: dict[str, Any]
     clock: Clock | None = None
+    stopping: EarlyStopping | None = None
+    named: list[pl.Callback] = field(default_factory=list)
     logger: Wandb | None = None
     trainer: pl.Trainer | None = None
 
@@ -171,6 +175,8 @@ class Run:
             table=EpochTable(directory / "metrics.csv"),
             summary=summary,
             clock=clock,
+            stopping=early_stopping(config.early_stopping, "val" in data.val_names and epoch.val_batches != 0),
+            named=named(config.callbacks),
         )
 
     @contextmanager
@@ -234,11 +240,12 @@ class Run:
             every_minutes=self.config.checkpoint_minutes,
             max_seconds=seconds(max_time) if max_time else None,
         )
+        own = [callback for callback in (self.clock, self.stopping) if callback]
         self.trainer = pl.Trainer(
             accelerator=self.choice.accelerator,
             precision=self.choice.precision,  # type: ignore[arg-type]
             max_epochs=-1 if self.clock else math.ceil(self.steps / self.epoch.steps),
-            callbacks=[*filter(None, [self.clock]), self.table, keeper, Bar(self.steps), *callbacks],
+            callbacks=[*own, self.table, keeper, Bar(self.steps), *self.named, *callbacks],
             plugins=[CheckpointFiles()],
             default_root_dir=self.directory,
             use_distributed_sampler=False,
@@ -260,13 +267,16 @@ class Run:
         done = self.trainer.global_step
         if done < self.steps and not self.ended():
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
+        if reason := stopped_early(self.stopping):
+            log.info("training ended after %d of %d steps: %s", done, self.steps, reason)
+            self.summary["stopped_early"] = reason
         self.steps = done
 
     def ended(self) -> str | None:
         """Why training ends where it is, if that is not its last step."""
         if self.clock and self.clock.progress == 1:
             return f"the budget of {self.config.budget} is over"
-        return None
+        return stopped_early(self.stopping)
 
     def picture_batch(self) -> None:
         """augmented.png: the first augmented images, as the network will see them."""

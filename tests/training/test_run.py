@@ -645,3 +645,39 @@ def test_debug_wins_over_an_experiment() -> None:
     spec = plain(composed(["experiment=run_192", "debug=overfit"]))
     assert spec["augment"] == plain(composed(["augment=none"]))["augment"]
     assert (spec["epochs"], spec["name"]) == (60, "run_192")
+
+
+def test_a_training_that_gets_no_better_ends_and_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = ["early_stopping.patience=2", "early_stopping.min_delta=9", "epochs=30"]  # no loss falls by so much
+    monkeypatch.setattr("hybrid_vit.training.run.score", lambda *arguments, **options: stop())
+    with pytest.raises(Stopped):
+        run(tmp_path, *settings)
+    monkeypatch.undo()
+    run(tmp_path, *settings, resume=True)  # is only scored
+    content = summary(tmp_path)
+    assert (content["state"], content["steps"], content["epochs"], len(rows(tmp_path))) == ("done", 15, 3, 3)
+    assert content["stopped_early"].startswith("val_loss was not better than")
+    assert content["stopped_early"].endswith("for 2 epochs (early_stopping)")
+    assert "training ended after 15 of 150 steps: val_loss" in caplog.text
+    assert "test_top1" in content["scores"]
+
+
+def test_early_stopping_needs_validation_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"early_stopping\.patience needs validation images"):
+        run(tmp_path, "early_stopping.patience=2", "data.val_size=0")
+
+
+def test_callbacks_by_name_and_as_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Steps(Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *arguments) -> None:
+            seen.append([type(callback).__name__ for callback in trainer.callbacks])
+
+    monkeypatch.chdir(tmp_path)
+    settings = dict(text.split("=") for text in [*TINY, "steps=6"])
+    hybrid_vit.fit(callbacks=[Steps(), "Timer"], **settings | {"hydra.run.dir": tmp_path / "run"})
+    assert len(seen) == 6 and {"Steps", "Timer"} <= {*seen[0]}
