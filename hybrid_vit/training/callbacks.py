@@ -5,6 +5,7 @@ Checkpoints are written beside their final name and then renamed, so a file is w
 
 import errno
 import logging
+import math
 import os
 import pickle
 import signal
@@ -144,6 +145,12 @@ class Keeper(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._saved = time.monotonic()
+        if self.steps is not None:
+            # Not steps / steps of an epoch: a run that was lengthened may have an epoch that ended early.
+            done = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.current.completed
+            per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+            left = math.ceil((self.steps - trainer.global_step + done) / per_epoch)
+            trainer.fit_loop.max_epochs = trainer.current_epoch + left
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._on_signal)

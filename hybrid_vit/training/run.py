@@ -7,7 +7,7 @@ import shlex
 import statistics
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -58,14 +58,20 @@ PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": 
 
 
 def train(
-    config: Train, directory: Path, *, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
+    config: Train,
+    directory: Path,
+    *,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    started: Callable[[], None] = lambda: None,
 ) -> float:
     """Train, score and summarise the run that `config` describes.
 
     Args:
         directory: where it lies; nothing is written there before training can begin.
-        checkpoint: one of its own, to continue from.
+        checkpoint: one of its own, to continue from. A run that is done is lengthened to what `config` says.
         callbacks: further ones for Lightning's trainer.
+        started: called when nothing is in the way of training any more, and something may be written.
 
     Returns:
         What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
@@ -78,6 +84,7 @@ def train(
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
         run.fit(callbacks)
         return math.nan
+    started()
     with run.reported():
         run.fit(callbacks)
         run.finish()
@@ -130,7 +137,11 @@ class Run:
         choice.tune(net)
         before = read_json(directory / "summary.json", "start a new run without resume") if checkpoint else {}
         teacher = make_teacher(config, choice, data)
-        if checkpoint:
+        lengthened = before.get("lengthened", [])
+        if checkpoint and before.get("state") == "done":
+            lengthened = [*lengthened, before["steps"]]
+            steps, clock = fix_steps(config, choice, net, data, teacher, began)
+        elif checkpoint:
             steps = before["steps"]
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
         else:
@@ -148,6 +159,7 @@ class Run:
             "state": "running",
             "seed": config.seed,
             "steps": steps,
+            **({"lengthened": lengthened} if lengthened else {}),
             "epochs": steps / epoch.steps,
             "budget": config.budget,
             **({"budget_by": "clock"} if clock else {}),
@@ -244,7 +256,7 @@ class Run:
         self.trainer = pl.Trainer(
             accelerator=self.choice.accelerator,
             precision=self.choice.precision,  # type: ignore[arg-type]
-            max_epochs=-1 if self.clock else math.ceil(self.steps / self.epoch.steps),
+            max_epochs=-1,  # the keeper knows
             callbacks=[*own, self.table, keeper, Bar(self.steps), *self.named, *callbacks],
             plugins=[CheckpointFiles()],
             default_root_dir=self.directory,
@@ -400,6 +412,7 @@ def quieten() -> None:
         "Found .* module.* in eval mode",  # the average is never in training mode
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
         "The '.*_dataloader' does not have many workers",
+        "Be aware that when using `ckpt_path`, callbacks used",  # the clock of a run that is lengthened
         "It is recommended to use .*sync_dist",  # torchmetrics has summed over the processes already
     ):
         warnings.filterwarnings("ignore", message)

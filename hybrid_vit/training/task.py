@@ -95,6 +95,13 @@ class Classification(LightningModule):
             return self.progress() * self.schedule.epochs
         return n / (1 if self.schedule.interval == "epoch" else self.steps_per_epoch)
 
+    def on_train_start(self) -> None:
+        """Learning rates as the schedule has them: those of a checkpoint may be of a shorter one, or of a clock."""
+        for config in self.trainer.lr_scheduler_configs:
+            factor = self.schedule.factor(self.epochs_after(config.scheduler.last_epoch))
+            for group, rate in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=True):
+                group["lr"] = rate * factor
+
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 

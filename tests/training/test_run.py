@@ -24,6 +24,7 @@ from stopping import OneEpoch
 
 import hybrid_vit
 from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.saved import saved
 from hybrid_vit.config.schema import Data
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Keeper, Stopped, latest
@@ -681,3 +682,34 @@ def test_callbacks_by_name_and_as_objects(tmp_path: Path, monkeypatch: pytest.Mo
     settings = dict(text.split("=") for text in [*TINY, "steps=6"])
     hybrid_vit.fit(callbacks=[Steps(), "Timer"], **settings | {"hydra.run.dir": tmp_path / "run"})
     assert len(seen) == 6 and {"Steps", "Timer"} <= {*seen[0]}
+
+
+@pytest.mark.parametrize("first", ["steps=8", "epochs=2"])
+def test_a_run_that_is_done_is_lengthened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """Five steps an epoch. One that ended in mid-epoch does not go back into it: the next epoch begins."""
+    monkeypatch.chdir(tmp_path)
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, task: Classification, *arguments) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            self.schedule, self.last = task.schedule, trainer.max_epochs
+
+    watch = Rates()
+    settings = dict(text.split("=") for text in [*(text for text in TINY if "epochs=" not in text), first])
+    hybrid_vit.fit(**settings | {"hydra.run.dir": "run"})
+    made = summary(tmp_path / "run")["steps"]
+    if first == "epochs=2":
+        for key, few in (("epochs", 2), ("steps", 9)):
+            with pytest.raises(
+                ValueError, match=rf"{key}={few} is not longer than .*run, which has (2 epochs|10 steps)"
+            ):
+                hybrid_vit.fit(resume="run", **{key: few})
+        assert summary(tmp_path / "run")["state"] == "done"
+    hybrid_vit.fit(callbacks=[watch], resume="run", steps=20)
+    content = summary(tmp_path / "run")
+    assert (content["state"], content["steps"], content["epochs"], content["lengthened"]) == ("done", 20, 4, [made])
+    assert rates == pytest.approx([4e-4 * watch.schedule.factor(n / 5) for n in range(made, 20)])
+    assert watch.schedule.epochs == 4
+    assert (int(rows(tmp_path / "run")[-1]["step"]), watch.last) == (20, 5 if first == "steps=8" else 4)
+    assert saved(tmp_path / "run")["steps"] == 20

@@ -208,6 +208,8 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
     if not math.isfinite(scores.get(metric, math.nan)):
         raise ValueError(f"has no {metric}; it has {', '.join(scores)}")
     settings = settings_of(directory, read)
+    if lengthened := summary.get("lengthened"):  # its schedule is not that of a run that was as long from the beginning
+        settings["lengthened"] = lengthened
     return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
 
 
