@@ -41,7 +41,10 @@ from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
 from hybrid_vit.utils.paths import CONF
 
 # How and where a run computes may differ when it continues; what it computes may not.
-CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes")
+CHANGEABLE = (
+    *("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes"),
+    *("tags", "verbose"),
+)
 FIXED = (  # but these are what it computes
     *("trainer.accumulate_grad_batches", "trainer.limit_train_batches"),
     *("trainer.limit_val_batches", "trainer.limit_test_batches"),

@@ -174,7 +174,7 @@ class Accelerator:
 
 @dataclass
 class Logger:
-    name: str = limited(("none", "wandb"), "none")
+    name: str = limited(("none", "wandb", "tensorboard", "csv"), "none")
     project: str | None = None
     entity: str | None = None
     group: str | None = None
@@ -241,6 +241,8 @@ class Train:
     init_from: str | None = None
     checkpoint_minutes: float = limited("(0, inf)", 5.0)
     resume: str | None = None
+    tags: list[str] = field(default_factory=list)
+    verbose: bool = False
     model: Any = MISSING
     data: Data = MISSING
     augment: dict[str, Any] = MISSING

@@ -3,10 +3,8 @@
 import itertools
 import logging
 import math
-import shlex
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,15 +14,17 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_summary import ModelSummary
 from torchvision.utils import save_image
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hybrid_vit.config.build import untrained
-from hybrid_vit.config.schema import Data, Train
+from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
@@ -33,7 +33,9 @@ from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
+from hybrid_vit.training.console import protocol, quieten, show
 from hybrid_vit.training.length import Epoch
+from hybrid_vit.training.local_loggers import Csv, TensorBoard
 from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.named import early_stopping, named, stopped_early
 from hybrid_vit.training.parts import (
@@ -115,7 +117,7 @@ class Run:
     clock: Clock | None = None
     stopping: EarlyStopping | None = None
     named: list[pl.Callback] = field(default_factory=list)
-    logger: Wandb | None = None
+    logger: Wandb | TensorBoard | Csv | None = None
     trainer: pl.Trainer | None = None
 
     @classmethod
@@ -154,9 +156,19 @@ class Run:
                 *(WARMUP_EPOCHS, task.schedule.warmup_epochs, task.schedule.epochs),
             )
         compile_nets(task, choice)
+        if config.verbose:
+            log.info("configuration\n%s", yaml.safe_dump(asdict(config), sort_keys=False))
+            log.info("model\n%s", ModelSummary(task, max_depth=3))
+        images = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
+        length = f"{'about ' if clock else ''}{steps:,} steps"
+        log.info(
+            "%s: %s parameters, %s MACs; images: %s; %s",
+            *(config.name, f"{size['parameters']:,}", f"{size['macs']:,}", images, length),
+        )
         summary = {
             "name": config.name,
             "state": "running",
+            **({"tags": config.tags} if config.tags else {}),
             "seed": config.seed,
             "steps": steps,
             **({"lengthened": lengthened} if lengthened else {}),
@@ -196,7 +208,7 @@ class Run:
         """Within, summary.json says that the run is running; afterwards, how it ended."""
         self.describe()
         self.logger = make_logger(self.config, self.directory, self.summary)
-        if self.logger and self.logger.version:
+        if isinstance(self.logger, Wandb) and self.logger.version:
             self.summary["wandb"] = self.logger.version
         self.write_summary()
         try:
@@ -357,62 +369,16 @@ def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
         )
 
 
-def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | None:
+def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | TensorBoard | Csv | None:
     """The logger that `logger=` names; it continues the run of wandb that the summary names."""
     settings = asdict(config.logger)
-    if settings.pop("name") == "none":
+    name = settings.pop("name")
+    if name == "none":
         return None
-    facts = {key: value for key, value in summary.items() if key not in ("state", "wandb")}
-    return Wandb(directory, config=asdict(config) | facts, run_id=summary.get("wandb"), **settings)
-
-
-def protocol(data: DataModule, score: str, limited: dict[str, int | float]) -> str:
-    """How the reported score came about, in words; that of a limited run is none to compare."""
-    limits = ", ".join(f"{key}={limit}" for key, limit in limited.items())
-    first = f"limited to {limits}, so no score to compare: " if limited else ""
-    weights = "EMA" if score == "ema" else "raw"
-    selection = f"{data.sizes['val']} validation images" if "val" in data.sizes else "no validation split"
-    looked = ", test set looked at every epoch" if data.monitor_test else ""
-    scored = f"test scored on the last {weights} weights{looked}"
-    return f"{first}{data.sizes['train']} training images, {selection}; {scored}"
-
-
-def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
-    """The result as a table, and what to do next."""
-    if directory.is_relative_to(Path.cwd()):
-        directory = directory.relative_to(Path.cwd())
-    scores = summary["scores"]
-    limits = ", ".join(f"{key}={limit}" for key, limit in summary.get("limited", {}).items())
-    rows = [
-        *([("limited to", f"{limits}; no score to compare")] if limits else []),
-        *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
-        ("parameters", f"{summary['parameters']:,}"),
-        ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),
-        ("training", f"{summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s on {summary['device']}"),
-        ("run", str(directory)),
-        ("curve", str(directory / "learning_curve.png")),
-    ]
-    table = "\n".join(f"  {name:<12}{value}" for name, value in rows)
-    same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
-    if source.source in ("cifar10", "cifar100"):
-        same = [f"data={source.source}"]
-    commands = (
-        f"python -m hybrid_vit.evaluate run={directory}",
-        shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),
-        "python -m hybrid_vit.train --help",
-    )
-    log.info("done\n%s\n\nnext\n%s", table, "\n".join(f"  {command}" for command in commands))
-
-
-def quieten() -> None:
-    """Leave out what Lightning says of itself; what matters of it is said here."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        "Found .* module.* in eval mode",  # the average is never in training mode
-        "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
-        "The '.*_dataloader' does not have many workers",
-        "Be aware that when using `ckpt_path`, callbacks used",  # the clock of a run that is lengthened
-        "It is recommended to use .*sync_dist",  # torchmetrics has summed over the processes already
-    ):
-        warnings.filterwarnings("ignore", message)
+    facts = asdict(config) | {key: value for key, value in summary.items() if key not in ("state", "wandb")}
+    if name == "tensorboard":
+        return TensorBoard(directory, facts)
+    if name == "csv":
+        return Csv(directory, facts)
+    settings["tags"] = [*config.tags, *(settings["tags"] or [])] or None
+    return Wandb(directory, config=facts, run_id=summary.get("wandb"), **settings)

@@ -28,9 +28,10 @@ from hybrid_vit.config.saved import saved
 from hybrid_vit.config.schema import Data
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Keeper, Stopped, latest
+from hybrid_vit.training.console import show
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.parts import make_data
-from hybrid_vit.training.run import Run, show, train
+from hybrid_vit.training.run import Run, train
 from hybrid_vit.training.task import Classification
 
 TINY = [
@@ -713,3 +714,16 @@ def test_a_run_that_is_done_is_lengthened(tmp_path: Path, monkeypatch: pytest.Mo
     assert watch.schedule.epochs == 4
     assert (int(rows(tmp_path / "run")[-1]["step"]), watch.last) == (20, 5 if first == "steps=8" else 4)
     assert saved(tmp_path / "run")["steps"] == 20
+
+
+def test_tags_and_what_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run(tmp_path / "brief", "steps=6", "tags=[short,'a b']")
+    assert summary(tmp_path / "brief")["tags"] == ["short", "a b"]
+    parameters = summary(tmp_path / "brief")["parameters"]
+    assert f"hybrid_192: {parameters:,} parameters, " in caplog.text
+    assert "images: 1,258 train, 359 test, 180 val; 6 steps" in caplog.text
+    assert "label_smoothing: 0.05" not in caplog.text
+    run(tmp_path / "verbose", "steps=6", "verbose=true")
+    assert "label_smoothing: 0.05" in caplog.text
+    assert "net.blocks" in caplog.text and "Trainable params" in caplog.text

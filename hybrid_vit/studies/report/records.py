@@ -21,6 +21,7 @@ Settings = dict[str, Any]
 # Who ran it, and how and where it was computed: no part of what a configuration is.
 APART = (
     *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
+    *("tags", "verbose"),
     *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
 )
 ACCUMULATED = "trainer.accumulate_grad_batches"
