@@ -41,7 +41,7 @@ def fit(*, callbacks: Sequence[Any] = (), **settings: Any) -> Trained:
         The trained network, with `predict`, `summary` and the `directory` of the run.
 
     Raises:
-        ValueError: a setting that cannot be; says what to write instead.
+        UserError: a setting that cannot be; says what to write instead.
         hybrid_vit.training.callbacks.Stopped: by Ctrl-C or `trainer.max_time`; fit(resume=DIRECTORY) goes on.
     """
     from hybrid_vit.cli import runs
@@ -60,7 +60,7 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
         overrides: values of its keys, such as depth=4 or num_classes=10; for the stem's a dictionary: stem={"depth": 2}
 
     Raises:
-        ValueError: an unknown name or key, or numbers that do not fit together; says what to write instead.
+        UserError: an unknown name or key, or numbers that do not fit together; says what to write instead.
     """
     from hybrid_vit.config.build import build
     from hybrid_vit.config.compose import composed, plain
@@ -79,7 +79,7 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
             logits are good to two or three digits.
 
     Raises:
-        ValueError: no such run, a run without weights yet, or weights of another model.
+        UserError: no such run, a run without weights yet, or weights of another model.
     """
     from hybrid_vit.deploy.trained import load
 

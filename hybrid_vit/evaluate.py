@@ -6,6 +6,7 @@ from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, door
 from hybrid_vit.config.compose import Spec, quoted
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import find_run
 
 
@@ -52,7 +53,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     data.prepare_data()
     data.setup()
     if data.class_names != trained.class_names:
-        raise ValueError(f"data.root={own['root']} has other classes than {run} was trained on; give that run's data")
+        raise UserError(f"data.root={own['root']} has other classes than {run} was trained on; give that run's data")
     differences = data_differences(trained.fingerprint, data.fingerprint())
     scores, confusion = score(
         trained.net.to(choice.device),

@@ -8,6 +8,7 @@ from typing import Any
 from hybrid_vit.cli.command import arguments, clear, door
 from hybrid_vit.config.compose import Spec, quoted
 from hybrid_vit.config.saved import recorded
+from hybrid_vit.utils.errors import UserError
 
 
 def main() -> None:
@@ -47,7 +48,7 @@ def reportable(spec: Spec) -> Any:
     for path in spec["overlays"]:
         read_overlay(Path(path))
     if spec["note"] and not Path(spec["note"]).is_file():
-        raise ValueError(f"note: there is no file {spec['note']}")
+        raise UserError(f"note: there is no file {spec['note']}")
     return studied(spec)
 
 
@@ -56,12 +57,12 @@ def studied(spec: Spec) -> Any:
     from hybrid_vit.studies.report.study import study  # here, with pandas and scipy: --help need not wait for them
 
     if not spec["runs"]:
-        raise ValueError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
+        raise UserError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
     pairs = spec["pairs"]
     if pairs and not any(isinstance(pair, list) for pair in pairs):
         pairs = [pairs]
     if not all(isinstance(pair, list) for pair in pairs):
-        raise ValueError(f"pairs: {pairs} mixes labels and pairs; write pairs=[A,B] or pairs=[[A,B],[C,D]]")
+        raise UserError(f"pairs: {pairs} mixes labels and pairs; write pairs=[A,B] or pairs=[[A,B],[C,D]]")
     pairs = [[*map(str, pair)] for pair in pairs]
     places = [Path(run) for run in spec["runs"]]
     return study(places, recorded, metric=spec["metric"], reference=spec["reference"], pairs=pairs)

@@ -13,6 +13,7 @@ from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain,
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_data, check_machine, check_values
 from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
+from hybrid_vit.utils.errors import UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
 
@@ -39,14 +40,14 @@ def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
     """All arguments -> those of the search, and the training settings of all trials, key and value."""
     args, settings, _ = arguments(argv)
     if args.multirun:
-        raise ValueError("a search is many trainings already; leave out -m")
+        raise UserError("a search is many trainings already; leave out -m")
     given: dict[str, str] = {}
     for text in settings:
         override, (key, _, value) = parsed(text), text.partition("=")
         if key in OWN or override.is_hydra_override():
             continue
         if override.is_sweep_override():
-            raise ValueError(f"{text} has several values; all trials share one, or the space in conf/search has them")
+            raise UserError(f"{text} has several values; all trials share one, or the space in conf/search has them")
         given[key] = value
     return [text for text in argv if text.partition("=")[0] not in given], given
 
@@ -62,27 +63,27 @@ def planned(spec: Spec, given: dict[str, str]) -> Plan:
 
 
 def specified(texts: list[str]) -> Spec:
-    """The plain configuration of a trial; ValueError if there is none."""
+    """The plain configuration of a trial; UserError if there is none."""
     spec = plain(composed(texts))
     check_values(spec)
     return spec
 
 
 def common(plan: Plan) -> Spec:
-    """The first combination in the space, for what all have in common; ValueError if they could not be compared."""
+    """The first combination in the space, for what all have in common; UserError if they could not be compared."""
     specified(overrides(plan, {}))  # a mistake in a setting is none of the space
     try:
         spec = specified(overrides(plan, first(plan["space"])))
-    except ValueError as error:
-        raise ValueError(f"the first combination of the space does not go with these settings: {error}") from None
+    except UserError as error:
+        raise UserError(f"the first combination of the space does not go with these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial
     check_machine(spec["accelerator"]["kind"], 1)
     if spec["data"]["val_size"] == 0:
-        raise ValueError("data.val_size=0 leaves no images to compare trials by; leave it out")
+        raise UserError("data.val_size=0 leaves no images to compare trials by; leave it out")
     if spec["data"]["monitor_test"]:
-        raise ValueError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
+        raise UserError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
     if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
-        raise ValueError("a trial is trained by one process; for several at once start the same command several times")
+        raise UserError("a trial is trained by one process; for several at once start the same command several times")
     return spec
 
 
@@ -129,7 +130,7 @@ def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, 
 
     try:
         spec = absolute(specified(overrides(plan, params)))
-    except ValueError as error:
+    except UserError as error:
         return {"state": "infeasible", "why": str(error)}
     keep(spec, directory)
     return attempt(typed(spec), directory, plan["cost"])

@@ -23,6 +23,7 @@ from hybrid_vit.config.schema import Train
 from hybrid_vit.studies.search import front, trial
 from hybrid_vit.studies.search.study import Study
 from hybrid_vit.training.callbacks import Stopped
+from hybrid_vit.utils.errors import UserError
 
 TINY = [
     *("data=digits", "augment=none", "accelerator=cpu", "steps=2", "epochs=2", "batch_size=32"),
@@ -141,7 +142,7 @@ def test_a_combination_that_cannot_be_built_is_recorded(
     monkeypatch: pytest.MonkeyPatch, without_picture: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def train(spec: dict[str, Any], directory: Path, **how: Any) -> float:
-        raise ValueError("not today")
+        raise UserError("not today")
 
     monkeypatch.setattr(trial, "train", train)
     settings = [text for text in TINY if not text.startswith("model.")]

@@ -17,6 +17,7 @@ from hybrid_vit.cli.command import claim, clear
 from hybrid_vit.config.compose import composed, options, plain
 from hybrid_vit.config.saved import keep, recorded, saved
 from hybrid_vit.training.callbacks import Stopped
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
 
 HOUSE = Path(__file__).resolve().parent.parent
@@ -112,7 +113,7 @@ def test_two_lengths_are_refused(train: Train, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ValueError("embed_dim 200 is not divisible"), "embed_dim 200 is not divisible\n"),
+        (UserError("embed_dim 200 is not divisible"), "embed_dim 200 is not divisible\n"),
         (FileNotFoundError(2, "No such file or directory", "/x/y"), "/x/y: No such file or directory\n"),
         (NotADirectoryError("data.root /x is a file"), "data.root /x is a file\n"),
         (MemoryError("13 GiB"), "out of memory; try a smaller batch_size or model (13 GiB)\n"),
@@ -130,7 +131,7 @@ def test_what_a_user_can_mend_is_one_sentence(
 def test_the_traceback_is_in_the_log(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     def effect(spec: dict) -> float:
         Path("run/summary.json").write_text("{}")
-        raise ValueError("embed_dim 200 is not divisible")
+        raise UserError("embed_dim 200 is not divisible")
 
     train.effect = effect
     assert main("hydra.run.dir=run") == 1
@@ -194,7 +195,7 @@ def test_a_full_error_on_request(train: Train, monkeypatch: pytest.MonkeyPatch) 
 def test_a_failing_job_does_not_stop_the_others(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     def effect(spec: dict) -> float:
         if spec["seed"] == 1:
-            raise ValueError("seed 1 is unlucky")
+            raise UserError("seed 1 is unlucky")
         return 1.0
 
     train.effect = effect

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 from .draw import Draw, derive_seed
 from .mixing import CutMix, Mix, Mixup
 from .policies import AutoAugment, RandAugment, TrivialAugment
@@ -45,11 +47,11 @@ class Normalize:
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         if len(mean) != len(std):
-            raise ValueError(
+            raise UserError(
                 f"mean has {len(mean)} channels and std has {len(std)}; give one number of each per channel"
             )
         if min(std) <= 0.0:
-            raise ValueError(f"std is {tuple(std)}, but every channel is divided by it; use numbers above 0")
+            raise UserError(f"std is {tuple(std)}, but every channel is divided by it; use numbers above 0")
         self.mean = tuple(mean)
         self.std = tuple(std)
         self._constants: dict[torch.device, tuple[Tensor, Tensor]] = {}
@@ -102,7 +104,7 @@ class Augment:
         draw is `led`, the first sample is not returned.
         """
         if len(images) != draw.size:
-            raise ValueError(
+            raise UserError(
                 f"images has {len(images)} samples and draw has {draw.size}; give draw the share of this batch"
             )
         for transform in (self.crop, self.flip, self.jitter, self.policy):

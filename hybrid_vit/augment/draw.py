@@ -9,6 +9,8 @@ import random
 import torch
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -45,7 +47,7 @@ class Draw:
 
     def __init__(self, seed: int, total: int, share: slice | Tensor = slice(None), *, led: bool = False) -> None:
         if total < 0:
-            raise ValueError(f"total is {total}, but it is a number of samples; use 0 or more")
+            raise UserError(f"total is {total}, but it is a number of samples; use 0 or more")
         self.seed = seed
         self.total = total
         self.share = share
@@ -72,7 +74,7 @@ class Draw:
     def integers(self, high: int, *, shape: tuple[int, ...] = ()) -> Tensor:
         """int64 in [0, high), (size, *shape)."""
         if high < 1:
-            raise ValueError(f"high is {high}, but integers are drawn from [0, high); use high >= 1")
+            raise UserError(f"high is {high}, but integers are drawn from [0, high); use high >= 1")
         generator = torch.Generator().manual_seed(self._next_seed())
         return torch.randint(high, (self.total, *shape), generator=generator)[self.share]
 

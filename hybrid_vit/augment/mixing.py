@@ -9,6 +9,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 from .draw import Draw
 
 
@@ -17,7 +19,7 @@ def pair(samples: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
     if draw.led:
         return samples[1:], samples[:-1]
     if draw.size != draw.total:
-        raise ValueError(
+        raise UserError(
             f"{draw.size} of {draw.total} samples lack the one that the first is mixed with; "
             "put it in front of them and use Draw(..., led=True)"
         )
@@ -32,7 +34,7 @@ def soft_targets(labels: Tensor, num_classes: int, weight: float, draw: Draw) ->
 
 def _check_alpha(name: str, alpha: float) -> None:
     if not 0.0 < alpha < math.inf:
-        raise ValueError(
+        raise UserError(
             f"{name} is {alpha}, but Beta({name}, {name}) needs a number above 0; leave the mixing out for none"
         )
 
@@ -100,9 +102,9 @@ class Mix:
                 _check_alpha(name, alpha)
         for name, probability in (("p", p), ("switch_p", switch_p)):
             if not 0.0 <= probability <= 1.0:
-                raise ValueError(f"{name} is {probability}, but it is a probability; use a number from 0 to 1")
+                raise UserError(f"{name} is {probability}, but it is a probability; use a number from 0 to 1")
         if mixup_alpha is None and cutmix_alpha is None:
-            raise ValueError("mixup_alpha and cutmix_alpha are both None; give one, or leave the mixing out")
+            raise UserError("mixup_alpha and cutmix_alpha are both None; give one, or leave the mixing out")
         self.mixup = None if mixup_alpha is None else Mixup(alpha=mixup_alpha)
         self.cutmix = None if cutmix_alpha is None else CutMix(alpha=cutmix_alpha)
         self.p = p

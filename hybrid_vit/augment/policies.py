@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 from . import ops
 from .draw import Draw
 from .transforms import apply_by_choice
@@ -141,7 +143,7 @@ class AutoAugment:
 
     def __init__(self, *, policy: str = "cifar10") -> None:
         if policy not in AUTO_POLICIES:
-            raise ValueError(f"policy {policy!r} is not known; use one of {sorted(AUTO_POLICIES)}")
+            raise UserError(f"policy {policy!r} is not known; use one of {sorted(AUTO_POLICIES)}")
         names = list(AUTO_SPACE)
         rows = AUTO_POLICIES[policy]
         self.policy = policy
@@ -172,11 +174,11 @@ class RandAugment:
 
     def __init__(self, *, num_ops: int = 2, magnitude: int = 9, num_magnitude_bins: int = 31) -> None:
         if num_ops < 1:
-            raise ValueError(f"num_ops is {num_ops}, but a policy applies at least one op; use 1 or more")
+            raise UserError(f"num_ops is {num_ops}, but a policy applies at least one op; use 1 or more")
         if num_magnitude_bins < 2:
-            raise ValueError(f"num_magnitude_bins is {num_magnitude_bins}; use 2 or more")
+            raise UserError(f"num_magnitude_bins is {num_magnitude_bins}; use 2 or more")
         if not 0 <= magnitude < num_magnitude_bins:
-            raise ValueError(f"magnitude is {magnitude}; use 0 to num_magnitude_bins - 1 = {num_magnitude_bins - 1}")
+            raise UserError(f"magnitude is {magnitude}; use 0 to num_magnitude_bins - 1 = {num_magnitude_bins - 1}")
         self.num_ops = num_ops
         self.magnitude = magnitude
         self.num_magnitude_bins = num_magnitude_bins
@@ -199,7 +201,7 @@ class TrivialAugment:
 
     def __init__(self, *, num_magnitude_bins: int = 31) -> None:
         if num_magnitude_bins < 2:
-            raise ValueError(f"num_magnitude_bins is {num_magnitude_bins}; use 2 or more")
+            raise UserError(f"num_magnitude_bins is {num_magnitude_bins}; use 2 or more")
         self.num_magnitude_bins = num_magnitude_bins
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:

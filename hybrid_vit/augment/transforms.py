@@ -10,18 +10,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 from . import ops
 from .draw import Draw
 
 
 def _check_probability(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{name} is {value}, but it is a probability; use a number from 0 to 1")
+        raise UserError(f"{name} is {value}, but it is a probability; use a number from 0 to 1")
 
 
 def _check_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
     if len(value) != 2 or not low <= value[0] <= value[1] <= high or math.isinf(value[1]):
-        raise ValueError(
+        raise UserError(
             f"{name} is {value}, but it is a range; use (low, high) with {low:g} <= low <= high <= {high:g}"
         )
 
@@ -29,7 +31,7 @@ def _check_range(name: str, value: tuple[float, float], low: float, high: float)
 def _check_positive_range(name: str, value: tuple[float, float], high: float) -> None:
     _check_range(name, value, 0.0, high)
     if value[0] <= 0.0:
-        raise ValueError(
+        raise UserError(
             f"{name} is {value}, but its lower end must be above 0; use for example ({value[1]:g}, {value[1]:g})"
         )
 
@@ -39,7 +41,7 @@ class RandomCrop:
 
     def __init__(self, *, padding: int = 4) -> None:
         if padding < 0:
-            raise ValueError(f"padding is {padding}, but it is a number of pixels; use 0 or more")
+            raise UserError(f"padding is {padding}, but it is a number of pixels; use 0 or more")
         self.padding = padding
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
@@ -143,7 +145,7 @@ def _jitter_range(
         _check_range(name, value, low, high)
         return value
     if value < 0:
-        raise ValueError(f"{name} is {value}, but it is a strength; use 0 or more, or a range (low, high)")
+        raise UserError(f"{name} is {value}, but it is a strength; use 0 or more, or a range (low, high)")
     around = (max(0.0, centre - value) if centre else -value, centre + value)
     _check_range(name, around, low, high)
     return around
@@ -211,7 +213,7 @@ class RandomErasing:
         _check_range("scale", scale, 0.0, 1.0)
         _check_positive_range("ratio", ratio, math.inf)
         if isinstance(value, str) and value != "random":
-            raise ValueError(f'value is {value!r}; use "random" or a number')
+            raise UserError(f'value is {value!r}; use "random" or a number')
         self.p = p
         self.scale = scale
         self.ratio = ratio

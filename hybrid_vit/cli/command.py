@@ -47,6 +47,7 @@ from hybrid_vit.cli.sweep import (
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import Spec, composed, lines, literal, parsed, plain, quoted, resolving
 from hybrid_vit.config.validation import check_together, check_values
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, write_json
 from hybrid_vit.utils.paths import CONF
 
@@ -55,21 +56,19 @@ Check = Callable[[Spec, Path, bool], None]
 
 PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
 # What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
-MENDABLE = {
-    *("ValueError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException", "ModuleNotFoundError")
-}
+MENDABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
     """Hydra's options, parsed; the settings; the options as they were written.
 
     Raises:
-        ValueError: an option that Hydra does not have.
+        UserError: an option that Hydra does not have.
     """
     args, rest = get_args_parser().parse_known_args(argv)
     for text in rest:  # argparse leaves settings behind a second option
         if text.startswith("-"):
-            raise ValueError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")
+            raise UserError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")
     settings = args.overrides + rest
     return args, settings, [text for text in argv if text not in settings]
 
@@ -98,7 +97,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         What is to be done; None if it is only something to be shown, such as `--cfg job`.
 
     Raises:
-        ValueError: a sentence that names the key or the file, and the remedy.
+        UserError: a sentence that names the key or the file, and the remedy.
     """
     args, settings, _ = arguments(argv)
     elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
@@ -106,7 +105,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         return None
     for text in settings:
         if text.startswith("hydra/sweeper=") and text != "hydra/sweeper=arms":
-            raise ValueError(
+            raise UserError(
                 f"{text}: leave it out; -m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
             )
     several = [text for text in settings if parsed(text).is_sweep_override()]
@@ -114,7 +113,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if several and not multirun:
         key, _, value = several[0].partition("=")
-        raise ValueError(
+        raise UserError(
             f"{several[0]} has several values; add -m to run each of them, "
             f"or write {key}=[{value}] for a list and \"{key}='{value}'\" for one text"
         )
@@ -148,7 +147,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         except Differs as error:
             different = different or error
     assert different
-    raise ValueError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
+    raise UserError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
 
 
 def check_planned(cfg: DictConfig, name: str, directory: Path, also: Check | None) -> str:
@@ -203,7 +202,7 @@ def check_place(directory: Path, key: str) -> None:
             (Path(trial) / there.relative_to(place)).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         what = f"{place} is a file" if isinstance(error, NotADirectoryError) else error.strerror
-        raise ValueError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
+        raise UserError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
 
 
 def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
@@ -211,7 +210,7 @@ def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exc
 
     Args:
         name: the configuration file in `conf/`.
-        job: does the work; ValueError and OSError are for the user, other errors are ours.
+        job: does the work; UserError and OSError are for the user, other errors are ours.
         argv: the arguments after the command.
         also: as in `check`, before the directory is made.
         exclusive: whether the directory belongs to one process, as those of a multirun do; a second one is refused.
@@ -273,7 +272,7 @@ def made(plan: Plan, code: int) -> Iterator[Path]:
         raise
 
 
-class InUse(ValueError):
+class InUse(UserError):
     """Another process uses a directory."""
 
 

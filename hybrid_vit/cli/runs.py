@@ -9,6 +9,7 @@ from hybrid_vit.cli.command import arguments, check, claim, held
 from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
 from hybrid_vit.config.compose import Spec, composed, get, names, parsed, plain, quoted, typed
 from hybrid_vit.config.saved import absolute, keep, saved
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 
 LENGTHS = ("epochs", "steps")
@@ -21,7 +22,7 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
         callbacks: further ones for Lightning's trainer.
 
     Raises:
-        ValueError: a setting that cannot be, with the remedy.
+        UserError: a setting that cannot be, with the remedy.
         Stopped: by a signal or by `trainer.max_time`; it can be resumed.
     """
     from hybrid_vit.training.callbacks import latest  # with torch
@@ -31,7 +32,7 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     merged, settings = continued(resume, settings) if resume else (absolute, settings)
     plan = check(settings, also=None if resume else startable)
     if not plan or plan.jobs:
-        raise ValueError("one run is trained here; for several, or to look at a configuration, use the command line")
+        raise UserError("one run is trained here; for several, or to look at a configuration, use the command line")
     directory = claim(plan.place) if plan.fresh else plan.place
     directory.mkdir(parents=True, exist_ok=True)
     spec = merged(plain(composed(settings)))
@@ -46,14 +47,14 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
 def startable(spec: Spec, directory: Path, multirun: bool) -> None:
     """A new run has one length, and its directory holds no run, or in a multirun the same one."""
     if spec["budget"] is not None and spec["steps"] is not None:
-        raise ValueError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
+        raise UserError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
     file = begun(directory)
     if file and multirun:
         same_run(spec, directory)
     elif file and not helper():
         with held(directory):
             remedy = "" if look(directory).state == "done" else f"continue it with resume={directory}, or "
-            raise ValueError(
+            raise UserError(
                 f"{directory} holds a run already ({file}); {remedy}choose another directory with hydra.run.dir=PATH"
             )
 
@@ -79,8 +80,8 @@ def same_run(spec: Spec, directory: Path) -> None:
     try:
         own = saved(directory)
         if begun and not isinstance(read_json(directory / "summary.json").get("steps"), int):
-            raise ValueError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
-    except ValueError as error:
+            raise UserError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
+    except UserError as error:
         if begun or done:
             raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
         return
@@ -106,17 +107,17 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         arguments that run in its directory.
 
     Raises:
-        ValueError: there is no such run, it is done, or a setting that cannot change.
+        UserError: there is no such run, it is done, or a setting that cannot change.
     """
     args, settings, flags = arguments([text for text in argv if text != resume])
     longer = [key for key in (parsed(text).key_or_group for text in settings) if key in LENGTHS]
     directory = run_directory(resume, lengthen=bool(longer))
     if args.multirun:
-        raise ValueError(f"{resume} continues one run; leave out -m")
+        raise UserError(f"{resume} continues one run; leave out -m")
     keys = [parsed(text).key_or_group for text in settings]
     for key in keys:
         if not changeable(key) and key not in longer and not (helper() and key.startswith("hydra.")):
-            raise ValueError(
+            raise UserError(
                 f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
                 f"leave out resume to start a new run"
             )
@@ -143,7 +144,7 @@ def check_longer(spec: Spec, keys: list[str], directory: Path) -> None:
     made = read_json(directory / "summary.json")
     for key in keys:
         if spec[key] is None or spec[key] <= made.get(key, 0):
-            raise ValueError(
+            raise UserError(
                 f"{key}={spec[key]} is not longer than {directory}, which has {made.get(key, 0):g} {key}; "
                 "give more, or leave out resume to start a new run"
             )
@@ -165,12 +166,12 @@ def run_directory(resume: str, *, lengthen: bool = False) -> Path:
     summary = directory / "summary.json"
     done = summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done"
     if done and not lengthen:
-        raise ValueError(
+        raise UserError(
             f"{directory} is done: its scores are in {summary}; leave out resume to start a new run, "
             "or add epochs=N or steps=N, more than it has, to lengthen it"
         )
     if lengthen and not done and not helper():
-        raise ValueError(f"{directory} is not done; continue it to its end without another length, then lengthen it")
+        raise UserError(f"{directory} is not done; continue it to its end without another length, then lengthen it")
     if lengthen and not begun(directory / "checkpoints", ("last.ckpt", "previous.ckpt")):
-        raise ValueError(f"{directory} cannot be lengthened: there is no checkpoint in it any more; start a new run")
+        raise UserError(f"{directory} cannot be lengthened: there is no checkpoint in it any more; start a new run")
     return directory

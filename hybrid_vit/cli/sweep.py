@@ -37,6 +37,7 @@ from tqdm import tqdm
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import Spec, get, loader, names, parsed, quoted, resolving
 from hybrid_vit.utils.durations import spoken
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
 
 # How and where a run computes may differ when it continues; what it computes may not.
@@ -76,11 +77,11 @@ class JobFailed(Exception):
     """A job of a sweep failed; the message is the sentence for the user. It can be sent from process to process."""
 
 
-class Differs(ValueError):
+class Differs(UserError):
     """The directory of a job holds a run with another configuration."""
 
 
-class Unusable(ValueError):
+class Unusable(UserError):
     """What lies in the directory of a job is damaged; the other jobs of the sweep can go on."""
 
 
@@ -99,18 +100,18 @@ def jobs(
         only: these of the arms.
 
     Raises:
-        ValueError: an interval, which has no end of values, or an arm that there is not.
+        UserError: an interval, which has no end of values, or an arm that there is not.
     """
     params, arms = params or {}, arms or {}
     for arm in only or ():
         if arm not in arms:
-            raise ValueError(f"hydra.sweeper.only: {arm} is not one of {', '.join(arms) or 'them: there are no arms'}")
+            raise UserError(f"hydra.sweeper.only: {arm} is not one of {', '.join(arms) or 'them: there are no arms'}")
     lists: dict[str, list[str]] = {}
     named = {*params}
     for override in map(parsed, [*(f"{key}={values}" for key, values in params.items()), *settings]):
         key = override.get_key_element()
         if override.is_interval_sweep():
-            raise ValueError(f"{override.input_line} has no end; write {key}=A,B,C or {key}=range(FROM,TO,STEP)")
+            raise UserError(f"{override.input_line} has no end; write {key}=A,B,C or {key}=range(FROM,TO,STEP)")
         lists[key] = [str(override.input_line)]
         if override.is_sweep_override():
             named.add(key)
@@ -192,14 +193,14 @@ def other_purpose(folder: Path, own: Spec) -> str | None:
     """For what else a folder was made: 'a sweep with epochs=1, not 200'; None if it was made for the same.
 
     Raises:
-        ValueError: its record is damaged.
+        UserError: its record is damaged.
     """
     path = folder / RECORD
     remedy = f"delete it if all runs in {folder} belong to this sweep, or choose another folder: hydra.sweep.dir=PATH"
     there = read_json(path, remedy)
     varied, settings = there.get("varied"), there.get("settings")
     if not isinstance(varied, list) or not isinstance(settings, dict):
-        raise ValueError(f"{path} cannot be read (no sweep has written it); {remedy}")
+        raise UserError(f"{path} cannot be read (no sweep has written it); {remedy}")
     if there.get("sweep") != own["sweep"]:
         return f"another sweep, {there.get('sweep')}"
     if varied != own["varied"]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid_vit import augment, models
+from hybrid_vit.utils.errors import UserError
 
 MODELS = ("hybrid_vit", "timm_model", "CvT", "WideResNet")
 STEMS = ("ConvStem", "PatchStem", "TokenizerStem", "ResNetStem", "MobileStem")
@@ -23,7 +24,7 @@ def build(spec: Any) -> Any:
     """Build what a specification describes: a dictionary with `_target_` becomes a call, inside out.
 
     Raises:
-        ValueError: a target that is not in PARTS (a specification may come from a stranger's file), or arguments that
+        UserError: a target that is not in PARTS (a specification may come from a stranger's file), or arguments that
             it does not take.
     """
     if isinstance(spec, list):
@@ -35,12 +36,12 @@ def build(spec: Any) -> Any:
         return arguments
     target = spec["_target_"]
     if target not in PARTS:
-        raise ValueError(f"_target_ {target!r} is none of the models and transforms that a configuration may name")
+        raise UserError(f"_target_ {target!r} is none of the models and transforms that a configuration may name")
     part, name = PARTS[target], target.rpartition(".")[2]
     try:
         inspect.signature(part).bind(**arguments)
     except TypeError as error:
-        raise ValueError(f"{name}: {error}; it takes {', '.join(inspect.signature(part).parameters)}") from None
+        raise UserError(f"{name}: {error}; it takes {', '.join(inspect.signature(part).parameters)}") from None
     return part(**arguments)
 
 

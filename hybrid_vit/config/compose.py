@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit.config import schema
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import CONF
 
 Spec = dict[str, Any]
@@ -60,7 +61,7 @@ def composed(overrides: list[str], name: str = "train") -> DictConfig:
     Hydra composes the groups, and the values are set as Hydra would set them: one composition serves many values.
 
     Raises:
-        ValueError: a sentence that names the override and the remedy.
+        UserError: a sentence that names the override and the remedy.
     """
     groups: list[Override] = []
     values: list[Override] = []
@@ -107,7 +108,7 @@ def grouped(name: str, groups: tuple[str, ...] = ()) -> DictConfig:
         with initialized():
             return compose(name, list(groups), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(lines(error, 2)) from error
+        raise UserError(lines(error, 2)) from error
 
 
 @functools.cache
@@ -149,9 +150,9 @@ def parsed(text: str) -> Override:
             remedy = f"it has no value: write {key}=VALUE"
         else:
             remedy = f"the value cannot be read; if it is a text, quote it twice: \"{key}='{value}'\""
-        raise ValueError(f"{text!r} is not a setting; {remedy}") from error
+        raise UserError(f"{text!r} is not a setting; {remedy}") from error
     if not key:
-        raise ValueError(f"{text!r} is not a setting; write key=value, e.g. model.depth=6")
+        raise UserError(f"{text!r} is not a setting; write key=value, e.g. model.depth=6")
     return override
 
 
@@ -174,18 +175,18 @@ def chosen(override: Override, cfg: DictConfig) -> str:
         launchers = sorted(set(loader().get_group_options("hydra/launcher")))
         if group == "hydra/launcher" and override.value() not in launchers:
             more = "pip install -e '.[sweeps]' adds joblib, ray and submitit_slurm"
-            raise ValueError(f"{text} is not there; {group} is one of {', '.join(launchers)}; {more}")
+            raise UserError(f"{text} is not there; {group} is one of {', '.join(launchers)}; {more}")
         return text
     known, there = choices(cfg), options(group)
     if key.startswith("~") or (key.startswith("+") and key.strip("+") in known):
-        raise ValueError(f"{text}: write {key.strip('~+')}=OPTION; {group} is always one of {', '.join(there)}")
+        raise UserError(f"{text}: write {key.strip('~+')}=OPTION; {group} is always one of {', '.join(there)}")
     if not key.startswith("+") and key not in known:
         parts = ", ".join(f"{key}.{part}" for part in cfg[key]) if isinstance(cfg.get(key), DictConfig) else ""
         hint = f"set {parts}" if parts else nearest(key, known) or SEE
-        raise ValueError(f"{text} chooses nothing, this command has no choice of {key}; {hint}")
+        raise UserError(f"{text} chooses nothing, this command has no choice of {key}; {hint}")
     if override.value() not in there:
         hint = nearest(str(override.value()), there)
-        raise ValueError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
+        raise UserError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
     return text
 
 
@@ -201,15 +202,15 @@ def change(cfg: DictConfig, override: Override) -> None:
         if override.is_hydra_override():
             return  # Hydra's own configuration is open
         remedy = f"write {key}=VALUE" if key in known else nearest(key, known)
-        raise ValueError(f"{text}: keys are typed, none can be added or removed; {remedy or SEE}")
+        raise UserError(f"{text}: keys are typed, none can be added or removed; {remedy or SEE}")
     if key not in known:
-        raise ValueError(f"{key} is not a key; {nearest(key, [*choices(cfg), *known]) or SEE}")
+        raise UserError(f"{key} is not a key; {nearest(key, [*choices(cfg), *known]) or SEE}")
     default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
     if isinstance(default, dict) and not isinstance(value, dict | None):
         parts = ", ".join(f"{key}.{part}" for part in default)
         if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):
-            raise ValueError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
-        raise ValueError(f"{text}: {key} holds several keys; {nearest(key, choices(cfg)) or f'set one of {parts}'}")
+            raise UserError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
+        raise UserError(f"{text}: {key} holds several keys; {nearest(key, choices(cfg)) or f'set one of {parts}'}")
     try:
         OmegaConf.update(cfg, key, value, merge=True)
     except OmegaConfBaseException as error:
@@ -217,7 +218,7 @@ def change(cfg: DictConfig, override: Override) -> None:
         kind = TYPES.get(line.rpartition(" ")[2])
         wrong = f"{key} must have a value" if value is None else f"{value!r} is not {kind}" if kind else line
         hint = "" if default is None or isinstance(default, dict) else f"; the default is {key}={default}"
-        raise ValueError(f"{text}: {wrong}{hint}") from error
+        raise UserError(f"{text}: {wrong}{hint}") from error
 
 
 def names(tree: Any, prefix: str = "") -> list[str]:
@@ -248,12 +249,12 @@ def plain(cfg: DictConfig) -> Spec:
     """Resolved, as dictionaries, lists and numbers, without Hydra's own; nothing below the doors sees anything else.
 
     Raises:
-        ValueError: a value that is missing, or that refers to a key that is not there.
+        UserError: a value that is missing, or that refers to a key that is not there.
     """
     with resolving(cfg):
         task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         for key in sorted(OmegaConf.missing_keys(task)):
-            raise ValueError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
+            raise UserError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
         return OmegaConf.to_container(task, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
@@ -274,7 +275,7 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        raise ValueError(f"{error.full_key}: {lines(error)}; {SEE}") from error
+        raise UserError(f"{error.full_key}: {lines(error)}; {SEE}") from error
     finally:
         instance.cfg = before
 

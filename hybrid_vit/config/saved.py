@@ -12,6 +12,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import Spec, get, lines, plain
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import write_text
 
 # ${key}, ${a.b}, ${..key}, and our own functions; ${oc.env:...} is not among them
@@ -24,7 +25,7 @@ def read_config(folder: Path) -> DictConfig:
     A configuration may come from a stranger: it may refer to its own keys, and to nothing else.
 
     Raises:
-        ValueError: it is missing, empty, damaged or not a configuration, or a value refers to the environment.
+        UserError: it is missing, empty, damaged or not a configuration, or a value refers to the environment.
     """
     path = folder / "config.yaml"
     try:
@@ -32,14 +33,14 @@ def read_config(folder: Path) -> DictConfig:
         if isinstance(cfg, DictConfig) and cfg and (folder / "hydra.yaml").is_file():
             cfg.hydra = OmegaConf.load(folder / "hydra.yaml").hydra
         if not isinstance(cfg, DictConfig) or not cfg:
-            raise ValueError("it is empty or not a configuration")
+            raise UserError("it is empty or not a configuration")
         content = OmegaConf.to_container(cfg, resolve=False)
     except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
-        raise ValueError(f"{path} cannot be read ({lines(error)}); copy it again from where the run was made") from None
+        raise UserError(f"{path} cannot be read ({lines(error)}); copy it again from where the run was made") from None
     for text in texts(content):
         for start in re.finditer(r"\$\{", text):
             if not OWN_REFERENCE.match(text, start.start()):
-                raise ValueError(f"{path} refers to what is outside of it ({text}); write the value there instead")
+                raise UserError(f"{path} refers to what is outside of it ({text}); write the value there instead")
     return cfg
 
 
@@ -56,14 +57,12 @@ def saved(directory: Path) -> Spec:
     """The configuration that a run was started with; keys that are newer than the run have their defaults.
 
     Raises:
-        ValueError: `directory` does not hold a run, or one whose configuration this version cannot read.
+        UserError: `directory` does not hold a run, or one whose configuration this version cannot read.
     """
     folder = directory / ".hydra"
     if not (folder / "config.yaml").is_file():
         what = "is not the directory of a run" if directory.is_dir() else "does not exist"
-        raise ValueError(
-            f"{directory} {what} (no {folder}/config.yaml); runs are under outputs/runs and outputs/sweeps"
-        )
+        raise UserError(f"{directory} {what} (no {folder}/config.yaml); runs are under outputs/runs and outputs/sweeps")
     own = read_config(folder)
     hydra = own.pop("hydra", None)
     try:
@@ -74,8 +73,8 @@ def saved(directory: Path) -> Spec:
             cfg.hydra = hydra or {}
         assert isinstance(cfg, DictConfig)
         return plain(cfg)
-    except (ValueError, OmegaConfBaseException) as error:
-        raise ValueError(f"{folder / 'config.yaml'} is damaged or of another version: {lines(error, 2)}") from error
+    except (UserError, OmegaConfBaseException) as error:
+        raise UserError(f"{folder / 'config.yaml'} is damaged or of another version: {lines(error, 2)}") from error
 
 
 def keep(spec: Spec, directory: Path) -> None:
@@ -102,7 +101,7 @@ def recorded(directory: Path) -> Spec:
     Keys that are newer than the run have their defaults, those that this version no longer has stay.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        UserError: there is none, or it cannot be read.
     """
     cfg = read_config(directory / ".hydra" if (directory / ".hydra").is_dir() else directory)
     spec = completed(plain(cfg))

@@ -13,6 +13,7 @@ from hybrid_vit.config import schema
 from hybrid_vit.config.compose import Spec, get, nearest, options
 from hybrid_vit.utils import limits
 from hybrid_vit.utils.durations import seconds
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import find_run
 
 CHANNELS = 3
@@ -35,7 +36,7 @@ def check_values(spec: Spec, name: str = "train") -> None:
         name: of its file in `conf/`.
 
     Raises:
-        ValueError: naming the key and what it may be.
+        UserError: naming the key and what it may be.
     """
     for key, value, allowed in schema.constrained(spec, schema.SCHEMAS[name]):
         check_value(key, value, allowed)
@@ -43,15 +44,15 @@ def check_values(spec: Spec, name: str = "train") -> None:
         if (value := get(spec, key)) is not None:
             try:
                 seconds(value)
-            except ValueError as error:
-                raise ValueError(f"{key}: {error}") from None
+            except UserError as error:
+                raise UserError(f"{key}: {error}") from None
 
 
 def check_together(spec: Spec, name: str = "train") -> None:
     """Values that do not go with each other, or with this machine; each of them is right alone.
 
     Raises:
-        ValueError: what contradicts what, and the remedy.
+        UserError: what contradicts what, and the remedy.
     """
     if name == "train":
         check_model(spec)
@@ -66,7 +67,7 @@ def check_value(key: str, value: Any, allowed: schema.Allowed) -> None:
     if isinstance(allowed, tuple):
         if value not in allowed:
             hint = nearest(str(value), list(allowed))
-            raise ValueError(f"{key}={value} is unknown; {hint}{' ' * bool(hint)}{key} is one of {', '.join(allowed)}")
+            raise UserError(f"{key}={value} is unknown; {hint}{' ' * bool(hint)}{key} is one of {', '.join(allowed)}")
         return
     low, high = map(float, allowed[1:-1].split(","))
     for number in value if isinstance(value, list) else [value]:
@@ -77,7 +78,7 @@ def check_value(key: str, value: Any, allowed: schema.Allowed) -> None:
         what = f"lie in {allowed}"
         if not above and high > 1 and low <= 1:
             what = "not be negative" if low == 0 and allowed[0] == "[" else "be positive"
-        raise ValueError(f"{key}={value} must {what}")
+        raise UserError(f"{key}={value} must {what}")
 
 
 def check_model(spec: Spec) -> None:
@@ -101,16 +102,16 @@ def check_training(spec: Spec) -> None:
     for key in {key for others in schema.OPTIMIZER_ARGUMENTS.values() for key in others}:
         if optim[key] is not None and key not in schema.OPTIMIZER_ARGUMENTS[name]:
             own = ", ".join(f"optim.{other}" for other in schema.OPTIMIZER_ARGUMENTS[name])
-            raise ValueError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
+            raise UserError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
     if optim["betas"] is not None and len(optim["betas"]) != 2:
-        raise ValueError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
+        raise UserError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
     if spec["logger"]["name"] == "tensorboard" and not importlib.util.find_spec("tensorboard"):
-        raise ValueError("logger=tensorboard needs a package: pip install tensorboard; logger=csv needs none")
+        raise UserError("logger=tensorboard needs a package: pip install tensorboard; logger=csv needs none")
     for key, limit in spec["trainer"].items():
         if key.startswith("limit_") and isinstance(limit, float) and limit > 1:
-            raise ValueError(f"trainer.{key}={limit} must be a whole number of batches, or a share of them up to 1.0")
+            raise UserError(f"trainer.{key}={limit} must be a whole number of batches, or a share of them up to 1.0")
     if spec["budget_by"] == "clock" and spec["budget"] is None:
-        raise ValueError("budget_by=clock needs a time to go by; add one, e.g. budget=30m")
+        raise UserError("budget_by=clock needs a time to go by; add one, e.g. budget=30m")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
     for key in ("init_from", "distill.teacher"):
         if (run := get(spec, key)) is not None:
@@ -118,7 +119,7 @@ def check_training(spec: Spec) -> None:
     limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
     for key, part in spec["augment"].items():
         if part is not None and not (isinstance(part, dict) and "_target_" in part):
-            raise ValueError(
+            raise UserError(
                 f"augment.{key}={part} is no part of an augmentation; "
                 f"use augment.{key}=null for none, or one of augment={', '.join(options('augment'))}"
             )
@@ -128,16 +129,16 @@ def check_data(data: Spec) -> None:
     """Numbers that are not one for each channel, or a root where no data can be, are an error."""
     for key in ("mean", "std"):
         if data[key] is not None and len(data[key]) != CHANNELS:
-            raise ValueError(f"data.{key}={data[key]} must be {CHANNELS} numbers, one for each channel")
+            raise UserError(f"data.{key}={data[key]} must be {CHANNELS} numbers, one for each channel")
     if data["root"] is None:
         if data["source"] != "digits":
-            raise ValueError(f"data={data['source']} needs a folder to lie in; set data.root=PATH")
+            raise UserError(f"data={data['source']} needs a folder to lie in; set data.root=PATH")
         return
     root = Path(data["root"]).expanduser()
     if data["source"] == "folder" and not root.exists():
-        raise ValueError(f"the picture folder {root} does not exist; set data.root to one that does")
+        raise UserError(f"the picture folder {root} does not exist; set data.root to one that does")
     if root.exists() and not root.is_dir():
-        raise ValueError(f"data.root={root} is a file; give the folder that holds the data")
+        raise UserError(f"data.root={root} is a file; give the folder that holds the data")
 
 
 def check_machine(kind: str, devices: int) -> None:
@@ -145,9 +146,9 @@ def check_machine(kind: str, devices: int) -> None:
     linux = sys.platform == "linux"
     gpu = not linux or any(next(Path("/dev").glob(name), None) for name in ("nvidia*", "kfd", "dxg"))
     if (kind == "gpu" and not gpu) or (kind == "mps" and linux):
-        raise ValueError(f"accelerator={kind} is not on this machine; use accelerator=cpu, or auto, which chooses")
+        raise UserError(f"accelerator={kind} is not on this machine; use accelerator=cpu, or auto, which chooses")
     cores = os.cpu_count() or 1
     if devices > cores and (kind == "cpu" or (kind == "auto" and not gpu)):
-        raise ValueError(
+        raise UserError(
             f"trainer.devices={devices} are more processes than the {cores} cores here; use at most {cores}"
         )

@@ -13,6 +13,8 @@ from PIL import ExifTags, Image, ImageFile
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
+from hybrid_vit.utils.errors import UserError
+
 # How to turn a picture upright, by the value of its EXIF orientation; 1 is upright.
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -46,12 +48,12 @@ def decode(source: Source) -> Image.Image:
             uint8 tensor. It is not changed.
 
     Raises:
-        ValueError: it is something else, or cannot be read; names the file.
+        UserError: it is something else, or cannot be read; names the file.
     """
     if isinstance(source, np.ndarray | Tensor):
         return _of_numbers(source)
     if not isinstance(source, str | Path | Image.Image):
-        raise ValueError(_no_picture(type(source).__name__))
+        raise UserError(_no_picture(type(source).__name__))
     try:
         if isinstance(source, Image.Image):
             return _rgb(source)
@@ -62,7 +64,7 @@ def decode(source: Source) -> Image.Image:
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
         name = "the picture" if isinstance(source, Image.Image) else source
-        raise ValueError(
+        raise UserError(
             f"{name} cannot be read as a picture ({' '.join(reason.split())}); repair or remove it"
         ) from None
 
@@ -107,9 +109,9 @@ def _of_numbers(values: np.ndarray | Tensor) -> Image.Image:
     else:
         fits = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
     if not fits or 0 in shape:
-        raise ValueError(_no_picture(f"{type(values).__name__} of shape {shape}"))
+        raise UserError(_no_picture(f"{type(values).__name__} of shape {shape}"))
     if values.dtype not in (np.uint8, torch.uint8):
-        raise ValueError(_no_picture(f"{type(values).__name__} of {values.dtype}"))
+        raise UserError(_no_picture(f"{type(values).__name__} of {values.dtype}"))
     array = values.permute(1, 2, 0).cpu().numpy() if isinstance(values, Tensor) else values
     return Image.fromarray(np.ascontiguousarray(array)).convert("RGB")
 

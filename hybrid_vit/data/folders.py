@@ -6,6 +6,7 @@ from collections import Counter, deque
 from pathlib import Path
 
 from hybrid_vit.data.decode import readable_suffixes
+from hybrid_vit.utils.errors import UserError
 
 SPLITS = {
     "train": ("train", "training"),
@@ -27,7 +28,7 @@ def split_folders(top: Path, left_out: LeftOut) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: there is a folder for val or test and none for train.
-        ValueError: two folders for one split, or a folder of pictures beside the splits.
+        UserError: two folders for one split, or a folder of pictures beside the splits.
     """
     found: dict[str, Path] = {}
     others = []
@@ -36,7 +37,7 @@ def split_folders(top: Path, left_out: LeftOut) -> dict[str, Path]:
         if split is None:
             others.append(folder)
         elif split in found:
-            raise ValueError(
+            raise UserError(
                 f"{top} holds {found[split].name}/ and {folder.name}/, two folders for one split; "
                 "keep one of them, or put both together"
             )
@@ -45,7 +46,7 @@ def split_folders(top: Path, left_out: LeftOut) -> dict[str, Path]:
     if not found:
         names = [folder.name for folder in others]
         if names and all(ALMOST.match(name) for name in names):
-            raise ValueError(
+            raise UserError(
                 f"{top} holds {', '.join(sorted(names))}, which may be splits or classes; name splits train, val and "
                 "test, or give the classes other names"
             )
@@ -55,7 +56,7 @@ def split_folders(top: Path, left_out: LeftOut) -> dict[str, Path]:
         raise FileNotFoundError(f"{top} holds {name}/ but no train/; add it, or rename {name}/ if it is a class")
     for folder in others:
         if pictures_in(folder, Counter()):
-            raise ValueError(
+            raise UserError(
                 f"{top} holds {found['train'].name}/, a split, beside {folder.name}/, which may be a class; "
                 f"move {folder.name}/ elsewhere, or rename {found['train'].name}/ if it is a class"
             )
@@ -74,13 +75,13 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
 
     Raises:
         FileNotFoundError: there are no pictures, or none in one of the folders.
-        ValueError: fewer than two classes, or folders that hold nothing but folders named like splits.
+        UserError: fewer than two classes, or folders that hold nothing but folders named like splits.
     """
     outside, classes = _plain_files(folder, left_out), _folders(folder)
     for path in classes:
         inside = [inner.name for inner in path.iterdir() if not _unwanted(inner.name)]
         if inside and all(map(split_of, inside)):
-            raise ValueError(
+            raise UserError(
                 f"{path} holds nothing but {', '.join(f'{name}/' for name in sorted(inside))}, which look like splits; "
                 f"set data.root={path} if it is the data set, or put the splits above the classes: train/CLASS/1.jpg"
             )
@@ -95,7 +96,7 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
     if empty:
         raise FileNotFoundError(f"{folder / empty[0]} holds no pictures; fill or remove that folder")
     if len(found) == 1:
-        raise ValueError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
+        raise UserError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
     return found
 
 

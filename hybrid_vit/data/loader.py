@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from hybrid_vit.augment import Draw, RandomResizedCrop, derive_seed
 from hybrid_vit.data.pictures import PictureFolder
+from hybrid_vit.utils.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -51,7 +52,7 @@ class EpochSampler:
         led: put the sample before a share, in the global batch, in front of it; mixing needs it.
 
     Raises:
-        ValueError: if a batch cannot give every process at least one sample.
+        UserError: if a batch cannot give every process at least one sample.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class EpochSampler:
         led: bool = False,
     ) -> None:
         if batch_size < world_size:
-            raise ValueError(
+            raise UserError(
                 f"batch_size={batch_size} gives nothing to some of {world_size} processes; use at least {world_size}"
             )
         if n < (batch_size if drop_last else world_size):
-            raise ValueError(
+            raise UserError(
                 f"{n} images make no batch of batch_size={batch_size} for {world_size} processes; "
                 "use a smaller batch_size, fewer processes or drop_last=False"
             )
@@ -197,7 +198,7 @@ class StreamLoader(Loader):
         crop: made of the whole picture, instead of the centre; drawn by (seed, epoch, sample).
 
     Raises:
-        ValueError: while iterating, for a picture that cannot be read.
+        UserError: while iterating, for a picture that cannot be read.
     """
 
     def __init__(
@@ -213,7 +214,7 @@ class StreamLoader(Loader):
         self._num_workers = num_workers
         self._pin_memory = pin_memory
         self._rest = _RestOfEpoch(sampler)
-        self._workers: DataLoader[tuple[Tensor, Tensor] | ValueError] | None = None
+        self._workers: DataLoader[tuple[Tensor, Tensor] | UserError] | None = None
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""
@@ -232,7 +233,7 @@ class StreamLoader(Loader):
             )
         self._rest.start = start
         for read, (_, draw) in zip(self._workers, self.sampler.shares(start), strict=True):
-            if isinstance(read, ValueError):
+            if isinstance(read, UserError):
                 raise read
             images, labels = read
             yield Batch(images, labels, draw)
@@ -254,17 +255,17 @@ class _RestOfEpoch:
         return len(self.sampler) - self.start
 
 
-class _WholeBatches(Dataset[tuple[Tensor, Tensor] | ValueError]):
+class _WholeBatches(Dataset[tuple[Tensor, Tensor] | UserError]):
     """Reads a batch at once; returns the error of an unreadable picture, which a worker would hide in a traceback."""
 
     def __init__(self, pictures: PictureFolder, crop: RandomResizedCrop | None) -> None:
         self.pictures, self.crop = pictures, crop
 
-    def __getitems__(self, samples: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | ValueError:
+    def __getitems__(self, samples: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | UserError:
         try:
             read = (self.pictures.cropped(i, self.crop, seed) if self.crop else self.pictures[i] for i, seed in samples)
             images, labels = zip(*read, strict=True)
-        except ValueError as error:
+        except UserError as error:
             return error
         return torch.stack(images), torch.tensor(labels)
 

@@ -23,6 +23,7 @@ from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLo
 from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
 from hybrid_vit.data.sources import Source, load_source
 from hybrid_vit.data.split import nested_subset, stratified_split
+from hybrid_vit.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class DataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 < fraction <= 1:
-            raise ValueError(f"data.fraction={fraction} must lie in (0, 1]; 1 trains on all training images")
+            raise UserError(f"data.fraction={fraction} must lie in (0, 1]; 1 trains on all training images")
         self.source = source
         self.root = root
         self.image_size = image_size
@@ -129,7 +130,7 @@ class DataModule(LightningDataModule):
         """Load, split and check, once; one process of a machine checks.
 
         Raises:
-            ValueError: another number of classes or image size than asked for, a fraction that holds less than an image
+            UserError: another number of classes or image size than asked for, a fraction that holds less than an image
                 of each class, a picture that cannot be read; and what the source and the split raise.
             FileNotFoundError, NotADirectoryError: as the source.
         """
@@ -137,7 +138,7 @@ class DataModule(LightningDataModule):
             return
         parts, class_names = self._folder() if self.source == "folder" else self._resident()
         if self._expected_classes not in (None, len(class_names)):
-            raise ValueError(
+            raise UserError(
                 f"data={self.source} has {len(class_names)} classes, not {self._expected_classes}; "
                 f"set data.num_classes={len(class_names)}, or leave it out"
             )
@@ -244,7 +245,7 @@ class DataModule(LightningDataModule):
         self._loaded = None  # not twice in memory
         side = data.train_images.shape[-1]
         if self.image_size != side:
-            raise ValueError(f"data={self.source} has images of {side} pixels; set data.image_size={side}")
+            raise UserError(f"data={self.source} has images of {side} pixels; set data.image_size={side}")
         labels = data.train_labels
         size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size
         train, val = stratified_split(labels, size, self.seed, "val_size")
@@ -259,7 +260,7 @@ class DataModule(LightningDataModule):
 
     def _folder(self) -> tuple[dict[str, Part], list[str]]:
         if self.root is None:
-            raise ValueError("data=folder needs a folder of pictures; set data.root")
+            raise UserError("data=folder needs a folder of pictures; set data.root")
         train, val, test = picture_splits(self.root, self.image_size, self.val_size, self.seed)
         parts: dict[str, Part] = {"train": train.subset(self._kept(train.labels)), "test": test}
         if val is not None:
@@ -271,7 +272,7 @@ class DataModule(LightningDataModule):
         n, classes = len(labels), len(labels.unique())
         size = round(self.fraction * n)
         if size < classes:
-            raise ValueError(
+            raise UserError(
                 f"data.fraction={self.fraction} of {n} training images is {size}, fewer than the {classes} classes; "
                 f"use at least {math.ceil(1000 * classes / n) / 1000:g}"
             )

@@ -18,6 +18,7 @@ from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data.decode import decode, square
 from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_folders
 from hybrid_vit.data.split import split_by_name
+from hybrid_vit.utils.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
     Raises:
         FileNotFoundError: no such folder, or no pictures in it.
         NotADirectoryError: root is a file.
-        ValueError: fewer than two classes; when an item is asked for, a picture that cannot be read.
+        UserError: fewer than two classes; when an item is asked for, a picture that cannot be read.
     """
 
     def __init__(self, root: str | Path, image_size: int, left_out: LeftOut | None = None) -> None:
@@ -97,7 +98,7 @@ def picture_splits(
         seed: of the validation split.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, ValueError: as `PictureFolder` and `split_folders`; if the parts have
+        FileNotFoundError, NotADirectoryError, UserError: as `PictureFolder` and `split_folders`; if the parts have
             other classes, or if val_size says another number than the val folder holds.
     """
     top, left_out = _folder(root), LeftOut()
@@ -107,14 +108,14 @@ def picture_splits(
     for part in (val, test):
         if part is not None and part.class_names != train.class_names:
             odd = sorted(set(part.class_names) ^ set(train.class_names))
-            raise ValueError(
+            raise UserError(
                 f"{train.root} and {part.root} must have the same class folders, but {odd[0]!r} is in one only; "
                 "add or remove it"
             )
     if test is None:
         train, test = _split(train, None, "test")
         if not len(test):
-            raise ValueError(f"{train.root} has one picture in each class, so none to test on; add pictures")
+            raise UserError(f"{train.root} has one picture in each class, so none to test on; add pictures")
     if val_size == 0:
         left_out["picture for validation"] += len(val or ())
         val = None
@@ -122,7 +123,7 @@ def picture_splits(
         train, val = _split(train, val_size, f"val {seed}")
         val = val if len(val) else None
     elif val_size is not None and val_size != len(val):
-        raise ValueError(
+        raise UserError(
             f"{val.root} holds {len(val)} pictures, not val_size={val_size}; leave val_size out, or remove that folder"
         )
     taken = []
@@ -141,13 +142,13 @@ def check(paths: Sequence[Path], threads: int) -> None:
     """Decode every picture; says how far it is if it takes longer than some seconds.
 
     Raises:
-        ValueError: there are some that cannot be read.
+        UserError: there are some that cannot be read.
     """
 
     def problem(path: Path) -> str | None:
         try:
             decode(path)
-        except ValueError as error:
+        except UserError as error:
             return str(error)
         return None
 
@@ -160,7 +161,7 @@ def check(paths: Sequence[Path], threads: int) -> None:
                 log.info("checking that all pictures can be read: %d of %d", done + 1, len(paths))
     if problems:
         more = f"; {len(problems) - 1} more of {len(paths)} cannot be read either" if problems[1:] else ""
-        raise ValueError(problems[0] + more)
+        raise UserError(problems[0] + more)
 
 
 def _split(whole: PictureFolder, size: int | None, stream: str) -> tuple[PictureFolder, PictureFolder]:

@@ -17,6 +17,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 
 from hybrid_vit.data.split import stratified_split
+from hybrid_vit.utils.errors import UserError
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_TEST_SEED = 0  # a constant: every run is tested on the same digits
@@ -42,7 +43,7 @@ def cifar100(root: str | Path | None) -> Source:
         root: folder that holds, or is to hold, ``cifar-100-python/{train,test,meta}``.
 
     Raises:
-        ValueError: no root was given, or a file is truncated or altered.
+        UserError: no root was given, or a file is truncated or altered.
         NotADirectoryError: root is a file.
         FileNotFoundError: the files are neither there nor to be downloaded.
     """
@@ -82,18 +83,18 @@ def load_source(name: str, root: str | Path | None) -> Source:
     """The data set called `name`.
 
     Raises:
-        ValueError: there is none of that name; and what the data set itself raises.
+        UserError: there is none of that name; and what the data set itself raises.
     """
     if name not in SOURCES:
         known = [*SOURCES, "folder"]
         nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise ValueError(f"there is no data set {name!r}; did you mean {nearest!r}? ({', '.join(known)})")
+        raise UserError(f"there is no data set {name!r}; did you mean {nearest!r}? ({', '.join(known)})")
     return SOURCES[name](root)
 
 
 def _cifar(kind: type[CIFAR10], root: str | Path | None) -> Source:
     if root is None:
-        raise ValueError(f"{kind.__name__} needs a folder to lie in; set data.root")
+        raise UserError(f"{kind.__name__} needs a folder to lie in; set data.root")
     folder = Path(root).expanduser()
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"data.root={root} is a file; give the folder that holds {kind.base_folder}/")
@@ -121,7 +122,7 @@ def _fetch_missing(kind: type[CIFAR10], root: Path) -> None:
             ) from None
     for name, md5 in checksums.items():
         if not check_integrity(folder / name, md5):
-            raise ValueError(
+            raise UserError(
                 f"{folder / name} is truncated or altered (its md5 differs); delete it to download it again"
             )
 

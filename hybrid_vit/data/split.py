@@ -9,6 +9,8 @@ from hashlib import blake2b
 import torch
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 
 def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -> tuple[Tensor, Tensor]:
     """Split N samples into N - size and size, class by class.
@@ -26,7 +28,7 @@ def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -
         Two sorted int64 index tensors, (N - size,) and (size,), disjoint and together 0..N-1.
 
     Raises:
-        ValueError: if size leaves nothing to train on, is smaller than the number of classes, or takes a whole class.
+        UserError: if size leaves nothing to train on, is smaller than the number of classes, or takes a whole class.
     """
     n = len(labels)
     everything = torch.arange(n)
@@ -35,12 +37,12 @@ def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -
     counts = torch.bincount(labels)
     classes = int((counts > 0).sum())
     if size < classes:
-        raise ValueError(
+        raise UserError(
             f"{name}={size} cannot hold one image of each of {classes} classes; "
             f"use at least {classes}, or 0 for no split"
         )
     if size >= n:
-        raise ValueError(f"{name}={size} leaves nothing of {n} images to train on; use less than {n}")
+        raise UserError(f"{name}={size} leaves nothing of {n} images to train on; use less than {n}")
 
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(n, generator=generator)
@@ -53,7 +55,7 @@ def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -
     emptied = torch.nonzero((take == counts) & (counts > 0)).flatten()
     if len(emptied):
         label = int(emptied[0])
-        raise ValueError(
+        raise UserError(
             f"{name}={size} of {n} images would take all {int(counts[label])} images of class {label}; "
             "use less or give that class more images"
         )
@@ -113,7 +115,7 @@ def split_by_name(
         Two sorted int64 index tensors, of the files that stay and of those split off.
 
     Raises:
-        ValueError: a size that leaves a class nothing to train on, or too small to hold a file of each class.
+        UserError: a size that leaves a class nothing to train on, or too small to hold a file of each class.
     """
     n = len(names)
     number = torch.tensor([_number(f"{stream}/{name}") for name in names], dtype=torch.float64)
@@ -131,12 +133,12 @@ def split_by_name(
         return torch.nonzero(~taken).flatten(), torch.nonzero(taken).flatten()
     classes, most = int((counts > 1).sum()), n - len(ends)
     if size < classes:
-        raise ValueError(
+        raise UserError(
             f"{setting}={size} cannot hold one image of each of {classes} classes; "
             f"use at least {classes}, or 0 for no split"
         )
     if size > most:
-        raise ValueError(f"{setting}={size} of {n} images leaves a class nothing to train on; use at most {most}")
+        raise UserError(f"{setting}={size} of {n} images leaves a class nothing to train on; use at most {most}")
     order = rank.argsort(stable=True)
     return order[size:].sort().values, order[:size].sort().values
 

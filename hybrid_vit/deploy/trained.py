@@ -22,6 +22,7 @@ from hybrid_vit.config.build import build, untrained
 from hybrid_vit.data.decode import Source, decode, square
 from hybrid_vit.deploy.weights import AGAIN, HEADS, WEIGHTS, load_weights, restore
 from hybrid_vit.fast.accelerator import choose
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.paths import find_run
 
@@ -76,12 +77,12 @@ class Trained(nn.Module):
                 (3, H, W) uint8 tensor.
 
         Raises:
-            ValueError: something else, or a picture that cannot be read.
+            UserError: something else, or a picture that cannot be read.
         """
         several = isinstance(pictures, Sequence) and not isinstance(pictures, str)
         sources: list[Any] = list(pictures) if several else [pictures]  # type: ignore[arg-type]
         if not sources:
-            raise ValueError("there are no pictures to preprocess; give at least one")
+            raise UserError("there are no pictures to preprocess; give at least one")
         return self.normalize(torch.stack([square(decode(source), self.image_size) for source in sources]))
 
     @overload
@@ -101,7 +102,7 @@ class Trained(nn.Module):
             batch_size: pictures that are in memory at once.
 
         Raises:
-            ValueError: something that is no picture, or one that cannot be read.
+            UserError: something that is no picture, or one that cannot be read.
         """
         if isinstance(pictures, str) or not isinstance(pictures, Sequence):
             return self.predict([pictures])[0]
@@ -123,7 +124,7 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
         fast: for inference only, on this machine's device and in the precision that is fast there.
 
     Raises:
-        ValueError: no such run, a run without weights yet, or weights of another model.
+        UserError: no such run, a run without weights yet, or weights of another model.
     """
     directory = find_run(run)
     description = read_description(directory)
@@ -138,7 +139,7 @@ def read_description(directory: Path) -> dict[str, Any]:
     """The content of model.json.
 
     Raises:
-        ValueError: it is missing or damaged, or a key is missing or of another type.
+        UserError: it is missing or damaged, or a key is missing or of another type.
     """
     path = directory / "model.json"
     description = read_json(path, AGAIN)
@@ -148,7 +149,7 @@ def read_description(directory: Path) -> dict[str, Any]:
     items: dict[str, Any] = {"class_names": str, "mean": float | int, "std": float | int}
     wrong += [key for key in items if not wrong and not all(isinstance(i, items[key]) for i in description[key])]
     if wrong:
-        raise ValueError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")
+        raise UserError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")
     return description
 
 
@@ -156,7 +157,7 @@ def adopt(net: nn.Module, run: str | Path) -> None:
     """Give `net` the weights of a trained run, but for the classifier, which stays fresh.
 
     Raises:
-        ValueError: no such run, or another model.
+        UserError: no such run, or another model.
     """
     directory = find_run(run)
     weights = load_weights(directory)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import replacing
 
 WEIGHTS = "model.safetensors"
@@ -27,21 +28,21 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
     """The tensors of model.safetensors.
 
     Raises:
-        ValueError: it is missing, damaged or another kind of file. Files from before there was a checksum in them are
+        UserError: it is missing, damaged or another kind of file. Files from before there was a checksum in them are
             read without one.
     """
     path = directory / WEIGHTS
     if not path.exists():
-        raise ValueError(f"{directory} has no {WEIGHTS}: its training has not ended; train resume={directory}")
+        raise UserError(f"{directory} has no {WEIGHTS}: its training has not ended; train resume={directory}")
     try:
         with safe_open(path, "pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary
             expected = (file.metadata() or {}).get("sha256")
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged or no file of weights ({reason}); {AGAIN}") from None
+        raise UserError(f"{path} is damaged or no file of weights ({reason}); {AGAIN}") from None
     if expected not in (None, checksum(weights)):
-        raise ValueError(f"{path} is damaged (its checksum differs); {AGAIN}")
+        raise UserError(f"{path} is damaged (its checksum differs); {AGAIN}")
     return weights
 
 
@@ -56,16 +57,16 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
 
 
 def restore(net: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Load `weights` strictly; those of another model are a ValueError that names `source`."""
+    """Load `weights` strictly; those of another model are a UserError that names `source`."""
     try:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise another_model(source, error) from None
 
 
-def another_model(source: Path, error: RuntimeError) -> ValueError:
+def another_model(source: Path, error: RuntimeError) -> UserError:
     """torch's many lines about keys and shapes, as one sentence."""
     first = str(error).splitlines()[1:2]
-    return ValueError(
+    return UserError(
         f"{source} holds the weights of another model ({' '.join(first).strip()}); use it with the model that wrote it"
     )

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
 from hybrid_vit.evaluation.superclasses import superclasses
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, SERIES, End, frame, headline, label_ends, line, save
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, 
         title: what was scored.
 
     Raises:
-        ValueError: `counts` is not C x C.
+        UserError: `counts` is not C x C.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.figure import Figure
@@ -103,7 +104,7 @@ def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, 
     matrix = _sparse(counts)
     classes = len(class_names)
     if matrix.shape != (classes, classes):
-        raise ValueError(f"counts have the shape {matrix.shape}, but there are {classes} class names")
+        raise UserError(f"counts have the shape {matrix.shape}, but there are {classes} class names")
     groups = superclasses(class_names)
     if groups:
         order = sorted(range(classes), key=lambda index: (groups[index], class_names[index]))

@@ -14,6 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from hybrid_vit.evaluation.metrics import EVALUATORS, Confusion
+from hybrid_vit.utils.errors import UserError
 
 
 @torch.inference_mode()
@@ -33,7 +34,7 @@ def score(
         the number of top-1 hits.
 
     Raises:
-        ValueError: the loss is not finite, so the scores mean nothing.
+        UserError: the loss is not finite, so the scores mean nothing.
     """
     evaluators = {name: make(num_classes) for name, make in EVALUATORS.items()}
     for evaluator in evaluators.values():
@@ -49,7 +50,7 @@ def score(
             evaluator.update(logits, labels)
     values = {key: value for evaluator in evaluators.values() for key, value in evaluator.compute().items()}
     if not math.isfinite(values["loss"]):
-        raise ValueError(
+        raise UserError(
             f"the loss on the {values['images']} images is {values['loss']}, so their scores mean nothing; "
             "train with a smaller optim.lr or with accelerator.precision=32"
         )

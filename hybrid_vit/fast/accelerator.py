@@ -22,6 +22,7 @@ from hybrid_vit.fast import (
     set_strided_depthwise,
     set_trimmed,
 )
+from hybrid_vit.utils.errors import UserError
 
 KINDS = ("auto", "cpu", "gpu", "mps")
 # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
@@ -88,18 +89,18 @@ def choose(
     """What is fast here, each part overridden by what is given.
 
     Raises:
-        ValueError: an accelerator that this machine does not have, or an unknown name.
+        UserError: an accelerator that this machine does not have, or an unknown name.
     """
     there = {"cpu": True, "gpu": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if kind not in KINDS:
-        raise ValueError(f"accelerator.kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
+        raise UserError(f"accelerator.kind {kind!r} is unknown; use one of {', '.join(KINDS)}")
     if kind == "auto":
         kind = next(name for name in ("gpu", "mps", "cpu") if there[name])
     if not there[kind]:
         here = ", ".join(name for name in ("gpu", "mps", "cpu") if there[name])
-        raise ValueError(f"accelerator={kind} is not on this machine; here there is: {here} (accelerator=auto chooses)")
+        raise UserError(f"accelerator={kind} is not on this machine; here there is: {here} (accelerator=auto chooses)")
     if precision is not None and precision not in PRECISIONS:
-        raise ValueError(f"accelerator.precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
+        raise UserError(f"accelerator.precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
     best: tuple[str, bool, str]
     if kind == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False):
         best = ("bf16-mixed", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
@@ -122,7 +123,7 @@ def choose(
         # Two for each core, so that a core which is held up can do fewer.
         shards = 2 * cores if shardable and cores > 1 else 1
     if shards > 1 and not shardable:
-        raise ValueError(
+        raise UserError(
             f"accelerator.shards={shards} is for a CPU that computes eagerly; leave it out, "
             "or set accelerator=cpu accelerator.compile=false"
         )

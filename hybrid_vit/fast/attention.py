@@ -10,6 +10,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from hybrid_vit.models.encoder import Attention
 from hybrid_vit.models.layout import Grid
+from hybrid_vit.utils.errors import UserError
 
 AttentionPath = Literal["auto", "fused", "explicit"]
 
@@ -54,11 +55,11 @@ def set_attention(net: nn.Module, path: AttentionPath) -> None:
     """Make every `Attention` in `net` take `path`: "auto", "fused" or "explicit".
 
     Raises:
-        ValueError: another path.
+        UserError: another path.
     """
     paths = get_args(AttentionPath)
     if path not in paths:
-        raise ValueError(f"accelerator.attention {path!r} is unknown; use one of {', '.join(paths)}")
+        raise UserError(f"accelerator.attention {path!r} is unknown; use one of {', '.join(paths)}")
     for module in net.modules():
         if isinstance(module, Attention):
             module.__class__ = FastAttention

@@ -15,6 +15,7 @@ from torchvision.ops import StochasticDepth
 from hybrid_vit.models.layout import Grid
 from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.positions import RelPosBias
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import derive_heads
 
 Norm = Literal["layer", "rms"]
@@ -125,7 +126,7 @@ class Encoder(nn.Sequential):
         grid: side of the grid that tables of `RelPosBias` are for.
 
     Raises:
-        ValueError: `embed_dim` is not divisible by `num_heads` (or by 32, when heads are derived from it).
+        UserError: `embed_dim` is not divisible by `num_heads` (or by 32, when heads are derived from it).
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Encoder(nn.Sequential):
         drop_path_rate: float = 0.0,
     ) -> None:
         if depth < 1:
-            raise ValueError(f"model.depth {depth} must be at least 1 block")
+            raise UserError(f"model.depth {depth} must be at least 1 block")
         heads, hidden_dim, norm_layer = derive_heads(embed_dim, num_heads), int(embed_dim * mlp_ratio), NORMS[norm]
 
         def attention() -> Attention:

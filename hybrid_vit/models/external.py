@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.extras import needed
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,13 @@ def timm_model(
 
     Raises:
         ModuleNotFoundError: timm is not installed.
-        ValueError: numbers that do not fit together, or weights that do not exist or cannot be downloaded.
+        UserError: numbers that do not fit together, or weights that do not exist or cannot be downloaded.
     """
     timm = needed("timm", extra="baselines", what=f"model {architecture}")
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     arguments = arguments or {}
     if loading := {"pretrained", "checkpoint_path"} & arguments.keys() or ":" in architecture:
-        raise ValueError(
+        raise UserError(
             f"timm's {architecture} with {arguments} would load files ({loading}); "
             "name an architecture of timm's own, and set model.pretrained=true for its ImageNet weights"
         )
@@ -57,9 +58,9 @@ def timm_model(
             raise
         near = get_close_matches(architecture, timm.list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "timm.list_models() says what there is"
-        raise ValueError(f"timm has no model.architecture={architecture}; {hint}") from None
+        raise UserError(f"timm has no model.architecture={architecture}; {hint}") from None
     except AssertionError as error:
-        raise ValueError(
+        raise UserError(
             f"timm's {architecture} cannot be built with {arguments} ({error}); "
             "choose model.arguments whose patches and windows divide data.image_size"
         ) from error
@@ -112,7 +113,7 @@ def load_timm(net: Any, architecture: str, num_classes: int) -> None:
     from timm.models import load_pretrained
 
     if not any(net.pretrained_cfg.get(key) for key in ("hf_hub_id", "url", "file")):
-        raise ValueError(f"timm has no weights for this form of {architecture}; use model.pretrained=false")
+        raise UserError(f"timm has no weights for this form of {architecture}; use model.pretrained=false")
     new: list[str] = []
 
     def fit(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
@@ -156,7 +157,7 @@ class CvT(nn.Module):
 
     Raises:
         ModuleNotFoundError: transformers is not installed.
-        ValueError: the weights cannot be downloaded.
+        UserError: the weights cannot be downloaded.
     """
 
     def __init__(
@@ -202,13 +203,13 @@ def lay_out_gradient(module: nn.Module, inputs: tuple[Tensor], output: Tensor) -
 
 @contextmanager
 def downloading(model: str) -> Iterator[None]:
-    """Weights that cannot be downloaded are a ValueError that says where they are looked for."""
+    """Weights that cannot be downloaded are a UserError that says where they are looked for."""
     from huggingface_hub import constants
 
     try:
         yield
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"the ImageNet weights of {model} are not in {constants.HF_HUB_CACHE} and cannot be downloaded "
             f"({type(error).__name__}); connect once, or use model.pretrained=false"
         ) from error

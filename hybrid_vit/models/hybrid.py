@@ -15,6 +15,7 @@ from hybrid_vit.models.encoder import NORMS, Encoder, Norm
 from hybrid_vit.models.layout import as_map, as_tokens
 from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
+from hybrid_vit.utils.errors import UserError
 
 PosEmbed = Literal["learned", "sincos", "none"]
 UNDECAYED = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
@@ -145,12 +146,12 @@ class HybridViT(nn.Module):
             norm: whether maps are normalised, as the features are.
 
         Raises:
-            ValueError: there is no such block.
+            UserError: there is no such block.
         """
         depth = len(self.blocks)
         given = range(-(depth if indices is None else indices), 0) if isinstance(indices, int | None) else indices
         if any(not -depth <= index < depth for index in given):
-            raise ValueError(f"indices {indices} of {depth} blocks; use 0 to {depth - 1}, or -1 for the last")
+            raise UserError(f"indices {indices} of {depth} blocks; use 0 to {depth - 1}, or -1 for the last")
         chosen = {index % depth for index in given}
         x = self.patch_embed(x)
         h, w = x.shape[2:]
@@ -215,7 +216,7 @@ def hybrid_vit(
     """Compose a `HybridViT` from a stem and the numbers of the paper's table; this is what `conf/model` describes.
 
     Raises:
-        ValueError: numbers that do not fit together, with the remedy.
+        UserError: numbers that do not fit together, with the remedy.
     """
     pools: dict[str, Callable[[], Pool]] = {
         "cls": ClsPool,
@@ -230,7 +231,7 @@ def hybrid_vit(
         ("mlp", mlp, ["linear", "conv"]),
     ):
         if choice not in choices:
-            raise ValueError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
+            raise UserError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
     rates = {
         "pos_drop_rate": pos_drop_rate,
         "proj_drop_rate": proj_drop_rate,
@@ -239,15 +240,13 @@ def hybrid_vit(
     }
     for name, rate in rates.items():
         if not 0 <= rate < 1:
-            raise ValueError(f"model.{name} {rate} must lie in [0, 1)")
+            raise UserError(f"model.{name} {rate} must lie in [0, 1)")
     if mlp_ratio <= 0:
-        raise ValueError(f"model.mlp_ratio {mlp_ratio} must be positive, e.g. model.mlp_ratio=4")
+        raise UserError(f"model.mlp_ratio {mlp_ratio} must be positive, e.g. model.mlp_ratio=4")
     if init_values is not None and init_values <= 0:
-        raise ValueError(
-            f"model.init_values {init_values} must be positive, e.g. 1e-5; leave it out for no layer scale"
-        )
+        raise UserError(f"model.init_values {init_values} must be positive, e.g. 1e-5; leave it out for no layer scale")
     if reg_tokens < 0:
-        raise ValueError(f"model.reg_tokens {reg_tokens} must not be negative, e.g. model.reg_tokens=4")
+        raise UserError(f"model.reg_tokens {reg_tokens} must not be negative, e.g. model.reg_tokens=4")
     pooled = pools[pool]()
     return HybridViT(
         stem=stem,

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hybrid_vit.models.layout import Grid, as_map, as_tokens
+from hybrid_vit.utils.errors import UserError
 
 
 class RelPosBias(nn.Module):
@@ -42,7 +43,7 @@ def sincos_2d(grid: int, dim: int, num_prefix: int = 0) -> Tensor:
     Chen et al. 2021 (arXiv 2104.02057).
     """
     if dim % 4:
-        raise ValueError(f"pos_embed=sincos needs embed_dim divisible by 4, not {dim}; use {dim // 4 * 4 + 4}")
+        raise UserError(f"pos_embed=sincos needs embed_dim divisible by 4, not {dim}; use {dim // 4 * 4 + 4}")
     frequency = 10000.0 ** -(torch.arange(dim // 4) / (dim // 4))
     angle = torch.arange(grid)[:, None] * frequency
     row, column = angle.repeat_interleave(grid, dim=0), angle.repeat(grid, 1)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import halvings, patches, plan
 
 
@@ -28,7 +29,7 @@ class ConvStem(nn.Sequential):
     With `squeeze_excitation` one ends each layer.
 
     Raises:
-        ValueError: `grid` cannot be reached from `img_size` with `depth` layers of stride 1 or 2, or the given
+        UserError: `grid` cannot be reached from `img_size` with `depth` layers of stride 1 or 2, or the given
             `channels` or `strides` contradict `depth`, `embed_dim` or `grid`.
     """
 
@@ -58,7 +59,7 @@ class ResNetStem(nn.Sequential):
     Channels and strides are derived as `ConvStem`'s. He et al. 2016 (arXiv 1512.03385).
 
     Raises:
-        ValueError: as `ConvStem`.
+        UserError: as `ConvStem`.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class MobileStem(nn.Sequential):
     strides are derived as `ConvStem`'s. MobileNetV2, Sandler et al. 2018 (arXiv 1801.04381).
 
     Raises:
-        ValueError: as `ConvStem`, or an `expand_ratio` below 1.
+        UserError: as `ConvStem`, or an `expand_ratio` below 1.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class MobileStem(nn.Sequential):
         expand_ratio: int = 4,
     ) -> None:
         if expand_ratio < 1:
-            raise ValueError(f"stem.expand_ratio {expand_ratio} must be at least 1, e.g. stem.expand_ratio=4")
+            raise UserError(f"stem.expand_ratio {expand_ratio} must be at least 1, e.g. stem.expand_ratio=4")
         (c_in, c_out, stride), *blocks = plan(embed_dim, img_size, grid, depth, channels)
         super().__init__(
             Conv2dNormActivation(c_in, c_out, 3, stride, activation_layer=nn.ReLU6),
@@ -136,7 +137,7 @@ class TokenizerStem(nn.Sequential):
     (arXiv 2104.05704).
 
     Raises:
-        ValueError: `grid` is not `img_size` halved once or more.
+        UserError: `grid` is not `img_size` halved once or more.
     """
 
     def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16) -> None:
@@ -158,7 +159,7 @@ class PatchStem(nn.Module):
         patch_size: side in pixels; left out, that of a cell. Larger patches overlap.
 
     Raises:
-        ValueError: `img_size` is not a multiple of `grid`, or the patches leave pixels out or cannot be centred.
+        UserError: `img_size` is not a multiple of `grid`, or the patches leave pixels out or cannot be centred.
     """
 
     def __init__(self, *, embed_dim: int, img_size: int = 32, grid: int = 16, patch_size: int | None = None) -> None:

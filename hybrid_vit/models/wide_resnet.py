@@ -6,6 +6,8 @@ BatchNorm and ReLU come before each convolution (He et al. 2016, arXiv 1603.0502
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid_vit.utils.errors import UserError
+
 
 class WideBlock(nn.Module):
     """Two convolutions 3x3 and a shortcut: (B, before, H, W) -> (B, after, H / stride, W / stride)."""
@@ -34,14 +36,14 @@ class WideResNet(nn.Module):
         drop_rate: dropout within each block.
 
     Raises:
-        ValueError: a depth that is not 6 n + 4.
+        UserError: a depth that is not 6 n + 4.
     """
 
     def __init__(self, *, num_classes: int, depth: int = 16, width: int = 8, drop_rate: float = 0.0) -> None:
         super().__init__()
         n, rest = divmod(depth - 4, 6)
         if n < 1 or rest or width < 1:
-            raise ValueError(
+            raise UserError(
                 f"model.depth {depth} must be 6 n + 4 and model.width {width} positive; use e.g. depth 16 and width 8"
             )
         channels = [16, 16 * width, 32 * width, 64 * width]

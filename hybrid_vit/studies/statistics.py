@@ -13,6 +13,8 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln
 
+from hybrid_vit.utils.errors import UserError
+
 T = TypeVar("T")
 Score = float | Fraction  # hits of images are a fraction, so that equal differences are equal
 
@@ -128,10 +130,10 @@ def power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
     """The least-squares line through the logarithms; of two points it has no margin.
 
     Raises:
-        ValueError: fewer than two different sizes, or an error that is not positive.
+        UserError: fewer than two different sizes, or an error that is not positive.
     """
     if len(set(sizes)) < 2 or min(errors) <= 0:
-        raise ValueError("a power law needs two different sizes or more, and errors above 0")
+        raise UserError("a power law needs two different sizes or more, and errors above 0")
     line = stats.linregress(np.log(sizes), np.log(errors))
     margin = _margin(line.stderr, len(sizes) - 2) if len(sizes) > 2 else math.nan
     return PowerLaw(math.exp(line.intercept), -line.slope, margin)

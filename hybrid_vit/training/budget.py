@@ -19,6 +19,7 @@ from hybrid_vit.data.module import DataModule
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.task import Classification
+from hybrid_vit.utils.errors import UserError
 
 MARGIN = 0.97  # of the time is planned for; the rest is start, pictures and weather
 CLOCK_MARGIN = 0.99  # the same where the clock ends the training, whatever the weather
@@ -114,12 +115,12 @@ def affordable(cost: Cost, epoch: Epoch, seconds: float, margin: float = MARGIN)
         margin: the share of `seconds` that is planned for.
 
     Raises:
-        ValueError: not one step fits.
+        UserError: not one step fits.
     """
     test, validation = cost.image * epoch.test_images, cost.image * epoch.val_images
     steps = math.floor((margin * seconds - test - validation) / (cost.step + validation / epoch.steps))
     if steps < 1:
-        raise ValueError(
+        raise UserError(
             f"the budget is too short: {seconds:.0f} s are left, a step takes {cost.step:.2f} s and scoring "
             f"{test + validation:.0f} s; try budget={math.ceil((test + 2 * validation + 50 * cost.step) / 60) + 1}m"
         )

@@ -22,6 +22,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import replacing
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ def latest(directory: Path) -> Path | None:
         None: there is none yet.
 
     Raises:
-        ValueError: those that there are cannot be read; names them.
+        UserError: those that there are cannot be read; names them.
     """
     wrong: list[str] = []
     for name in (LAST, PREVIOUS):
@@ -60,7 +61,7 @@ def latest(directory: Path) -> Path | None:
         wrong.append(f"{path} cannot be used ({fault})")
     if not wrong:
         return None
-    raise ValueError(
+    raise UserError(
         f"{'; '.join(wrong)}; copy a whole one there, or delete what is in {directory} to train from the beginning"
     )
 
@@ -104,7 +105,7 @@ class Keeper(Checkpoint):
 
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
-    or weights that are not finite stop training with a ValueError before a checkpoint could hold them.
+    or weights that are not finite stop training with a UserError before a checkpoint could hold them.
 
     Args:
         directory: where the checkpoints go.
@@ -129,7 +130,7 @@ class Keeper(Checkpoint):
         monitor: str = "val_top1",
     ) -> None:
         if every_minutes <= 0:
-            raise ValueError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
+            raise UserError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
         self.directory, self.steps, self.ended, self.monitor = directory, steps, ended, monitor
         self.every, self.max_seconds = 60 * every_minutes, max_seconds
         self.best = -1.0
@@ -224,7 +225,7 @@ class Keeper(Checkpoint):
     def _check_finite(self, trainer: Trainer, value: torch.Tensor, what: str = "loss") -> None:
         if not torch.isfinite(value):
             kept = self.directory / LAST
-            raise ValueError(
+            raise UserError(
                 f"the {what} became {float(value)} in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; "
                 + (f"the last good checkpoint is {kept}; " if kept.exists() else "")
                 + "try a smaller optim.lr, a longer optim.warmup_epochs, or accelerator.precision=32"

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid_vit.utils.errors import UserError
+
 
 class Distillation(nn.Module):
     """Adds what the teacher says to the loss of a student: loss, logits, images -> loss.
@@ -22,7 +24,7 @@ class Distillation(nn.Module):
         temperature: of the softened probabilities.
 
     Raises:
-        ValueError: an unknown kind, alpha outside (0, 1], or a temperature that is not positive.
+        UserError: an unknown kind, alpha outside (0, 1], or a temperature that is not positive.
     """
 
     def __init__(
@@ -35,11 +37,11 @@ class Distillation(nn.Module):
     ) -> None:
         super().__init__()
         if kind not in ("hard", "soft"):
-            raise ValueError(f"distill.kind {kind!r} is unknown; use hard or soft")
+            raise UserError(f"distill.kind {kind!r} is unknown; use hard or soft")
         if not 0 < alpha <= 1:
-            raise ValueError(f"distill.alpha {alpha} must lie in (0, 1]; without distill.teacher nothing is distilled")
+            raise UserError(f"distill.alpha {alpha} must lie in (0, 1]; without distill.teacher nothing is distilled")
         if not temperature > 0:
-            raise ValueError(f"distill.temperature {temperature} must be positive, e.g. distill.temperature=3")
+            raise UserError(f"distill.temperature {temperature} must be positive, e.g. distill.temperature=3")
         self.teacher = teacher.eval().requires_grad_(False)
         self.kind, self.alpha, self.temperature = kind, alpha, temperature
 

@@ -9,6 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from hybrid_vit.utils.errors import UserError
+
 
 class SyncBatchNorm(_BatchNorm):
     """BatchNorm over the batches of all processes together: (B, C, ...) -> the same shape and type.
@@ -86,13 +88,13 @@ def synchronised(net: nn.Module, *, cuda: bool = False) -> nn.Module:
     """`net` with every BatchNorm made one over all processes, in place; the keys of its weights stay.
 
     Raises:
-        ValueError: a subclass of BatchNorm whose form over several processes is not known.
+        UserError: a subclass of BatchNorm whose form over several processes is not known.
     """
     for name, module in net.named_modules():
         if isinstance(module, _BatchNorm):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
             if kind not in SYNCHRONISED:
-                raise ValueError(
+                raise UserError(
                     f"{name} is a {kind}, whose statistics cannot be shared by several processes; "
                     "use trainer.devices=1, or another model"
                 )

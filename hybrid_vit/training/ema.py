@@ -11,6 +11,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
+from hybrid_vit.utils.errors import UserError
+
 
 class EMA(nn.Module):
     """The averaged copy of `net`; called like it: (B, 3, H, W) -> (B, num_classes).
@@ -20,7 +22,7 @@ class EMA(nn.Module):
         warmup: use min(d, (1 + n) / (10 + n)) at the n-th update.
 
     Raises:
-        ValueError: decay outside [0, 1).
+        UserError: decay outside [0, 1).
     """
 
     num_updates: Tensor
@@ -28,7 +30,7 @@ class EMA(nn.Module):
     def __init__(self, net: nn.Module, *, decay: float = 0.9999, warmup: bool = True) -> None:
         super().__init__()
         if not 0 <= decay < 1:
-            raise ValueError(f"ema.decay {decay} must lie in [0, 1); for none at all use ema.decay=0 score=raw")
+            raise UserError(f"ema.decay {decay} must lie in [0, 1); for none at all use ema.decay=0 score=raw")
         self.net = deepcopy(net).eval().requires_grad_(False)
         self.decay, self.warmup = decay, warmup
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))

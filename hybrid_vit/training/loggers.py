@@ -16,6 +16,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from scipy.sparse import csr_array
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 log = logging.getLogger(__name__)
 
 PROJECT = "hybrid_vit"
@@ -67,7 +69,7 @@ class Wandb(Logger):
     ) -> None:
         super().__init__()
         if mode not in ("auto", "online", "offline", "disabled"):
-            raise ValueError(f"logger.mode {mode!r} is unknown; use auto, online, offline or disabled")
+            raise UserError(f"logger.mode {mode!r} is unknown; use auto, online, offline or disabled")
         self.directory = directory
         self.log_model = log_model
         self.run: Any = None

@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from lightning.pytorch.callbacks import EarlyStopping as Stopping
 
 from hybrid_vit.config.schema import EarlyStopping
+from hybrid_vit.utils.errors import UserError
 
 
 def early_stopping(settings: EarlyStopping, scored: bool) -> Stopping | None:
@@ -17,12 +18,12 @@ def early_stopping(settings: EarlyStopping, scored: bool) -> Stopping | None:
         scored: whether there are validation images, which it goes by.
 
     Raises:
-        ValueError: there are none.
+        UserError: there are none.
     """
     if settings.patience is None:
         return None
     if not scored:
-        raise ValueError(
+        raise UserError(
             "early_stopping.patience needs validation images to go by; "
             "keep some with data.val_size=N and trainer.limit_val_batches=null, or leave it out"
         )
@@ -42,12 +43,12 @@ def named(names: Sequence[str]) -> list[Callback]:
     """Callbacks of lightning.pytorch.callbacks, by name and made without arguments.
 
     Raises:
-        ValueError: there is none of that name, or it needs arguments, or this package does its work in its own way.
+        UserError: there is none of that name, or it needs arguments, or this package does its work in its own way.
     """
     known = available()
     for name in names:
         if name not in known:
-            raise ValueError(
+            raise UserError(
                 f"callbacks: {name} is none that can be made from its name; use some of {', '.join(sorted(known))}, "
                 "or give an object: hybrid_vit.fit(callbacks=[...])"
             )

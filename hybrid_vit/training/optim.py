@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_rate, check_schedule
 
 
@@ -63,7 +64,7 @@ def check(lr: float, weight_decay: float) -> None:
     """A learning rate or decay that cannot train is an error that names its key."""
     check_rate(lr)
     if not weight_decay >= 0:
-        raise ValueError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
+        raise UserError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
 
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd}
@@ -80,7 +81,7 @@ class Schedule:
         interval: whether the rate moves with every optimizer step or once an epoch.
 
     Raises:
-        ValueError: a warm-up that does not end before the schedule does, or a rate or length that cannot be.
+        UserError: a warm-up that does not end before the schedule does, or a rate or length that cannot be.
     """
 
     lr: float
@@ -92,7 +93,7 @@ class Schedule:
     def __post_init__(self) -> None:
         check_schedule(lr=self.lr, epochs=self.epochs, warmup_epochs=self.warmup_epochs, min_lr=self.min_lr)
         if self.interval not in ("step", "epoch"):
-            raise ValueError(f"optim.interval {self.interval!r} is unknown; use step or epoch")
+            raise UserError(f"optim.interval {self.interval!r} is unknown; use step or epoch")
 
     def factor(self, t: float) -> float:
         """Learning rate at epoch t (a fraction of one counts), as a multiple of `lr`."""

@@ -24,6 +24,7 @@ from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_teacher, warmup
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
     """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes.
 
     Raises:
-        ValueError: it was trained on other classes or images, or the model needs a teacher and there is none.
+        UserError: it was trained on other classes or images, or the model needs a teacher and there is none.
     """
     settings = asdict(config.distill)
     run = settings.pop("teacher")
@@ -80,13 +81,13 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
     trained = load(run)
     knows = [(part.class_names, part.image_size, part.normalize.mean, part.normalize.std) for part in (trained, data)]
     if knows[0] != knows[1]:
-        raise ValueError(
+        raise UserError(
             f"distill.teacher={run} was trained on other classes, image size, mean or std; "
             "train a teacher on this data first, e.g. with model=resnet18"
         )
     test = [{"class_names": [], "test": each["test"]} for each in (trained.fingerprint, data.fingerprint()) if each]
     if len(test) == 2 and changes(*test):
-        raise ValueError(
+        raise UserError(
             f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
             "this run; train a teacher on this data first"
         )
@@ -164,7 +165,7 @@ def fix_steps(
     if config.budget is None:
         return steps, None
     if processes(config) > 1:
-        raise ValueError("budget is measured in one process; with several give epochs or steps instead")
+        raise UserError("budget is measured in one process; with several give epochs or steps instead")
     task = make_task(config, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
     cost = measure(task, data, choice, 0.02 * seconds(config.budget), config.trainer.accumulate_grad_batches)

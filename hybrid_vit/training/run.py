@@ -49,6 +49,7 @@ from hybrid_vit.training.parts import (
 from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
@@ -80,7 +81,7 @@ def train(
 
     Raises:
         Stopped: stopped before its end, on purpose; the run can be resumed.
-        ValueError: something that the user can mend, in one sentence.
+        UserError: something that the user can mend, in one sentence.
     """
     run = Run.prepare(config, directory, checkpoint)
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
@@ -321,7 +322,7 @@ class Run:
         """Write the last weights and score them, once, on the whole test set in this process alone; draw pictures.
 
         Raises:
-            ValueError: their loss is not finite.
+            UserError: their loss is not finite.
         """
         assert self.trainer
         data, directory, table = self.data, self.directory, self.table
@@ -366,11 +367,11 @@ def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
     """A run continues on the data that it began with: its splits, its shuffles and its classes are those of that data.
 
     Raises:
-        ValueError: the data has changed; says how.
+        UserError: the data has changed; says how.
     """
     before = read_description(directory).get("fingerprint")
     if before and (found := changes(before, fingerprint)):
-        raise ValueError(
+        raise UserError(
             f"the data has changed since {directory} began: {', '.join(found)}; "
             "bring that data back, or start a new run without resume"
         )
@@ -380,12 +381,12 @@ def read_summary(directory: Path) -> dict[str, Any]:
     """The summary of a run that continues.
 
     Raises:
-        ValueError: it is missing or damaged, or says no number of steps.
+        UserError: it is missing or damaged, or says no number of steps.
     """
     path, remedy = directory / "summary.json", "start a new run without resume"
     summary = read_json(path, remedy)
     if not isinstance(summary.get("steps"), int):
-        raise ValueError(f"{path} cannot be read (it has no number of steps); {remedy}")
+        raise UserError(f"{path} cannot be read (it has no number of steps); {remedy}")
     return summary
 
 

@@ -20,6 +20,7 @@ from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import share, summed
 from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.optim import Schedule
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_score
 
 
@@ -65,9 +66,9 @@ class Classification(LightningModule):
         super().__init__()
         check_score(score, averaged=ema is not None)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
+            raise UserError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
         if clip_norm is not None and clip_norm <= 0:
-            raise ValueError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
+            raise UserError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
         self.net, self.ema, self.distill, self.score = net, ema, distill, score
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
         self.progress, self.accumulated = progress, accumulated

@@ -2,6 +2,8 @@
 
 import re
 
+from hybrid_vit.utils.errors import UserError
+
 UNITS = (86400, 3600, 60, 1)
 
 
@@ -9,7 +11,7 @@ def seconds(text: str) -> float:
     """'90s', '30m', '1h30m', '2h', '1d', or DD:HH:MM:SS -> seconds.
 
     Raises:
-        ValueError: another text, or no time at all.
+        UserError: another text, or no time at all.
     """
     number = r"(\d+(?:\.\d+)?)"
     match = re.fullmatch(r"(\d+):(\d+):(\d+):(\d+)", text) or re.fullmatch(
@@ -18,7 +20,7 @@ def seconds(text: str) -> float:
     parts = [float(part or 0) for part in match.groups()] if match else []
     total = sum(part * unit for part, unit in zip(parts, UNITS, strict=False))
     if not total:
-        raise ValueError(f"{text!r} is not a length of time; write e.g. 90s, 30m, 1h30m or 2h")
+        raise UserError(f"{text!r} is not a length of time; write e.g. 90s, 30m, 1h30m or 2h")
     return total
 
 

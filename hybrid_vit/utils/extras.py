@@ -3,16 +3,18 @@
 import importlib
 from types import ModuleType
 
+from hybrid_vit.utils.errors import MissingPackage
+
 
 def needed(package: str, *, extra: str, what: str) -> ModuleType:
     """Import a package.
 
     Raises:
-        ModuleNotFoundError: it is not installed; says what needs it and how to get it.
+        MissingPackage: it is not installed; says what needs it and how to get it.
     """
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise ModuleNotFoundError(f"{what} needs {package}: pip install -e '.[{extra}]'", name=package) from error
+        raise MissingPackage(f"{what} needs {package}: pip install -e '.[{extra}]'", name=package) from error

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from hybrid_vit.utils.errors import UserError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -71,15 +73,15 @@ def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
         remedy: what the user can do if it is missing or damaged; ends the sentence of the error.
 
     Raises:
-        ValueError: it is missing, empty, damaged or holds something else; names the file.
+        UserError: it is missing, empty, damaged or holds something else; names the file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise ValueError(f"{path} cannot be read ({reason}){remedy and f'; {remedy}'}") from None
+        raise UserError(f"{path} cannot be read ({reason}){remedy and f'; {remedy}'}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} cannot be read (it holds no JSON object){remedy and f'; {remedy}'}")
+        raise UserError(f"{path} cannot be read (it holds no JSON object){remedy and f'; {remedy}'}")
     return content
 
 

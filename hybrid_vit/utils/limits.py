@@ -6,6 +6,8 @@ Nothing here imports torch: the parts use it when they are built, a command befo
 import math
 from collections.abc import Sequence
 
+from hybrid_vit.utils.errors import UserError
+
 HEAD_DIM = 32
 WARMUP_EPOCHS, WARMUP_SHARE = 5, 0.1  # the published recipes; the longest default warm-up of a shorter run
 
@@ -21,21 +23,21 @@ def plan(
     """(channels in, channels out, stride) of each of `depth` layers; what is None is derived."""
     check_sizes(embed_dim, img_size, grid)
     if depth < 1:
-        raise ValueError(f"stem.depth {depth} must be at least 1 layer, e.g. stem.depth=3")
+        raise UserError(f"stem.depth {depth} must be at least 1 layer, e.g. stem.depth=3")
     channels = list(channels or derive_channels(depth, embed_dim))
     strides = list(strides or derive_strides(depth, img_size, grid))
     if len(channels) != depth or channels[-1] != embed_dim or min(channels) < 1:
-        raise ValueError(
+        raise UserError(
             f"stem.channels {channels} must be {depth} positive numbers (stem.depth) ending in "
             f"embed_dim {embed_dim}; leave them out to get {derive_channels(depth, embed_dim)}"
         )
     if min(strides) < 1:
-        raise ValueError(f"stem.strides {strides} must be positive; leave stem.strides out to derive them")
+        raise UserError(f"stem.strides {strides} must be positive; leave stem.strides out to derive them")
     size = img_size
     for stride in strides:
         size = (size - 1) // stride + 1
     if len(strides) != depth or size != grid:
-        raise ValueError(
+        raise UserError(
             f"stem.strides {strides} must be {depth} numbers (stem.depth) that take {img_size} pixels to "
             f"grid {grid}; they are {len(strides)} and give {size}: leave stem.strides out, or set "
             f"stem.depth={len(strides)} and stem.grid={size}"
@@ -46,9 +48,9 @@ def plan(
 def check_sizes(embed_dim: int, img_size: int, grid: int) -> None:
     """A width is positive, and a grid has between one cell and one cell a pixel."""
     if embed_dim < 1:
-        raise ValueError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
+        raise UserError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
     if not 1 <= grid <= img_size:
-        raise ValueError(f"stem.grid {grid} must lie between 1 and the {img_size} pixels of the image; use a divisor")
+        raise UserError(f"stem.grid {grid} must lie between 1 and the {img_size} pixels of the image; use a divisor")
 
 
 def derive_channels(depth: int, embed_dim: int) -> list[int]:
@@ -61,9 +63,9 @@ def derive_strides(depth: int, img_size: int, grid: int) -> list[int]:
     halvings = count_halvings(img_size, grid)
     if halvings is None:
         reachable = [img_size >> k for k in range(depth + 1) if not img_size % 2**k]
-        raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved; with depth {depth} use one of {reachable}")
+        raise UserError(f"stem.grid {grid} is not {img_size} pixels halved; with depth {depth} use one of {reachable}")
     if halvings > depth:
-        raise ValueError(
+        raise UserError(
             f"stem.grid {grid} cannot be reached from {img_size} pixels with stem.depth {depth} (each layer halves at "
             f"most once); use stem.depth={halvings} or stem.grid={img_size >> depth}"
         )
@@ -83,7 +85,7 @@ def halvings(embed_dim: int, img_size: int, grid: int) -> int:
     depth = count_halvings(img_size, grid)
     if not depth:
         halves = [img_size >> k for k in range(1, img_size.bit_length()) if not img_size % 2**k]
-        raise ValueError(f"stem.grid {grid} is not {img_size} pixels halved once or more; use one of {halves}")
+        raise UserError(f"stem.grid {grid} is not {img_size} pixels halved once or more; use one of {halves}")
     return depth
 
 
@@ -91,11 +93,11 @@ def patches(embed_dim: int, img_size: int, grid: int, patch_size: int | None = N
     """Stride and side of the patches of a `PatchStem`, in pixels."""
     check_sizes(embed_dim, img_size, grid)
     if img_size % grid:
-        raise ValueError(f"stem.grid {grid} does not divide the image of {img_size} pixels; use a divisor of it")
+        raise UserError(f"stem.grid {grid} does not divide the image of {img_size} pixels; use a divisor of it")
     stride = img_size // grid
     patch_size = stride if patch_size is None else patch_size
     if patch_size < stride or (stride == 1 and patch_size % 2 == 0):
-        raise ValueError(
+        raise UserError(
             f"stem.patch_size {patch_size} must be at least the {stride} pixels of a cell, and odd if that is 1; "
             f"use {stride} (or leave it out), or for patches that overlap {2 * stride - 1 if stride > 1 else 3}"
         )
@@ -105,11 +107,11 @@ def patches(embed_dim: int, img_size: int, grid: int, patch_size: int | None = N
 def derive_heads(embed_dim: int, num_heads: int | None) -> int:
     """Heads of 32 channels when `num_heads` is None; a width that cannot be divided is an error with the remedy."""
     if embed_dim < 1:
-        raise ValueError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
+        raise UserError(f"model.embed_dim {embed_dim} must be positive, e.g. model.embed_dim=192")
     if num_heads is None:
         if embed_dim % HEAD_DIM:
             low = max(embed_dim // HEAD_DIM, 1) * HEAD_DIM
-            raise ValueError(
+            raise UserError(
                 f"embed_dim {embed_dim} is not a multiple of the head width {HEAD_DIM}; "
                 f"use {low} or {low + HEAD_DIM}, or give model.num_heads"
             )
@@ -118,7 +120,7 @@ def derive_heads(embed_dim: int, num_heads: int | None) -> int:
         divisors = [heads for heads in range(1, embed_dim + 1) if not embed_dim % heads]
         below = [heads for heads in divisors if heads < num_heads][-1:]
         above = [heads for heads in divisors if heads > num_heads][:1]
-        raise ValueError(
+        raise UserError(
             f"embed_dim {embed_dim} is not divisible by num_heads {num_heads}; "
             f"use model.num_heads={' or '.join(map(str, below + above))}, or leave it out (head_dim {HEAD_DIM})"
         )
@@ -138,29 +140,29 @@ def check_schedule(*, lr: float, epochs: float, warmup_epochs: float, min_lr: fl
     """
     check_rate(lr)
     if not epochs > 0:
-        raise ValueError(f"epochs {epochs:g} must be positive, e.g. epochs=200")
+        raise UserError(f"epochs {epochs:g} must be positive, e.g. epochs=200")
     if not 0 <= warmup_epochs < epochs:
-        raise ValueError(
+        raise UserError(
             f"optim.warmup_epochs {warmup_epochs:g} must be at least 0 and less than the {epochs:g} epochs of the run; "
             f"leave it out for {warmup(None, epochs):g}"
         )
     if not 0 <= min_lr <= lr:
-        raise ValueError(f"optim.min_lr {min_lr} must lie between 0 and optim.lr {lr}")
+        raise UserError(f"optim.min_lr {min_lr} must lie between 0 and optim.lr {lr}")
 
 
 def check_rate(lr: float) -> None:
     """A learning rate that cannot train is an error."""
     if not (lr > 0 and math.isfinite(lr)):
-        raise ValueError(f"optim.lr {lr} must be a positive number, e.g. optim.lr=4e-4")
+        raise UserError(f"optim.lr {lr} must be a positive number, e.g. optim.lr=4e-4")
 
 
 def check_score(score: str, *, averaged: bool) -> None:
     """Averaged weights can be scored where there is an average."""
     if score not in ("ema", "raw") or (score == "ema" and not averaged):
-        raise ValueError(f"score={score} cannot be had: it is raw, or ema with an ema.decay above 0")
+        raise UserError(f"score={score} cannot be had: it is raw, or ema with an ema.decay above 0")
 
 
 def check_teacher(pool: str | None, teacher: str | None) -> None:
     """A distillation token needs a teacher."""
     if pool == "distilled" and teacher is None:
-        raise ValueError("model.pool=distilled learns from a teacher; give distill.teacher=RUN_DIR, a trained run")
+        raise UserError("model.pool=distilled learns from a teacher; give distill.teacher=RUN_DIR, a trained run")

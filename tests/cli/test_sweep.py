@@ -25,6 +25,7 @@ from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import composed, options, plain
 from hybrid_vit.config.saved import keep
 from hybrid_vit.training.callbacks import Stopped
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
 from hybrid_vit.utils.paths import CONF
 
@@ -162,7 +163,7 @@ def test_what_was_stopped_goes_on_and_what_failed_is_tried_again(
 ) -> None:
     def effect(spec: dict) -> float:
         if spec["seed"] == 0:
-            raise ValueError("unlucky")
+            raise UserError("unlucky")
         write_checkpoint(train.calls[-1][1] / "checkpoints" / "last.ckpt")
         (train.calls[-1][1] / "summary.json").write_text('{"state": "stopped", "steps": 4}')
         raise Stopped("SIGTERM")
@@ -198,7 +199,7 @@ def test_a_multirun_without_a_name_has_one_folder(train: Train, capsys: pytest.C
 
 def test_the_line_that_tries_again_is_true(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     def effect(spec: dict) -> float:
-        raise ValueError("unlucky")
+        raise UserError("unlucky")
 
     train.effect = effect
     assert main("-m", "seed=0,1", "epochs=3", "hydra.sweep.dir=sweeps/${now:x}") == 1

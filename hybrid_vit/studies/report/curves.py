@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from hybrid_vit.studies.report.records import Configuration
 from hybrid_vit.studies.report.study import Study, counterparts, course
 from hybrid_vit.studies.report.style import Picture, quantity, roomy, short, styles
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.plots import FAINT, OTHER, SERIES, End, Style, frame, label_ends, line
 
 WATCHED = ("val_top1", "published_test_top1", "train_top1")
@@ -112,16 +113,16 @@ def read_overlay(path: Path) -> pd.DataFrame:
     """A published curve.
 
     Raises:
-        ValueError: not a CSV with the columns that are drawn.
+        UserError: not a CSV with the columns that are drawn.
     """
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as problem:
-        raise ValueError(f"overlays: {path} cannot be read ({problem})") from None
+        raise UserError(f"overlays: {path} cannot be read ({problem})") from None
     missing = [key for key in PUBLISHED if key not in table]
     if missing or table.empty:
         what = f"has no {', '.join(missing)}" if missing else "is empty"
-        raise ValueError(
+        raise UserError(
             f"overlays: {path} {what}; columns: epoch (from 0), train_loss, train_acc, val_loss, val_acc, lr"
         )
     return table

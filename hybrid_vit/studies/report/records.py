@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from hybrid_vit.studies.statistics import ROUNDING
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 
 Settings = dict[str, Any]
@@ -131,11 +132,11 @@ def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) ->
 
     Args:
         places: run directories, or folders that hold some at any depth.
-        read: gives the configuration of a run's directory, or raises a ValueError.
+        read: gives the configuration of a run's directory, or raises a UserError.
         metric: the score that a run must have.
 
     Raises:
-        ValueError: nothing usable is left; says why of each.
+        UserError: nothing usable is left; says why of each.
     """
     runs: list[Run] = []
     left_out: list[LeftOut] = []
@@ -145,14 +146,14 @@ def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) ->
             run = load(directory, read, metric)
             twin = f"{sorted(identity(run).items())} {run.seed}"
             if twin in seen:
-                raise ValueError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
+                raise UserError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
             seen[twin] = directory
             runs.append(run)
-        except ValueError as error:
+        except UserError as error:
             left_out.append(LeftOut(directory, str(error)))
     if not runs:
         reasons = "; ".join(f"{left.directory} {left.why}" for left in left_out)
-        raise ValueError(f"there is no finished run to report ({reasons or 'no directory was given'})")
+        raise UserError(f"there is no finished run to report ({reasons or 'no directory was given'})")
     return runs, left_out
 
 
@@ -162,7 +163,7 @@ def within(place: Path) -> list[Path]:
     Hidden folders, those named in SKIPPED, what lies in a run, and links are not looked into.
 
     Raises:
-        ValueError: ENDLESS folders hold no run.
+        UserError: ENDLESS folders hold no run.
     """
     found = []
     print(f"looking for runs in {place}", file=sys.stderr)
@@ -173,7 +174,7 @@ def within(place: Path) -> list[Path]:
             walk.set_postfix_str(f"{len(found)} runs")
             below.clear()
         if number == ENDLESS and not found:
-            raise ValueError(
+            raise UserError(
                 f"{place}: no run in the first {number:,} folders; give the folder that holds the runs, "
                 "such as outputs/runs"
             )
@@ -185,29 +186,29 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
     """The run in a directory.
 
     Raises:
-        ValueError: it holds none, or one that has not ended well, or one that cannot be read; without its name.
+        UserError: it holds none, or one that has not ended well, or one that cannot be read; without its name.
     """
     path = directory / "summary.json"
     if not directory.exists():
-        raise ValueError("does not exist")
+        raise UserError("does not exist")
     if not path.exists():
         begun = (directory / ".hydra").exists()
-        raise ValueError("has no summary.json: its training has not begun" if begun else "holds no run")
+        raise UserError("has no summary.json: its training has not begun" if begun else "holds no run")
     try:
         summary = read_json(path)
     except ValueError:
-        raise ValueError("has a summary.json that is damaged") from None
+        raise UserError("has a summary.json that is damaged") from None
     if "state" not in summary:
-        raise ValueError("has a summary.json that no training here has written")
+        raise UserError("has a summary.json that no training here has written")
     if summary["state"] != "done":
         reason = f": {summary['reason']}" if "reason" in summary else ""
-        raise ValueError(f"is not done, its state is {summary['state']}{reason}")
+        raise UserError(f"is not done, its state is {summary['state']}{reason}")
     check_summary(summary)
     if limited := summary.get("limited"):
-        raise ValueError(f"is limited to {', '.join(f'{key}={n}' for key, n in limited.items())}, for a trial")
+        raise UserError(f"is limited to {', '.join(f'{key}={n}' for key, n in limited.items())}, for a trial")
     scores = {key: value for key, value in summary["scores"].items() if value is not None}
     if not math.isfinite(scores.get(metric, math.nan)):
-        raise ValueError(f"has no {metric}; it has {', '.join(scores)}")
+        raise UserError(f"has no {metric}; it has {', '.join(scores)}")
     settings = settings_of(directory, read)
     if lengthened := summary.get("lengthened"):  # its schedule is not that of a run that was as long from the beginning
         settings["lengthened"] = lengthened
@@ -215,10 +216,10 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
 
 
 def check_summary(summary: dict[str, Any]) -> None:
-    """ValueError if a finished run's summary lacks something, or if something in it is of another type."""
+    """UserError if a finished run's summary lacks something, or if something in it is of another type."""
     missing = [key for key in NEEDED if key not in summary]
     if missing:
-        raise ValueError(f"has a summary.json without {', '.join(missing)}")
+        raise UserError(f"has a summary.json without {', '.join(missing)}")
     wrong = [key for key, kind in NEEDED.items() if isinstance(summary[key], bool) or not is_a(summary[key], kind)]
     wrong += ["name"] if not is_a(summary.get("name"), (str, type(None))) else []
     if "scores" not in wrong and not all(is_a(value, (int, float, type(None))) for value in summary["scores"].values()):
@@ -229,7 +230,7 @@ def check_summary(summary: dict[str, Any]) -> None:
     if "accelerator" not in wrong and "precision" not in summary["accelerator"]:
         wrong.append("accelerator")
     if wrong:
-        raise ValueError(f"has a summary.json whose {', '.join(wrong)} no training here has written")
+        raise UserError(f"has a summary.json whose {', '.join(wrong)} no training here has written")
 
 
 def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
@@ -242,10 +243,10 @@ def settings_of(directory: Path, read: Callable[[Path], Any]) -> Settings:
     try:
         settings = flat(read(directory))
     except (ValueError, TypeError, AttributeError) as error:  # whatever is in it, the other runs are reported
-        raise ValueError(f"has a config.yaml that cannot be used ({error})") from None
+        raise UserError(f"has a config.yaml that cannot be used ({error})") from None
     missing = [key for key in ("data.source", "data.image_size", "batch_size") if key not in settings]
     if missing:
-        raise ValueError(f"has a config.yaml without {', '.join(missing)}")
+        raise UserError(f"has a config.yaml without {', '.join(missing)}")
     return settings
 
 
@@ -260,11 +261,11 @@ def table(directory: Path, name: str) -> pd.DataFrame:
             path, dtype=dict.fromkeys(TEXT, str), keep_default_na=name != "per_class", na_values={"top1": ["", "nan"]}
         )
     except (OSError, ValueError):
-        raise ValueError(f"has a {path.name} that is damaged") from None
+        raise UserError(f"has a {path.name} that is damaged") from None
     numbers = found.drop(columns=[key for key in TEXT if key in found])
     missing = [key for key in COLUMNS[name] if key not in found]
     if missing or not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)):
-        raise ValueError(f"has a {path.name} that no training here has written, or that is damaged")
+        raise UserError(f"has a {path.name} that no training here has written, or that is damaged")
     return found
 
 

@@ -13,6 +13,7 @@ from hybrid_vit.studies.report.checks import commit, versions
 from hybrid_vit.studies.report.claims import lower_is_better, sentence
 from hybrid_vit.studies.report.records import Configuration, LeftOut, Pair, Run, arrange, collect, differing, shown
 from hybrid_vit.studies.statistics import Comparison, compare, estimate, family
+from hybrid_vit.utils.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,13 @@ def study(
 
     Args:
         places: run directories, or folders that hold some at any depth.
-        read: gives the configuration of a run's directory, or raises a ValueError.
+        read: gives the configuration of a run's directory, or raises a UserError.
         metric: the score that is compared, a key of a summary's scores.
         reference: the label of the configuration that the others are compared with; the first if None.
         pairs: labels of further configurations to compare, the first of each with the second.
 
     Raises:
-        ValueError: nothing usable, no configuration of that label, or a pair that is none.
+        UserError: nothing usable, no configuration of that label, or a pair that is none.
     """
     runs, left_out = collect(places, read, metric)
     configurations = arrange(runs)
@@ -71,7 +72,7 @@ def study(
     opponents = opposed(configurations, base)
     for labels in pairs:
         if len(set(labels)) != 2 or len(labels) != 2:
-            raise ValueError(f"pairs: [{', '.join(labels)}] are not two configurations; write pairs=[[A,B],[C,D]]")
+            raise UserError(f"pairs: [{', '.join(labels)}] are not two configurations; write pairs=[[A,B],[C,D]]")
         one, other = (named(configurations, label, "pairs") for label in labels)
         opponents.append((one, other))
     found = family([compare(each.scores(metric), other.scores(metric)) for each, other in opponents])
@@ -80,11 +81,11 @@ def study(
 
 
 def named(configurations: Sequence[Configuration], label: str, setting: str) -> Configuration:
-    """The configuration of a label; ValueError if there is none."""
+    """The configuration of a label; UserError if there is none."""
     found = next((each for each in configurations if each.label == label), None)
     if found is None:
         labels = "; ".join(each.label for each in configurations)
-        raise ValueError(f"{setting}: {label} is no configuration; it is one of: {labels}")
+        raise UserError(f"{setting}: {label} is no configuration; it is one of: {labels}")
     return found
 
 

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.extras import needed
 from hybrid_vit.utils.files import read_json
 
@@ -27,7 +28,7 @@ def distributions(space: dict[str, Any]) -> dict[str, BaseDistribution]:
 
     Raises:
         ModuleNotFoundError: Optuna is not installed.
-        ValueError: an entry that is neither a list of choices nor a range; names it.
+        UserError: an entry that is neither a list of choices nor a range; names it.
     """
     needed("optuna", extra="search", what="a search")
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -42,16 +43,16 @@ def distributions(space: dict[str, Any]) -> dict[str, BaseDistribution]:
                 whole = all(isinstance(shape.get(name, 1), int) for name in ("low", "high", "step"))
                 found[key] = IntDistribution(**shape) if whole else FloatDistribution(**shape)
             else:
-                raise ValueError(f"{entry} cannot be drawn from")
+                raise UserError(f"{entry} cannot be drawn from")
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"{key} in the space: {error}; write [A, B, C], or {{low: A, high: B}} with step: S or log: true"
             ) from None
     return found
 
 
 def first(space: dict[str, Any]) -> dict[str, Any]:
-    """The first choice, or the low end, of every entry; ValueError as above."""
+    """The first choice, or the low end, of every entry; UserError as above."""
     distributions(space)
     return {key: entry[0] if isinstance(entry, list) else entry["low"] for key, entry in space.items()}
 
@@ -70,14 +71,14 @@ def inspect(directory: Path, plan: Plan) -> None:
     """See that a search can go on in `directory`, or begin there; nothing is written.
 
     Raises:
-        ValueError: another search lies there, or its files are damaged.
+        UserError: another search lies there, or its files are damaged.
     """
     if (directory / PLAN).exists():
         agree(directory, plan)
     elif any((directory / "trials").glob("*")):
-        raise ValueError(f"{directory / PLAN} is missing, and the search in {directory} cannot go on; {REMEDY}")
+        raise UserError(f"{directory / PLAN} is missing, and the search in {directory} cannot go on; {REMEDY}")
     elif directory.is_dir() and (others := foreign(directory)):
-        raise ValueError(f"{directory} holds {others[0]}, which is of no search; choose another place with out=PATH")
+        raise UserError(f"{directory} holds {others[0]}, which is of no search; choose another place with out=PATH")
     ended(directory / "trials")
 
 
@@ -90,15 +91,15 @@ def agree(directory: Path, plan: Plan) -> None:
     """See that a directory is that of the search `plan`.
 
     Raises:
-        ValueError: it is not; names the first setting that differs.
+        UserError: it is not; names the first setting that differs.
     """
     before = read_json(directory / PLAN, REMEDY)
     if not all(isinstance(before.get(key), type(plan[key])) for key in plan):
-        raise ValueError(f"{directory / PLAN} cannot be read (no search has written it); {REMEDY}")
+        raise UserError(f"{directory / PLAN} cannot be read (no search has written it); {REMEDY}")
     there, here = flat(before), flat(plan)
     for key in here | there:
         if there.get(key) != here.get(key):
-            raise ValueError(
+            raise UserError(
                 f"{directory} holds another search, with {said(key, there)}, not {said(key, here)}; "
                 "repeat its settings to go on with it, or choose another directory with out=PATH"
             )
@@ -121,7 +122,7 @@ def ended(trials: Path) -> list[dict[str, Any]]:
         trials: the folder with a directory a trial.
 
     Raises:
-        ValueError: a trial.json is damaged; names it.
+        UserError: a trial.json is damaged; names it.
     """
     found = []
     for path in sorted(trials.glob("*/trial.json")):
@@ -130,6 +131,6 @@ def ended(trials: Path) -> list[dict[str, Any]]:
             isinstance(end.get("number"), int) and isinstance(end.get("params"), dict) and end.get("state") in STATES
         )
         if not whole or (end["state"] == "complete" and not isinstance(end.get("val_top1"), int | float)):
-            raise ValueError(f"{path} cannot be read (no search has written it); {REMEDY}")
+            raise UserError(f"{path} cannot be read (no search has written it); {REMEDY}")
         found.append(end)
     return found

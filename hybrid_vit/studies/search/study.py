@@ -19,6 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hybrid_vit.studies.search.space import PLAN, REMEDY, Plan, agree, distributions, ended, inspect
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, read_json, write_json
 
 POPULATION = 10  # of NSGA-II: a few generations in as many trials as a small machine can train
@@ -45,7 +46,7 @@ class Study:
         seed: of the sampler, which draws from it and from the number of the trial.
 
     Raises:
-        ValueError: another search lies there, or its files are damaged.
+        UserError: another search lies there, or its files are damaged.
     """
 
     def __init__(self, directory: Path, plan: Plan, *, seed: int) -> None:
@@ -64,7 +65,7 @@ class Study:
             self._study = opened(journal, Lock(directory / "journal.lock"))
             last = max((int(path.name) for path in self.trials.glob("[0-9]*")), default=-1)
             if last >= len(self._study.get_trials(deepcopy=False)):
-                raise ValueError(f"{journal} lacks trial {last} of {self.trials}; {REMEDY}")
+                raise UserError(f"{journal} lacks trial {last} of {self.trials}; {REMEDY}")
 
     def claim(self, total: int) -> Claim | None:
         """A trial that a process left behind, else a new one, or None once there are `total`."""
@@ -116,11 +117,11 @@ def opened(journal: Path, lock: Any) -> optuna.Study:
         lock: guards it; the type that Optuna asks for is not public.
 
     Raises:
-        ValueError: Optuna cannot read the file.
+        UserError: Optuna cannot read the file.
     """
     try:
         if journal.exists() and journal.read_bytes()[-1:] not in (b"", b"\n"):  # Optuna would append to that line
-            raise ValueError("its last line is truncated")
+            raise UserError("its last line is truncated")
         return optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(journal), lock)),
             study_name="search",
@@ -128,7 +129,7 @@ def opened(journal: Path, lock: Any) -> optuna.Study:
             load_if_exists=True,
         )
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, IndexError) as error:
-        raise ValueError(f"{journal} cannot be read ({type(error).__name__}: {error}); {REMEDY}") from error
+        raise UserError(f"{journal} cannot be read ({type(error).__name__}: {error}); {REMEDY}") from error
 
 
 def sampler(name: str, *, seed: int) -> BaseSampler:

@@ -22,6 +22,7 @@ from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.parts import make_data, make_net, make_task
 from hybrid_vit.training.run import train
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_json
 
 RIVALS = 3  # so many must be better
@@ -110,7 +111,7 @@ def ready(config: Train) -> None:
     """Look at what all trials need, with one of them.
 
     Raises:
-        ValueError: the machine, the data or the recipe will not do.
+        UserError: the machine, the data or the recipe will not do.
     """
     choice = choose(**vars(config.accelerator))
     data = make_data(config)
@@ -131,7 +132,7 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
     """
     try:
         build(config.model | {"num_classes": config.model["num_classes"] or 2})
-    except ValueError as error:
+    except UserError as error:
         return {"state": "infeasible", "why": str(error)}
     torch.compiler.reset()  # what other trials compiled counts towards its limit of recompilations
     try:
@@ -142,7 +143,7 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
         ending = {"state": "complete"}
     except Pruned as error:
         ending = {"state": "pruned", "why": str(error)}
-    except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
+    except (UserError, MemoryError, torch.OutOfMemoryError) as error:
         ending = {"state": "failed", "why": str(error) or type(error).__name__}
     return ending | measured(directory)
 
