@@ -4,6 +4,7 @@ import logging
 import time
 from copy import deepcopy
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import synchronised
 from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.length import Epoch
+from hybrid_vit.training.local_loggers import Csv, TensorBoard
+from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
@@ -191,3 +194,18 @@ def fix_steps(
 def processes(config: Train) -> int:
     """How many processes train together."""
     return config.trainer.devices * config.trainer.num_nodes
+
+
+def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | TensorBoard | Csv | None:
+    """The logger that `logger=` names; it continues the run of wandb that the summary names."""
+    settings = asdict(config.logger)
+    name = settings.pop("name")
+    if name == "none":
+        return None
+    facts = asdict(config) | {key: value for key, value in summary.items() if key not in ("state", "wandb")}
+    if name == "tensorboard":
+        return TensorBoard(directory, facts)
+    if name == "csv":
+        return Csv(directory, facts)
+    settings["tags"] = [*config.tags, *(settings["tags"] or [])] or None
+    return Wandb(directory, config=facts, run_id=summary.get("wandb"), **settings)

@@ -41,6 +41,7 @@ from hybrid_vit.training.parts import (
     compile_nets,
     fix_steps,
     make_data,
+    make_logger,
     make_net,
     make_task,
     make_teacher,
@@ -388,18 +389,3 @@ def read_summary(directory: Path) -> dict[str, Any]:
     if not isinstance(summary.get("steps"), int):
         raise UserError(f"{path} cannot be read (it has no number of steps); {remedy}")
     return summary
-
-
-def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | TensorBoard | Csv | None:
-    """The logger that `logger=` names; it continues the run of wandb that the summary names."""
-    settings = asdict(config.logger)
-    name = settings.pop("name")
-    if name == "none":
-        return None
-    facts = asdict(config) | {key: value for key, value in summary.items() if key not in ("state", "wandb")}
-    if name == "tensorboard":
-        return TensorBoard(directory, facts)
-    if name == "csv":
-        return Csv(directory, facts)
-    settings["tags"] = [*config.tags, *(settings["tags"] or [])] or None
-    return Wandb(directory, config=facts, run_id=summary.get("wandb"), **settings)
