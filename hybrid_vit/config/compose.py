@@ -282,7 +282,7 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
 
 def experiment(cfg: DictConfig, comment: str) -> str:
     """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
-    parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep")}
+    parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep", "debug")}
     trees = [
         OmegaConf.to_container(tree, resolve=False) for tree in (cfg, composed([f"{k}={parts[k]}" for k in parts]))
     ]

@@ -107,6 +107,9 @@ def check_training(spec: Spec) -> None:
         raise UserError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
     if spec["logger"]["name"] == "tensorboard" and not importlib.util.find_spec("tensorboard"):
         raise UserError("logger=tensorboard needs a package: pip install tensorboard; logger=csv needs none")
+    logged = [name for name in spec["callbacks"] if name in ("DeviceStatsMonitor", "LearningRateMonitor")]
+    if logged and spec["logger"]["name"] == "none":
+        raise UserError(f"callbacks={','.join(logged)} needs a logger to write to; add one, e.g. logger=csv")
     for key, limit in spec["trainer"].items():
         if key.startswith("limit_") and isinstance(limit, float) and limit > 1:
             raise UserError(f"trainer.{key}={limit} must be a whole number of batches, or a share of them up to 1.0")

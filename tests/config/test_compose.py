@@ -43,6 +43,7 @@ MISTAKES = [
     ("trainer.limit_train_batches=1.5", "must be a whole number of batches, or a share of them up to 1.0"),
     ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0 must be positive"),
     ("limit_train_batches=2", "did you mean trainer.limit_train_batches?"),
+    ("callbacks=[LearningRateMonitor] logger=none", "needs a logger to write to; add one, e.g. logger=csv"),
     ("budget_by=clock", "needs a time to go by; add one, e.g. budget=30m"),
     ("trainer.fast_dev_run=true", "write steps=VALUE"),
     ("gpus=2", "write accelerator=gpu trainer.devices=VALUE"),

@@ -261,3 +261,9 @@ def test_batches_of_a_step_are_part_of_a_configuration_and_the_rest_of_the_train
     runs, _ = collect([tmp_path], recorded, METRIC)
     groups = [{run.directory.name for run in one.runs} for one in arrange(runs)]
     assert sorted(groups, key=len) == [{"two"}, {"one", "profiled", "older"}]
+
+
+def test_a_run_that_was_lengthened_is_a_configuration_of_its_own(tmp_path: Path) -> None:
+    fake_runs.write(tmp_path / "whole", seed=1)
+    fake_runs.write(tmp_path / "longer", seed=2, summary={"lengthened": [20]})
+    assert len(arrange(collect([tmp_path], recorded, METRIC)[0])) == 2
