@@ -13,7 +13,7 @@ from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain,
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_data, check_machine, check_values
 from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
-from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.errors import MissingPackage, UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
 
@@ -74,6 +74,8 @@ def common(plan: Plan) -> Spec:
     specified(overrides(plan, {}))  # a mistake in a setting is none of the space
     try:
         spec = specified(overrides(plan, first(plan["space"])))
+    except MissingPackage:
+        raise
     except UserError as error:
         raise UserError(f"the first combination of the space does not go with these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial

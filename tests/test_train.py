@@ -365,6 +365,7 @@ def test_paths_of_a_run_do_not_depend_on_the_folder(
     train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = stopped.rename(Path("runs") / "a=1,b=2")
+    (here / "model.json").write_text("{}")
     settings = ["data.root=pictures", f"init_from={here}", "distill.teacher=quickstart"]
     assert main(*RUN, *settings, "hydra.run.dir=b") == 0
     first = train.calls[-1][0]

@@ -321,6 +321,7 @@ def test_a_damaged_job_is_one_sentence_and_stops_no_other(train: Train, capsys: 
 def test_a_job_whose_settings_name_a_run_by_a_relative_path_is_the_same_again(train: Train) -> None:
     settled(train)
     Path("teacher").mkdir()
+    Path("teacher/model.json").write_text("{}")
     for _ in range(2):
         assert main("-m", "seed=0,1", "init_from=teacher", "hydra.sweep.dir=s") == 0
     assert len(train.calls) == 2

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -483,13 +484,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     step = Classification.training_step
 
     def training_step(task: Classification, batch, batch_idx: int):
-        return step(task, batch, batch_idx) * (float("nan") if task.global_step >= 6 else 1)
+        return step(task, batch, batch_idx) * (float("nan") if task.global_step >= 8 else 1)
 
     monkeypatch.setattr(Classification, "training_step", training_step)
     with pytest.raises(
         ValueError, match=r"the train_loss became nan.*last good checkpoint is .*last\.ckpt; try a smaller"
     ):
-        run(tmp_path)
+        run(
+            tmp_path, "trainer.log_every_n_steps=4"
+        )  # the losses of steps 9 and 10, the last of an epoch, are not logged
     assert summary(tmp_path)["state"] == "failed"
     weights = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in weights.values())
@@ -594,7 +597,7 @@ def made(clock: Clock, now: list[float], state: dict[str, float] | None = None) 
 # No BatchNorm, no dropout, no augmentation: what a step computes does not depend on how its images are batched.
 EXACT = [
     *("stem@model.stem=patch", "model.proj_drop_rate=0", "model.pos_drop_rate=0", "model.drop_path_rate=0"),
-    *("augment=none", "optim=sgd", "optim.lr=0.1", "optim.warmup_epochs=0", "epochs=2"),
+    *("augment=none", "optim=sgd", "optim.lr=0.1", "optim.warmup_epochs=0", "epochs=2", "data.fraction=1"),
 ]
 
 
@@ -620,7 +623,7 @@ def test_batches_gathered_into_a_step_are_one_batch(tmp_path: Path) -> None:
 
 def test_nothing_is_kept_within_a_step(tmp_path: Path) -> None:
     """20 batches in steps of 3: the run is stopped in its second batch, and stops after the first step."""
-    settings = ["batch_size=64", "trainer.accumulate_grad_batches=3", "epochs=2"]
+    settings = ["data.fraction=1", "batch_size=64", "trainer.accumulate_grad_batches=3", "epochs=2"]
 
     class Stop(Callback):
         def on_train_batch_end(self, trainer: pl.Trainer, task, outputs, batch, batch_idx: int) -> None:
@@ -643,11 +646,11 @@ def test_limits_take_batches_and_are_said(tmp_path: Path, caplog: pytest.LogCapt
     limits = ["trainer.limit_train_batches=0.4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=2"]
     run(tmp_path, "data.eval_batch_size=50", *limits, "epochs=2")
     content = summary(tmp_path)
-    assert [(row["step"], row["images"]) for row in rows(tmp_path)] == [("2", "512"), ("4", "512")]
+    assert [(row["step"], row["images"]) for row in rows(tmp_path)] == [("2", "102"), ("4", "102")]
     assert (content["steps"], content["epochs"], content["images"]["test"]) == (4, 2, 100)
     assert content["limited"] == {"train_batches": 0.4, "val_batches": 1, "test_batches": 2}
     assert content["protocol"].startswith("limited to train_batches=0.4, val_batches=1, test_batches=2, so no score")
-    assert "limited to  train_batches=0.4" in caplog.text
+    assert re.search(r"limited to +train_batches=0\.4", caplog.text)
 
 
 def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
@@ -774,7 +777,7 @@ def test_tags_and_what_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCa
     assert summary(tmp_path / "brief")["tags"] == ["short", "a b"]
     parameters = summary(tmp_path / "brief")["parameters"]
     assert f"hybrid_192: {parameters:,} parameters, " in caplog.text
-    assert "images: 1,258 train, 359 test, 180 val; 6 steps" in caplog.text
+    assert "images: 252 train, 359 test, 180 val; 6 steps" in caplog.text
     assert "label_smoothing: 0.05" not in caplog.text
     run(tmp_path / "verbose", "steps=6", "verbose=true")
     assert "label_smoothing: 0.05" in caplog.text

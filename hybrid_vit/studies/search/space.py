@@ -83,8 +83,9 @@ def inspect(directory: Path, plan: Plan) -> None:
 
 
 def foreign(directory: Path) -> list[str]:
-    """What lies in a directory besides logs and hidden files."""
-    return sorted(path.name for path in directory.iterdir() if path.name[0] != "." and path.suffix != ".log")
+    """What lies in a directory besides logs, hidden files and what a search makes first."""
+    names = (path.name for path in directory.iterdir() if path.suffix != ".log")
+    return sorted(name for name in names if name[0] != "." and name != "trials")
 
 
 def agree(directory: Path, plan: Plan) -> None:

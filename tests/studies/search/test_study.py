@@ -192,7 +192,7 @@ def test_a_damaged_trial_is_one_sentence(tmp_path: Path, content: str) -> None:
     [
         (lambda text: "", "lacks trial 1 of"),
         (lambda text: text.splitlines(keepends=True)[0], "lacks trial 1 of"),
-        (lambda text: text[:-9], "cannot be read .ValueError: its last line is truncated"),
+        (lambda text: text[:-9], "cannot be read .UserError: its last line is truncated"),
         (lambda text: "\n" + text, "cannot be read"),
         (lambda text: "3\n" + text, "cannot be read"),
         (lambda text: "{}\n" + text, "cannot be read"),
