@@ -490,9 +490,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     with pytest.raises(
         ValueError, match=r"the train_loss became nan.*last good checkpoint is .*last\.ckpt; try a smaller"
     ):
-        run(
-            tmp_path, "trainer.log_every_n_steps=4"
-        )  # the losses of steps 9 and 10, the last of an epoch, are not logged
+        run(tmp_path, "trainer.log_every_n_steps=4")  # those of the last two are not looked at
     assert summary(tmp_path)["state"] == "failed"
     weights = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
     assert all(torch.isfinite(value).all() for value in weights.values())
