@@ -1,4 +1,4 @@
-"""Door: search for models that are accurate and cheap. `python -m hybrid_vit.search search=hybrid_small`."""
+"""Command: search for models that are accurate and cheap. `python -m hybrid_vit.search search=hybrid_small`."""
 
 import shlex
 import signal
@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain, typed
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_data, check_machine, check_values
@@ -32,7 +32,7 @@ def main() -> None:
 
         ready(typed(shared))
 
-    door("search", job, argv, also=also)
+    run_command("search", job, argv, also=also)
 
 
 def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -43,7 +43,7 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
     file = begun(directory)
     if file and multirun:
         same_run(spec, directory)
-    elif file and not helper():
+    elif file and not is_helper():
         with held(directory):
             remedy = "" if look(directory).state == "done" else f"continue it with resume={directory}, or "
             raise ValueError(
@@ -80,7 +80,7 @@ def same_run(spec: Spec, directory: Path) -> None:
             raise Differs(f"{directory} holds a run with {key}={there}, not {value}")
 
 
-def helper() -> bool:
+def is_helper() -> bool:
     """Whether Lightning started this process to help with a run; it passes on the command and the directory."""
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
@@ -101,7 +101,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         raise ValueError(f"{resume} continues one run; leave out -m")
     keys = [parsed(text).key_or_group for text in settings]
     for key in keys:
-        if not changeable(key) and not (helper() and key.startswith("hydra.")):
+        if not changeable(key) and not (is_helper() and key.startswith("hydra.")):
             raise ValueError(
                 f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
                 f"leave out resume to start a new run"

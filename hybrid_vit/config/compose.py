@@ -245,7 +245,7 @@ def lines(error: Exception, count: int = 1) -> str:
 
 
 def plain(cfg: DictConfig) -> Spec:
-    """Resolved, as dictionaries, lists and numbers, without Hydra's own; nothing below the doors sees anything else.
+    """Resolved, as dictionaries, lists and numbers, without Hydra's own; what is below the commands sees only this.
 
     Raises:
         ValueError: a value that is missing, or that refers to a key that is not there.

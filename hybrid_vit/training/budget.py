@@ -17,7 +17,9 @@ from hybrid_vit.data.module import DataModule
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.training.task import Classification
 
-MARGIN = 0.97  # of the time is planned for; the rest is start, pictures and weather
+MARGIN = (
+    0.97  # of the time is planned for; the rest is for the start, the pictures and slower steps
+)
 
 
 @dataclass(frozen=True)
