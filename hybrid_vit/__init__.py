@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,10 +29,11 @@ except PackageNotFoundError:  # a checkout that is not installed
     __version__ = "unknown"
 
 
-def fit(**settings: Any) -> Trained:
+def fit(*, callbacks: Sequence[Any] = (), **settings: Any) -> Trained:
     """Train a run and load it: the same as `python -m hybrid_vit.train`, with the same keys.
 
     Args:
+        callbacks: Lightning's, as objects, or by name as in the command.
         settings: the command's, such as model="hybrid_tiny", epochs=3 or optim={"lr": 1e-3}; a key with a dot goes into
             a dictionary: **{"optim.lr": 1e-3}.
 
@@ -44,7 +46,10 @@ def fit(**settings: Any) -> Trained:
     """
     from hybrid_vit.cli import runs
 
-    return load(runs.fit(_settings("", settings)))
+    names = [callback for callback in callbacks if isinstance(callback, str)]
+    named = {"callbacks": names} if names else {}
+    objects = [callback for callback in callbacks if not isinstance(callback, str)]
+    return load(runs.fit(_settings("", settings | named), objects))
 
 
 def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:

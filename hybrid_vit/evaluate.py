@@ -74,6 +74,8 @@ def evaluate(spec: Spec, directory: Path) -> float:
     for name, value in scores.items():
         before = reported.get(f"test_{name}")
         print(f"test {name:<{width}}{value:8.3f}" + ("" if before is None else f"   in training {before:8.3f}"))
+    if trained.summary.get("limited"):
+        print(f"\nnot comparable: trained on some batches only; {trained.summary['protocol']}")
     if differences:
         print(f"\nnot comparable: since training there are {', '.join(differences)}")
     print("\nworst classes")

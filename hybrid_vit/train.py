@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import clear, run_command
-from hybrid_vit.cli.runs import continued, is_helper, startable
+from hybrid_vit.cli.runs import continued, is_helper, lengthening, startable
 from hybrid_vit.config.compose import Spec, typed
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_values
@@ -47,7 +47,8 @@ def start(spec: Spec, directory: Path) -> Any:
     from hybrid_vit.training.run import train
 
     try:
-        return train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"))
+        checkpoint = latest(directory / "checkpoints")
+        return train(typed(spec), directory, checkpoint=checkpoint, **lengthening(spec, directory))
     except Stopped as stopped:
         here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
         print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {shlex.quote(f'resume={here}')}")

@@ -19,8 +19,16 @@ class Train:
         self.calls: list[tuple[dict, Path, bool]] = []
         self.effect: Callable[[dict], float] = lambda spec: 50.0
 
-    def __call__(self, config: schema.Train, directory: Path, *, checkpoint: Path | None = None) -> float:
+    def __call__(
+        self,
+        config: schema.Train,
+        directory: Path,
+        *,
+        checkpoint: Path | None = None,
+        started: Callable[[], None] = lambda: None,
+    ) -> float:
         spec = asdict(config)
+        started()
         self.calls.append((spec, directory, checkpoint is not None))
         return self.effect(spec)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -37,6 +38,16 @@ def test_a_test_set_that_has_changed_is_said(
     call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}")
     assert "not comparable: since training there are 7 fewer test images" in capsys.readouterr().out
     assert json.loads((tmp_path / "evaluation.json").read_text())["differences"] == ["7 fewer test images"]
+
+
+def test_a_run_on_some_batches_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trial = shutil.copytree(run, tmp_path / "trial")
+    marked = json.loads((trial / "summary.json").read_text()) | {"limited": {"train_batches": 2}}
+    (trial / "summary.json").write_text(json.dumps(marked | {"protocol": "limited to train_batches=2"}))
+    call(monkeypatch, f"run={trial}", f"hydra.run.dir={tmp_path / 'out'}")
+    assert "trained on some batches only; limited to train_batches=2" in capsys.readouterr().out
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:

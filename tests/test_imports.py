@@ -48,7 +48,7 @@ FOLDERS: dict[str, set[str]] = {
     "evaluation": {"torchmetrics", "matplotlib", "numpy", "scipy"},
     "config": {"hydra", "omegaconf", "yaml"},
     "deploy": {"safetensors"},
-    "training": {"lightning", "numpy", "scipy", "wandb", "tqdm"},
+    "training": {"lightning", "numpy", "scipy", "wandb", "tqdm", "PIL", "yaml"},
     "benchmarks": {"lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"},
     "studies": {
         *("jinja2", "lightning", "markdown", "markupsafe", "matplotlib", "numpy", "optuna", "pandas", "scipy", "tqdm"),
@@ -68,7 +68,8 @@ ALONE: dict[str, set[str]] = {
     "training/distill.py": set(),
     "training/distributed.py": set(),
     "training/task.py": {"augment", "evaluation", "training", "lightning"},
-    "training/callbacks.py": {"lightning", "tqdm"},
+    "training/callbacks.py": {"lightning"},
+    "training/progress.py": {"lightning", "tqdm"},
 }
 LIBRARY = {"models/external.py"}  # wraps what others wrote
 

@@ -1,8 +1,9 @@
 """Which run a command line means: a new one, the same job of a multirun again, or one that continues."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from hybrid_vit.cli.command import arguments, check, claim, held
 from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
@@ -10,9 +11,14 @@ from hybrid_vit.config.compose import Spec, composed, get, names, parsed, plain,
 from hybrid_vit.config.saved import absolute, keep, saved
 from hybrid_vit.utils.files import read_json
 
+LENGTHS = ("epochs", "steps")
 
-def fit(settings: list[str]) -> Path:
+
+def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     """Train the run that these settings describe in this process; its directory.
+
+    Args:
+        callbacks: further ones for Lightning's trainer.
 
     Raises:
         ValueError: a setting that cannot be, with the remedy.
@@ -32,7 +38,8 @@ def fit(settings: list[str]) -> Path:
     with held(directory):
         if not resume:
             keep(spec, directory)
-        train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"))
+        more = lengthening(spec, directory)
+        train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
     return directory
 
 
@@ -51,9 +58,12 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
             )
 
 
-def begun(directory: Path) -> Path | None:
+RUN = ("summary.json", "checkpoints/last.ckpt", ".hydra/config.yaml")
+
+
+def begun(directory: Path, names: Sequence[str] = RUN) -> Path | None:
     """A file of the run that a directory holds, or None: what a killed command left before its first file is no run."""
-    files = (directory / name for name in ("summary.json", "checkpoints/last.ckpt", ".hydra/config.yaml"))
+    files = (directory / name for name in names)
     return next((file for file in files if file.is_file() and file.stat().st_size), None)
 
 
@@ -88,6 +98,9 @@ def is_helper() -> bool:
 def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], list[str]]:
     """`resume=DIR` and all arguments -> what continues that run.
 
+    One that is done is lengthened by `epochs` or `steps`: from the step reached on, the schedule is that of a run which
+    has this length from the beginning. A budget, its clock and early stopping then no longer end it.
+
     Returns:
         A function that takes the composed configuration and returns the run's own with the settings given now; and the
         arguments that run in its directory.
@@ -95,13 +108,14 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
     Raises:
         ValueError: there is no such run, it is done, or a setting that cannot change.
     """
-    directory = run_directory(resume)
     args, settings, flags = arguments([text for text in argv if text != resume])
+    longer = [key for key in (parsed(text).key_or_group for text in settings) if key in LENGTHS]
+    directory = run_directory(resume, lengthen=bool(longer))
     if args.multirun:
         raise ValueError(f"{resume} continues one run; leave out -m")
     keys = [parsed(text).key_or_group for text in settings]
     for key in keys:
-        if not changeable(key) and not (is_helper() and key.startswith("hydra.")):
+        if not changeable(key) and key not in longer and not (is_helper() and key.startswith("hydra.")):
             raise ValueError(
                 f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
                 f"leave out resume to start a new run"
@@ -113,18 +127,50 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         for key in (key for key in keys if not key.startswith("hydra.")):
             parent, _, last = key.rpartition(".")
             (get(own, parent) if parent else own)[last] = get(spec, key)
+        if longer and not is_helper():
+            check_longer(spec, longer, directory)
+        if longer:
+            own.update(budget=None, budget_by="steps", steps=spec["steps"])
+            own["early_stopping"]["patience"] = None
         return own
 
     there = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}", "hydra.output_subdir=null"]
     return merged, [*flags, *settings, *there]
 
 
-def run_directory(resume: str) -> Path:
-    """The directory that `resume=` names, if it holds a run that is not done; one without a checkpoint starts anew."""
+def check_longer(spec: Spec, keys: list[str], directory: Path) -> None:
+    """A run is lengthened: to no more than it has is an error."""
+    made = read_json(directory / "summary.json")
+    for key in keys:
+        if spec[key] is None or spec[key] <= made.get(key, 0):
+            raise ValueError(
+                f"{key}={spec[key]} is not longer than {directory}, which has {made.get(key, 0):g} {key}; "
+                "give more, or leave out resume to start a new run"
+            )
+
+
+def lengthening(spec: Spec, directory: Path) -> dict[str, Any]:
+    """What a training is given besides if its run is done already: it notes its new length when it starts."""
+    return {"started": lambda: keep(spec, directory)} if look(directory).state == "done" else {}
+
+
+def run_directory(resume: str, *, lengthen: bool = False) -> Path:
+    """The directory that `resume=` names, if it holds a run that is not done; one without a checkpoint starts anew.
+
+    To `lengthen` one that is done, it needs its checkpoint.
+    """
     text = resume.removeprefix("resume=")
     directory = Path(str(parsed(resume).value()) if text.startswith(("'", '"')) else text).absolute()
     saved(directory)
     summary = directory / "summary.json"
-    if summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done":
-        raise ValueError(f"{directory} is done: its scores are in {summary}; leave out resume to start a new run")
+    done = summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done"
+    if done and not lengthen:
+        raise ValueError(
+            f"{directory} is done: its scores are in {summary}; leave out resume to start a new run, "
+            "or add epochs=N or steps=N, more than it has, to lengthen it"
+        )
+    if lengthen and not done and not is_helper():
+        raise ValueError(f"{directory} is not done; continue it to its end without another length, then lengthen it")
+    if lengthen and not begun(directory / "checkpoints", ("last.ckpt", "previous.ckpt")):
+        raise ValueError(f"{directory} cannot be lengthened: there is no checkpoint in it any more; start a new run")
     return directory

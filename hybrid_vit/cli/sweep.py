@@ -40,7 +40,14 @@ from hybrid_vit.utils.durations import spoken
 from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
 
 # How and where a run computes may differ when it continues; what it computes may not.
-CHANGEABLE = ("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes")
+CHANGEABLE = (
+    *("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes"),
+    *("tags", "verbose"),
+)
+FIXED = (  # but these are what it computes
+    *("trainer.accumulate_grad_batches", "trainer.limit_train_batches"),
+    *("trainer.limit_val_batches", "trainer.limit_test_batches"),
+)
 RECORD = "sweep.json"
 LONGEST_NAME = 150  # of a directory, in characters; file systems allow 255
 STATES = ("done", "running", "waiting", "stopped", "failed")
@@ -123,7 +130,7 @@ def file_name(text: str) -> str:
 
 def changeable(key: str) -> bool:
     """Whether `key` says only how and where a run computes."""
-    return within(key, CHANGEABLE)
+    return within(key, CHANGEABLE) and key not in FIXED
 
 
 def within(key: str, others: Sequence[str]) -> bool:
@@ -140,9 +147,10 @@ def purpose(cfg: DictConfig, settings: Sequence[str]) -> Spec:
     """
     several = [override.get_key_element() for override in map(parsed, settings) if override.is_sweep_override()]
     varied = sorted({*cfg.hydra.sweeper.params, *several})
-    own = [*CHANGEABLE, *(key.strip("+").rpartition("@")[2].replace("/", ".") for key in varied)]
+    own = [key.strip("+").rpartition("@")[2].replace("/", ".") for key in varied]
     tree: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
-    shared = [key for key in names(tree) if not isinstance(get(tree, key), dict) and not within(key, own)]
+    shared = [key for key in names(tree) if not isinstance(get(tree, key), dict) and not changeable(key)]
+    shared = [key for key in shared if not within(key, own)]
     return {"sweep": cfg.hydra.runtime.choices.get("sweep"), "varied": varied} | {
         "settings": {key: get(tree, key) for key in shared}
     }
@@ -297,6 +305,8 @@ def row(name: str, status: Status, width: int) -> str:
     shown = [f"{scores[key]:.2f}" if is_number(scores.get(key)) else "" for key in ("val_top1", "test_top1")]
     seconds = f"{summary['seconds']:.0f}" if is_number(summary.get("seconds")) else ""
     reason = summary.get("reason", "") if status.state == "failed" else ""
+    if limited := summary.get("limited"):  # such a score is none
+        shown, reason = ["", ""], reason or f"limited to {', '.join(f'{k}={v}' for k, v in limited.items())}: no score"
     line = f"{name:<{width}}  {status.state:<7}  {status.share:>4.0%}  {shown[0]:>9}  {shown[1]:>10}"
     return f"{line}  {seconds:>7}  {reason}".rstrip()
 

@@ -37,7 +37,7 @@ TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or f
 # What other tools call a setting, by the last part of its name.
 SYNONYMS = {
     **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "epochs"),
-    **dict.fromkeys(("max_steps", "num_steps", "limit_train_batches", "fast_dev_run", "overfit_batches"), "steps"),
+    **dict.fromkeys(("max_steps", "num_steps", "fast_dev_run", "overfit_batches"), "steps"),
     **dict.fromkeys(("learning_rate", "base_lr", "max_lr"), "optim.lr"),
     **dict.fromkeys(("bs", "batch"), "batch_size"),
     **dict.fromkeys(("gpus", "gpu", "cuda", "num_gpus"), "accelerator=gpu trainer.devices"),

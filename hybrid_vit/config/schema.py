@@ -174,7 +174,7 @@ class Accelerator:
 
 @dataclass
 class Logger:
-    name: str = limited(("none", "wandb"), "none")
+    name: str = limited(("none", "wandb", "tensorboard", "csv"), "none")
     project: str | None = None
     entity: str | None = None
     group: str | None = None
@@ -200,6 +200,13 @@ class Distill:
 
 
 @dataclass
+class EarlyStopping:
+    patience: int | None = limited("[1, 1e6]", None)
+    monitor: str = limited(("val_loss", "val_top1", "val_top5"), "val_loss")
+    min_delta: float = limited("[0, inf)", 0.0)
+
+
+@dataclass
 class Trainer:
     max_time: str | None = None
     devices: int = limited("[1, 1024]", 1)
@@ -208,6 +215,11 @@ class Trainer:
     log_every_n_steps: int = limited("[1, 1e9]", 50)
     deterministic: bool | None = None
     profiler: str | None = limited(("simple", "advanced", "pytorch"), None)
+    accumulate_grad_batches: int = limited("[1, 1e6]", 1)
+    # A whole number of batches, or a share of them below 1; null: all.
+    limit_train_batches: int | float | None = limited("(0, 1e9]", None)
+    limit_val_batches: int | float | None = limited("[0, 1e9]", None)
+    limit_test_batches: int | float | None = limited("(0, 1e9]", None)
 
 
 @dataclass
@@ -217,14 +229,20 @@ class Train:
     epochs: int = limited("[1, 1e6]", 200)
     steps: int | None = limited("[1, 1e9]", None)
     budget: str | None = None
+    budget_by: str = limited(("steps", "clock"), "steps")
     batch_size: int = limited("[1, 1e6]", 128)
     label_smoothing: float = limited("[0, 1)", 0.0)
+    dropout: bool = True  # false: every rate of the model that ends in drop_rate or path_rate is 0
     score: str = limited(("ema", "raw"), "ema")
     ema: Average = field(default_factory=Average)
     distill: Distill = field(default_factory=Distill)
+    early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
+    callbacks: list[str] = field(default_factory=list)
     init_from: str | None = None
     checkpoint_minutes: float = limited("(0, inf)", 5.0)
     resume: str | None = None
+    tags: list[str] = field(default_factory=list)
+    verbose: bool = False
     model: Any = MISSING
     data: Data = MISSING
     augment: dict[str, Any] = MISSING

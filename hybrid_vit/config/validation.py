@@ -1,5 +1,6 @@
 """What is wrong with a plain configuration, as far as that is known without torch -> one sentence, or nothing."""
 
+import importlib.util
 import inspect
 import math
 import os
@@ -103,6 +104,13 @@ def check_training(spec: Spec) -> None:
             raise ValueError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
     if optim["betas"] is not None and len(optim["betas"]) != 2:
         raise ValueError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
+    if spec["logger"]["name"] == "tensorboard" and not importlib.util.find_spec("tensorboard"):
+        raise ValueError("logger=tensorboard needs a package: pip install tensorboard; logger=csv needs none")
+    for key, limit in spec["trainer"].items():
+        if key.startswith("limit_") and isinstance(limit, float) and limit > 1:
+            raise ValueError(f"trainer.{key}={limit} must be a whole number of batches, or a share of them up to 1.0")
+    if spec["budget_by"] == "clock" and spec["budget"] is None:
+        raise ValueError("budget_by=clock needs a time to go by; add one, e.g. budget=30m")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
     for key in ("init_from", "distill.teacher"):
         if (run := get(spec, key)) is not None:

@@ -1,28 +1,28 @@
-"""What happens around training: checkpoints by time and epoch, stopping cleanly, a table of epochs, a NaN guard.
+"""What happens around training: checkpoints by time and epoch, stopping cleanly, a NaN guard.
 
 Checkpoints are written beside their final name and then renamed, so a file is whole or not there.
 """
 
 import errno
 import logging
+import math
 import os
 import pickle
 import signal
 import threading
 import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from lightning.pytorch.utilities import rank_zero_only
-from tqdm import tqdm
 
-from hybrid_vit.utils.files import replacing, write_csv
+from hybrid_vit.utils.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -108,9 +108,10 @@ class Keeper(Checkpoint):
 
     Args:
         directory: where the checkpoints go.
-        steps: of the whole training; it ends there, be it in the middle of an epoch.
+        steps: of the whole training; it ends there, be it in the middle of an epoch. None: `ended` says when.
         every_minutes: longest time between two checkpoints.
         max_seconds: stop this long after training began, or None.
+        ended: says why training ends before its last step, if it does; asked after each step and epoch.
         monitor: the score that `best.ckpt` has most of.
 
     Raises:
@@ -121,21 +122,35 @@ class Keeper(Checkpoint):
         self,
         directory: Path,
         *,
-        steps: int,
+        steps: int | None,
         every_minutes: float = 5.0,
         max_seconds: float | None = None,
+        ended: Callable[[], str | None] = lambda: None,
         monitor: str = "val_top1",
     ) -> None:
         if every_minutes <= 0:
             raise ValueError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
-        self.directory, self.steps, self.monitor = directory, steps, monitor
+        self.directory, self.steps, self.ended, self.monitor = directory, steps, ended, monitor
         self.every, self.max_seconds = 60 * every_minutes, max_seconds
         self.best = -1.0
+        self._resumed_at = 0
         self.reason: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._resumed_at = checkpoint["global_step"]
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = self._over(self._resumed_at)  # the checkpoint is that of the end
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._began = self._saved = time.monotonic()
+        if self.steps is not None:
+            # Not steps / steps of an epoch: a run that was lengthened may have an epoch that ended early.
+            done = trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.current.completed
+            per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+            left = math.ceil((self.steps - trainer.global_step + done) / per_epoch)
+            trainer.fit_loop.max_epochs = trainer.current_epoch + left
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._handlers[number] = signal.signal(number, self._on_signal)
@@ -153,17 +168,22 @@ class Keeper(Checkpoint):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         # Not Trainer(max_steps): with it Lightning 2.6 miscounts epochs on resume, and leaves out the last validation.
-        trainer.should_stop = trainer.global_step >= self.steps
+        if trainer.fit_loop._should_accumulate():  # nothing is saved or ends within a step
+            return
+        trainer.should_stop = self._over(trainer.global_step)
         now = time.monotonic()
         if self.max_seconds is not None and now - self._began >= self.max_seconds:
             self.reason = f"trainer.max_time of {self.max_seconds:g} s"
         due = self.reason is not None or now - self._saved >= self.every
-        if due or batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+        if due or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_finite(trainer, outputs["loss"])
         # The last step of an epoch is saved with its validation, when the next epoch starts.
-        if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
             self.save(trainer, LAST)
             self._stop(trainer)
+
+    def _over(self, step: int) -> bool:
+        return (self.steps is not None and step >= self.steps) or self.ended() is not None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for name in sorted(trainer.callback_metrics):
@@ -219,128 +239,3 @@ class Keeper(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
-
-
-class EpochTable(Checkpoint):
-    """`metrics.csv`: one row an epoch with every score, the learning rate, seconds and training images a second.
-
-    It is part of the checkpoint's state, so that a resumed run has each epoch once. (It is a `Checkpoint` because
-    Lightning calls those after the task has logged its scores, and all other callbacks before.)
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.rows: list[dict[str, float]] = []
-        self._seconds = 0.0  # of this epoch, spent before it was interrupted
-        self._train_seconds = 0.0
-        self._images: torch.Tensor | int = 0  # of all processes; a tensor while reading it would wait for the device
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began = time.monotonic()
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._began, self._seconds, self._images = time.monotonic(), 0.0, 0
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
-        self._train_seconds = self._elapsed()
-        self._images = self._images + pl_module.step_images  # type: ignore[operator]
-
-    @rank_zero_only
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
-        images = int(self._images)
-        row = {
-            "epoch": trainer.current_epoch,
-            "step": trainer.global_step,
-            **metrics,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
-            "seconds": round(self._elapsed(), 3),
-            "images": images,
-            "images_per_second": round(images / self._train_seconds, 1),
-        }
-        self.rows.append(row)
-        write_csv(self.path, self.rows)
-        more = {key: value for key, value in row.items() if key not in metrics} | best(self.rows)
-        for logger in trainer.loggers:
-            logger.log_metrics(more, trainer.global_step - 1)  # Lightning's loggers count from 0
-        shown = "  ".join(f"{k} {v:.2f}" for k, v in metrics.items() if k.endswith(("loss", "top1")))
-        count = (trainer.current_epoch + 1, trainer.max_epochs)  # people count from 1, `metrics.csv` from 0
-        log.info("epoch %d of %d  %s  %.0f s  %.0f img/s", *count, shown, row["seconds"], row["images_per_second"])
-
-    @property
-    def seconds(self) -> float:
-        """Of all epochs that have ended."""
-        return round(sum(row["seconds"] for row in self.rows), 1)
-
-    def _elapsed(self) -> float:
-        return self._seconds + time.monotonic() - self._began
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self._elapsed(), "images": int(self._images)}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
-        self._images = state_dict["images"]
-
-
-def best(rows: list[dict[str, float]]) -> dict[str, float]:
-    """The best value so far of each validation score: the lowest loss, the highest of the others."""
-    names = [name for name in rows[-1] if name.startswith("val_")]
-    choose = {name: min if name.endswith("loss") else max for name in names}
-    return {f"best_{name}": choose[name](row[name] for row in rows) for name in names}
-
-
-class Bar(ProgressBar):
-    """A progress bar for the whole training of `steps`, with the time that is left, and one while images are scored.
-
-    Only on a terminal.
-    """
-
-    shown = ("val_top1", "published_test_top1")
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.steps = steps
-        self._bar: Any = None
-        self._scoring: Any = None
-        self._scores: dict[str, str] = {}
-
-    def disable(self) -> None:
-        """Lightning calls this where another process shows the bar."""
-        self._bar = None
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        super().on_train_start(trainer, pl_module)
-        if trainer.is_global_zero:
-            self._bar = tqdm(
-                total=self.steps, initial=trainer.global_step, unit="step", dynamic_ncols=True, disable=None
-            )
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
-        if self._bar is not None and not self._bar.disable:
-            if batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-                epoch = f"{trainer.current_epoch + 1} of {trainer.max_epochs}"
-                self._bar.set_postfix(epoch=epoch, loss=f"{float(outputs['loss']):.3f}", **self._scores, refresh=False)
-            self._bar.update(trainer.global_step - self._bar.n)
-
-    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._bar is not None:
-            batches = sum(map(int, trainer.num_val_batches))
-            self._scoring = tqdm(total=batches, desc="validation", unit="batch", leave=False, disable=None, position=1)
-
-    def on_validation_batch_end(self, *arguments: Any) -> None:
-        if self._scoring is not None:
-            self._scoring.update()
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._scoring is not None:
-            self._scoring.close()
-            self._scoring = None
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._scores = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k in self.shown}
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        for bar in (self._scoring, self._bar):
-            if bar is not None:
-                bar.close()

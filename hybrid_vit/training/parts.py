@@ -16,10 +16,11 @@ from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import adopt, load
 from hybrid_vit.fast.accelerator import Choice
-from hybrid_vit.training.budget import affordable, measure
+from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, affordable, measure
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import synchronised
 from hybrid_vit.training.ema import EMA
+from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
@@ -61,7 +62,8 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
 
 def model_spec(config: Train, data: DataModule) -> dict[str, Any]:
     """What `config.model` says, for the classes of `data`."""
-    return config.model | {"num_classes": data.num_classes}
+    rates = [key for key in config.model if key.endswith(("drop_rate", "path_rate"))]
+    return config.model | {"num_classes": data.num_classes} | ({} if config.dropout else dict.fromkeys(rates, 0.0))
 
 
 def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillation | None:
@@ -93,11 +95,17 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
 
 
 def make_task(
-    config: Train, net: nn.Module, data: DataModule, steps: int, distill: Distillation | None = None
+    config: Train,
+    net: nn.Module,
+    data: DataModule,
+    steps: int,
+    distill: Distillation | None = None,
+    clock: Clock | None = None,
 ) -> Classification:
-    """The task for a training of `steps` steps."""
+    """The task for a training of `steps` steps, or for one as long as the clock allows, of about so many."""
     optim = config.optim
-    epochs = steps / data.steps_per_epoch
+    per_epoch = Epoch.of(config.trainer, data).steps
+    epochs = steps / per_epoch
     return Classification(
         net=net,
         optimizer=lambda net: make_optimizer(net, optim),
@@ -108,7 +116,9 @@ def make_task(
             min_lr=optim.min_lr,
             interval=optim.interval,  # type: ignore[arg-type]
         ),
-        steps_per_epoch=data.steps_per_epoch,
+        steps_per_epoch=per_epoch,
+        accumulated=config.trainer.accumulate_grad_batches,
+        progress=(lambda: clock.progress) if clock else None,
         ema=EMA(net, **vars(config.ema)) if config.ema.decay else None,
         distill=distill,
         score=config.score,
@@ -141,26 +151,40 @@ def compile_nets(task: Classification, choice: Choice) -> None:
 
 def fix_steps(
     config: Train, choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, began: float
-) -> int:
+) -> tuple[int, Clock | None]:
     """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them.
+
+    With `budget_by=clock` the number is an estimate, and the clock that has begun now ends the run.
 
     Args:
         began: when the time of the budget began, by `time.monotonic`.
     """
-    steps = config.steps or config.epochs * data.steps_per_epoch
+    epoch = Epoch.of(config.trainer, data)
+    steps = config.steps or config.epochs * epoch.steps
     if config.budget is None:
-        return steps
+        return steps, None
     if processes(config) > 1:
         raise ValueError("budget is measured in one process; with several give epochs or steps instead")
     task = make_task(config, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
-    cost = measure(task, data, choice, 0.02 * seconds(config.budget))
-    steps = affordable(cost, data, seconds(config.budget) - (time.monotonic() - began))
+    cost = measure(task, data, choice, 0.02 * seconds(config.budget), config.trainer.accumulate_grad_batches)
+    left = seconds(config.budget) - (time.monotonic() - began)
+    by_clock = config.budget_by == "clock"
+    margin = CLOCK_MARGIN if by_clock else MARGIN
+    steps, scoring = affordable(cost, epoch, left, margin)
+    measured = (config.budget, cost.step, steps, steps / epoch.steps)
+    if by_clock:
+        log.info(
+            "budget %s: %.3f s a step, so about %d steps (%.2f epochs); the clock ends the training and moves the "
+            "learning rate, so the run cannot be repeated exactly",
+            *measured,
+        )
+        return steps, Clock(margin * left - scoring)
     log.info(
         "budget %s: %.3f s a step, so %d steps (%.2f epochs); steps=%d instead of the budget repeats this run exactly",
-        *(config.budget, cost.step, steps, steps / data.steps_per_epoch, steps),
+        *(*measured, steps),
     )
-    return steps
+    return steps, None
 
 
 def processes(config: Train) -> int:

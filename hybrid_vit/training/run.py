@@ -1,34 +1,42 @@
 """A training, from its configuration to its summary in a run directory: prepare, fit, finish."""
 
+import itertools
 import logging
 import math
-import shlex
 import statistics
 import time
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import yaml  # type: ignore[import-untyped]
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.model_summary import ModelSummary
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hybrid_vit.config.build import untrained
-from hybrid_vit.config.schema import Data, Train
+from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import count_macs, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
-from hybrid_vit.training.callbacks import Bar, CheckpointFiles, EpochTable, Keeper, Stopped
+from hybrid_vit.training.budget import Clock
+from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
+from hybrid_vit.training.console import protocol, quieten, show
+from hybrid_vit.training.length import Epoch
+from hybrid_vit.training.local_loggers import Csv, TensorBoard
 from hybrid_vit.training.loggers import Wandb
+from hybrid_vit.training.named import early_stopping, named, stopped_early
 from hybrid_vit.training.parts import (
     compile_nets,
     fix_steps,
@@ -38,6 +46,7 @@ from hybrid_vit.training.parts import (
     make_teacher,
     model_spec,
 )
+from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
@@ -47,17 +56,24 @@ from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 log = logging.getLogger(__name__)
 
 EXAMPLES = 32  # augmented images in a run's picture
+PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
 
 def train(
-    config: Train, directory: Path, *, checkpoint: Path | None = None, callbacks: Sequence[pl.Callback] = ()
+    config: Train,
+    directory: Path,
+    *,
+    checkpoint: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
+    started: Callable[[], None] = lambda: None,
 ) -> float:
     """Train, score and summarise the run that `config` describes.
 
     Args:
         directory: where it lies; nothing is written there before training can begin.
-        checkpoint: one of its own, to continue from.
+        checkpoint: one of its own, to continue from. A run that is done is lengthened to what `config` says.
         callbacks: further ones for Lightning's trainer.
+        started: called when nothing is in the way of training any more, and something may be written.
 
     Returns:
         What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
@@ -70,6 +86,7 @@ def train(
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
         run.fit(callbacks)
         return math.nan
+    started()
     with run.reported():
         run.fit(callbacks)
         run.finish()
@@ -83,7 +100,7 @@ class Run:
     """A training: what `prepare` has made of its configuration, ready to `fit` and then to `finish`.
 
     Attributes:
-        steps: optimizer steps of the whole training.
+        steps: optimizer steps of the whole training; with a clock an estimate.
         summary: the content of summary.json, as far as it is known.
     """
 
@@ -93,10 +110,14 @@ class Run:
     choice: Choice
     data: DataModule
     task: Classification
+    epoch: Epoch
     steps: int
     table: EpochTable
     summary: dict[str, Any]
-    logger: Wandb | None = None
+    clock: Clock | None = None
+    stopping: EarlyStopping | None = None
+    named: list[pl.Callback] = field(default_factory=list)
+    logger: Wandb | TensorBoard | Csv | None = None
     trainer: pl.Trainer | None = None
 
     @classmethod
@@ -118,25 +139,47 @@ class Run:
         choice.tune(net)
         before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
-        steps = before["steps"] if checkpoint else fix_steps(config, choice, net, data, teacher, began)
-        task = make_task(config, net, data, steps, teacher)
+        lengthened = before.get("lengthened", [])
+        if checkpoint and before.get("state") == "done":
+            lengthened = [*lengthened, before["steps"]]
+            steps, clock = fix_steps(config, choice, net, data, teacher, began)
+        elif checkpoint:
+            steps = before["steps"]
+            clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
+        else:
+            steps, clock = fix_steps(config, choice, net, data, teacher, began)
+        epoch = Epoch.of(config.trainer, data)
+        task = make_task(config, net, data, steps, teacher, clock)
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
             log.info(
                 "warm-up of %d epochs shortened to %.3g, a tenth of %.3g (optim.warmup_epochs sets another)",
                 *(WARMUP_EPOCHS, task.schedule.warmup_epochs, task.schedule.epochs),
             )
         compile_nets(task, choice)
+        if config.verbose:
+            log.info("configuration\n%s", yaml.safe_dump(asdict(config), sort_keys=False))
+            log.info("model\n%s", ModelSummary(task, max_depth=3))
+        images = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
+        length = f"{'about ' if clock else ''}{steps:,} steps"
+        log.info(
+            "%s: %s parameters, %s MACs; images: %s; %s",
+            *(config.name, f"{size['parameters']:,}", f"{size['macs']:,}", images, length),
+        )
         summary = {
             "name": config.name,
             "state": "running",
+            **({"tags": config.tags} if config.tags else {}),
             "seed": config.seed,
             "steps": steps,
-            "epochs": steps / data.steps_per_epoch,
+            **({"lengthened": lengthened} if lengthened else {}),
+            "epochs": steps / epoch.steps,
             "budget": config.budget,
+            **({"budget_by": "clock"} if clock else {}),
             **size,
             "images": data.sizes,
             "pretrained": bool(config.model.get("pretrained") or config.init_from),
-            "protocol": protocol(data, config.score),
+            "protocol": protocol(data, config.score, epoch.limited),
+            **({"limited": epoch.limited} if epoch.limited else {}),
             "device": choice.device_name,
             "accelerator": asdict(choice),
             "threads": torch.get_num_threads(),
@@ -151,9 +194,13 @@ class Run:
             choice=choice,
             data=data,
             task=task,
+            epoch=epoch,
             steps=steps,
             table=EpochTable(directory / "metrics.csv"),
             summary=summary,
+            clock=clock,
+            stopping=early_stopping(config.early_stopping, "val" in data.val_names and epoch.val_batches != 0),
+            named=named(config.callbacks),
         )
 
     @contextmanager
@@ -161,7 +208,7 @@ class Run:
         """Within, summary.json says that the run is running; afterwards, how it ended."""
         self.describe()
         self.logger = make_logger(self.config, self.directory, self.summary)
-        if self.logger and self.logger.version:
+        if isinstance(self.logger, Wandb) and self.logger.version:
             self.summary["wandb"] = self.logger.version
         self.write_summary()
         try:
@@ -212,25 +259,29 @@ class Run:
         if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
             self.picture_batch()
         limits = asdict(self.config.trainer)
-        max_time = limits.pop("max_time")
-        limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.data.steps_per_epoch)
+        max_time, profiler = limits.pop("max_time"), limits.pop("profiler")
+        del limits["limit_test_batches"]  # the scoring at the end is ours
+        limits |= {"limit_train_batches": self.epoch.batches, "limit_val_batches": self.epoch.val_batches}
+        limits["log_every_n_steps"] = min(limits["log_every_n_steps"], self.epoch.steps)
         keeper = Keeper(
             self.directory / "checkpoints",
-            steps=self.steps,
+            steps=None if self.clock else self.steps,
+            ended=self.ended,
             every_minutes=self.config.checkpoint_minutes,
             max_seconds=seconds(max_time) if max_time else None,
         )
+        own = [callback for callback in (self.clock, self.stopping) if callback]
         self.trainer = pl.Trainer(
             accelerator=self.choice.accelerator,
             precision=self.choice.precision,  # type: ignore[arg-type]
-            max_epochs=math.ceil(self.steps / self.data.steps_per_epoch),
-            callbacks=[self.table, keeper, Bar(self.steps), *callbacks],
+            max_epochs=-1,  # the keeper knows
+            callbacks=[*own, self.table, keeper, Bar(self.steps), *self.named, *callbacks],
             plugins=[CheckpointFiles()],
             default_root_dir=self.directory,
-            limit_val_batches=1.0 if self.data.val_names else 0,
             use_distributed_sampler=False,
             logger=self.logger or False,
             enable_model_summary=False,
+            profiler=PROFILERS[profiler](self.directory, "profile") if profiler else None,
             num_sanity_val_steps=0,
             **limits,
         )
@@ -241,9 +292,21 @@ class Run:
                 if self.checkpoint and "loading state_dict" in str(error):
                     raise another_model(self.checkpoint, error) from None
                 raise
+        for path in sorted(self.directory.glob("*-profile.*")):
+            log.info("profile: %s", path)
         done = self.trainer.global_step
-        if done < self.steps:
+        if done < self.steps and not self.ended():
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
+        if reason := stopped_early(self.stopping):
+            log.info("training ended after %d of %d steps: %s", done, self.steps, reason)
+            self.summary["stopped_early"] = reason
+        self.steps = done
+
+    def ended(self) -> str | None:
+        """Why training ends where it is, if that is not its last step."""
+        if self.clock and self.clock.progress == 1:
+            return f"the budget of {self.config.budget} is over"
+        return stopped_early(self.stopping)
 
     def picture_batch(self) -> None:
         """augmented.png: the first augmented images, as the network will see them, with the names of their classes."""
@@ -267,7 +330,14 @@ class Run:
         save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
         values, confusion = score(
             net,
-            tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
+            tqdm(
+                itertools.islice(data.test_dataloader(), self.epoch.test_batches),
+                desc="test images",
+                total=self.epoch.test_batches,
+                unit="batch",
+                leave=False,
+                disable=None,
+            ),
             normalize=data.normalize,
             num_classes=data.num_classes,
             device=device,
@@ -282,6 +352,8 @@ class Run:
             ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
             self.logger.log_results(tested, confusion, data.class_names, **ended)
         self.summary |= {
+            "steps": self.steps,
+            "epochs": self.steps / self.epoch.steps,
             "images": images,
             "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
             "seconds": table.seconds,
@@ -317,57 +389,16 @@ def read_summary(directory: Path) -> dict[str, Any]:
     return summary
 
 
-def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | None:
+def make_logger(config: Train, directory: Path, summary: dict[str, Any]) -> Wandb | TensorBoard | Csv | None:
     """The logger that `logger=` names; it continues the run of wandb that the summary names."""
     settings = asdict(config.logger)
-    if settings.pop("name") == "none":
+    name = settings.pop("name")
+    if name == "none":
         return None
-    facts = {key: value for key, value in summary.items() if key not in ("state", "wandb")}
-    return Wandb(directory, config=asdict(config) | facts, run_id=summary.get("wandb"), **settings)
-
-
-def protocol(data: DataModule, scored: str) -> str:
-    """How the reported score came about, in words."""
-    weights = "EMA" if scored == "ema" else "raw"
-    selection = f"{data.sizes['val']} validation images" if "val" in data.sizes else "no validation split"
-    looked = ", test set looked at every epoch" if data.monitor_test else ""
-    return f"{data.sizes['train']} training images, {selection}; test scored on the last {weights} weights{looked}"
-
-
-def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
-    """The result as a table, and what to do next."""
-    if directory.is_relative_to(Path.cwd()):
-        directory = directory.relative_to(Path.cwd())
-    scores = summary["scores"]
-    rows = [
-        *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
-        ("parameters", f"{summary['parameters']:,}"),
-        ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),
-        ("training", f"{summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s on {summary['device']}"),
-        ("run", str(directory)),
-        ("curve", str(directory / "learning_curve.png")),
-    ]
-    width = max(len(name) for name, _ in rows) + 2
-    table = "\n".join(f"  {name:<{width}}{value}" for name, value in rows)
-    same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
-    if source.source in ("cifar10", "cifar100"):
-        same = [f"data={source.source}"]
-    commands = (
-        shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),
-        shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),
-        "python -m hybrid_vit.train --help",
-    )
-    log.info("done\n%s\n\nnext\n%s", table, "\n".join(f"  {command}" for command in commands))
-
-
-def quieten() -> None:
-    """Leave out what Lightning says of itself; what matters of it is said here."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        "Found .* module.* in eval mode",  # the average is never in training mode
-        "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
-        "The '.*_dataloader' does not have many workers",
-        "It is recommended to use .*sync_dist",  # torchmetrics has summed over the processes already
-    ):
-        warnings.filterwarnings("ignore", message)
+    facts = asdict(config) | {key: value for key, value in summary.items() if key not in ("state", "wandb")}
+    if name == "tensorboard":
+        return TensorBoard(directory, facts)
+    if name == "csv":
+        return Csv(directory, facts)
+    settings["tags"] = [*config.tags, *(settings["tags"] or [])] or None
+    return Wandb(directory, config=facts, run_id=summary.get("wandb"), **settings)

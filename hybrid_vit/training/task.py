@@ -30,7 +30,9 @@ class Classification(LightningModule):
         net: (B, 3, H, W) -> (B, num_classes).
         optimizer: net -> optimizer.
         schedule: learning rate over epochs.
+        progress: the share of the schedule that is over, in [0, 1]; None where the number of steps says it.
         steps_per_epoch: optimizer steps of a whole epoch.
+        accumulated: batches of a step; its gradient is the mean over all of their images.
         ema: the averaged copy of `net`, or None.
         distill: what a teacher adds to the loss, or None.
         score: "ema" or "raw": whose scores are reported.
@@ -50,6 +52,8 @@ class Classification(LightningModule):
         optimizer: Callable[[nn.Module], Optimizer],
         schedule: Schedule,
         steps_per_epoch: int,
+        progress: Callable[[], float] | None = None,
+        accumulated: int = 1,
         ema: EMA | None = None,
         distill: Distillation | None = None,
         score: str = "raw",
@@ -66,6 +70,7 @@ class Classification(LightningModule):
             raise ValueError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
         self.net, self.ema, self.distill, self.score = net, ema, distill, score
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
+        self.progress, self.accumulated = progress, accumulated
         self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
         self.eval_names = list(eval_names)
         self.train_scores = Scores()
@@ -78,13 +83,24 @@ class Classification(LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.make_optimizer(self.net)
-        per_epoch = self.schedule.interval == "epoch"
-        scale = 1 if per_epoch else self.steps_per_epoch
-        scheduler = LambdaLR(optimizer, lambda n: self.schedule.factor(n / scale))
+        scheduler = LambdaLR(optimizer, lambda n: self.schedule.factor(self.epochs_after(n)))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule.interval},
         }
+
+    def epochs_after(self, n: int) -> float:
+        """How many epochs of the schedule are over after n of its intervals, steps or epochs."""
+        if self.progress is not None:
+            return self.progress() * self.schedule.epochs
+        return n / (1 if self.schedule.interval == "epoch" else self.steps_per_epoch)
+
+    def on_train_start(self) -> None:
+        """Learning rates as the schedule has them: those of a checkpoint may be of a shorter one, or of a clock."""
+        for config in self.trainer.lr_scheduler_configs:
+            factor = self.schedule.factor(self.epochs_after(config.scheduler.last_epoch))
+            for group, rate in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=True):
+                group["lr"] = rate * factor
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
@@ -98,21 +114,41 @@ class Classification(LightningModule):
         if self.distill is not None:
             loss = self.distill(loss, answers, images)
         self.train_scores.update(logits.detach(), targets, loss.detach())
-        self._logs = batch_idx % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
-        if self._logs:
-            self._loss = loss.detach()
-            self.log("train_loss_step", self._loss, prog_bar=True, logger=False)
         self.step_images = summed(len(images), loss.device)
+        self._logs = batch_idx // self.accumulated % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        if batch_idx % self.accumulated == 0:
+            self._window: list[tuple[int, Tensor]] = []
+            self._window_images: Tensor | int = 0
+        if self._logs:
+            self._window.append((len(images), loss.detach()))
+            self.log("train_loss_step", self._loss(), prog_bar=True, logger=False)
+        self._window_images = self._window_images + self.step_images
         return loss * share(len(images), self.step_images)
 
+    def _loss(self) -> Tensor:
+        """The mean over the images of the step so far."""
+        counts, losses = zip(*self._window, strict=True)
+        if len(losses) == 1:
+            return losses[0]
+        return sum(count * loss for count, loss in self._window) / sum(counts)  # type: ignore[return-value]
+
+    def backward(self, loss: Tensor, *args, **kwargs) -> None:
+        # Lightning averages over the batches of a step; batches may differ in size, and the last step in their number.
+        super().backward(loss * self.step_images if self.accumulated > 1 else loss, *args, **kwargs)
+
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        if self.accumulated > 1:
+            for parameter in self.net.parameters():
+                if parameter.grad is not None:
+                    parameter.grad *= self.accumulated / self._window_images
         # Lightning's own clipping refuses a fused optimizer under bf16-mixed, where nothing is scaled anyway.
         if self.clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)
         if self._logs and self.loggers:
             if self.clip_norm is None:
                 norm = nn.utils.get_total_norm([p.grad for p in self.net.parameters() if p.grad is not None])
-            values = {"train_loss_step": self._loss, "grad_norm_step": norm, "lr_step": optimizer.param_groups[0]["lr"]}
+            rate = optimizer.param_groups[0]["lr"]
+            values = {"train_loss_step": self._loss(), "grad_norm_step": norm, "lr_step": rate}
             # Not self.log: Lightning 2.6 gives loggers the last logged value at other steps than those it is logged in.
             for logger in self.loggers:
                 logger.log_metrics(values | {"epoch": self.current_epoch}, self.global_step)

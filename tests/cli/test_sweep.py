@@ -20,7 +20,7 @@ from omegaconf import OmegaConf
 from hybrid_vit.cli import command as command_module
 from hybrid_vit.cli import sweep as sweeping
 from hybrid_vit.cli.command import check
-from hybrid_vit.cli.sweep import Overview, Planned, file_name, jobs, look
+from hybrid_vit.cli.sweep import Overview, Planned, Status, changeable, file_name, jobs, look, row
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import composed, options, plain
 from hybrid_vit.config.saved import keep
@@ -522,3 +522,15 @@ def test_the_command_of_an_agent_of_weights_and_biases() -> None:
     assert line[:3] == ["python", "-m", "hybrid_vit.train"] and "optim.lr=0.003" in line
     check(line[3:])
     assert sweep["metric"]["name"] == "val_top1"  # a column of every run with a validation split
+
+
+def test_a_score_of_some_batches_is_not_shown_as_one() -> None:
+    summary = {"scores": {"val_top1": 12.0, "test_top1": 34.0}, "limited": {"train_batches": 2}}
+    line = row("a", Status("done", 1.0, summary), 1)
+    assert "12.00" not in line and "34.00" not in line
+    assert line.endswith("limited to train_batches=2: no score")
+
+
+def test_what_a_run_computes_cannot_change_when_it_continues() -> None:
+    assert changeable("trainer.max_time") and changeable("trainer")
+    assert not changeable("trainer.accumulate_grad_batches") and not changeable("trainer.limit_train_batches")

@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import math
 import os
 import pickle
 import shutil
@@ -25,10 +26,14 @@ from stopping import OneEpoch
 
 import hybrid_vit
 from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.saved import saved
 from hybrid_vit.config.schema import Data
-from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Stopped, latest
+from hybrid_vit.training.budget import Clock
+from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Keeper, Stopped, latest
+from hybrid_vit.training.console import show
+from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.parts import make_data
-from hybrid_vit.training.run import Run, show, train
+from hybrid_vit.training.run import Run, train
 from hybrid_vit.training.task import Classification
 
 TINY = [
@@ -382,7 +387,7 @@ def test_sigkill_in_mid_epoch_and_resume_continues(whole: Path, tmp_path: Path) 
 
 def test_steps_repeat_a_budget_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """How many steps fit depends on the machine, so that is fixed here; what is measured before is measured."""
-    monkeypatch.setattr("hybrid_vit.training.parts.affordable", lambda cost, data, seconds: 8)
+    monkeypatch.setattr("hybrid_vit.training.parts.affordable", lambda *what: (8, 0.0))
     run(tmp_path / "budget", "budget=12s", "optim.warmup_epochs=null")
     content = summary(tmp_path / "budget")
     assert (content["budget"], content["steps"]) == ("12s", 8)
@@ -391,7 +396,7 @@ def test_steps_repeat_a_budget_exactly(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_budget_is_turned_into_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "fit", lambda *what, **how: stop())
+    monkeypatch.setattr(Run, "fit", lambda self, callbacks: stop())
     with pytest.raises(Stopped):
         run(tmp_path, "budget=2m")
     assert summary(tmp_path)["steps"] > 0
@@ -440,7 +445,7 @@ def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_ow
             self.closed = True
 
     bars: list[Screen] = []
-    monkeypatch.setattr("hybrid_vit.training.callbacks.tqdm", Screen)
+    monkeypatch.setattr("hybrid_vit.training.progress.tqdm", Screen)
     run(tmp_path, "epochs=2", "data.eval_batch_size=60", "trainer.log_every_n_steps=2")
     whole, *scorings = bars
     assert (whole.desc, whole.n, whole.total, whole.closed) == ("training", 10, 10, True)
@@ -552,3 +557,225 @@ def test_trains_on_a_gpu(tmp_path: Path) -> None:
 def test_trains_on_an_apple_gpu(tmp_path: Path) -> None:
     run(tmp_path, "accelerator=mps")
     assert summary(tmp_path)["state"] == "done"
+
+
+def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step takes a second of a clock of 40: 40 steps, whatever was estimated. Stopped in between, it goes on."""
+    now = [0.0]
+    monkeypatch.setattr("hybrid_vit.training.budget.Clock.elapsed", property(lambda clock: now[0] - clock._began))
+    monkeypatch.setattr("hybrid_vit.training.run.fix_steps", lambda *arguments: (7, made(Clock(40), now)))
+    rates = []
+
+    class Tick(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, *arguments) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            now[0] += 1
+
+    settings = ["budget=1m", "budget_by=clock", "optim.warmup_epochs=0", "optim.lr=1"]
+    with pytest.raises(Stopped, match="one epoch"):
+        run(tmp_path, *settings, callbacks=[Tick(), OneEpoch()])
+    assert len(rates) == 5
+    monkeypatch.setattr(Clock, "load_state_dict", lambda clock, state: made(clock, now, state))
+    run(tmp_path, *settings, resume=True, callbacks=[Tick()])
+    content = summary(tmp_path)
+    assert (content["state"], content["steps"], content["epochs"], content["budget_by"]) == ("done", 40, 8, "clock")
+    assert rates == pytest.approx([(1 + math.cos(math.pi * n / 40)) / 2 for n in range(40)])
+    assert content["scores"]["val_top1"] == pytest.approx(float(rows(tmp_path)[-1]["val_top1"]), abs=1e-4)
+    run(tmp_path, *settings, resume=True, callbacks=[Tick()])  # over: it is only scored again
+    assert len(rates) == 40
+
+
+def made(clock: Clock, now: list[float], state: dict[str, float] | None = None) -> Clock:
+    """The clock, as the time of the test goes, which does not pause."""
+    clock._began, clock.seconds = 0.0 if state else now[0], 40
+    return clock
+
+
+# No BatchNorm, no dropout, no augmentation: what a step computes does not depend on how its images are batched.
+EXACT = [
+    *("stem@model.stem=patch", "model.proj_drop_rate=0", "model.pos_drop_rate=0", "model.drop_path_rate=0"),
+    *("augment=none", "optim=sgd", "optim.lr=0.1", "optim.warmup_epochs=0", "epochs=2"),
+]
+
+
+def test_batches_gathered_into_a_step_are_one_batch(tmp_path: Path) -> None:
+    """1258 images: five steps an epoch, the last one of another size, and of fewer batches."""
+    plain_stem = [text for text in TINY if "stem.depth" not in text]
+    ends = {}
+    for name, settings in {
+        "one": ["batch_size=300"],
+        "gathered": ["batch_size=100", "trainer.accumulate_grad_batches=3", "checkpoint_minutes=1e-9"],
+    }.items():
+        directory = tmp_path / name
+        directory.mkdir()
+        train(typed(plain(composed([*plain_stem, *EXACT, *settings]))), directory)
+        ends[name] = load_file(directory / "model.safetensors")
+    for key, value in ends["one"].items():
+        torch.testing.assert_close(ends["gathered"][key], value, rtol=0, atol=1e-6)
+    one, gathered = rows(tmp_path / "one"), rows(tmp_path / "gathered")
+    assert summary(tmp_path / "gathered")["steps"] == summary(tmp_path / "one")["steps"] == 2 * 5
+    for a, b in zip(one, gathered, strict=True):
+        assert {key: float(b[key]) for key in b} == pytest.approx({key: float(a[key]) for key in a}, rel=1e-5, abs=1e-6)
+
+
+def test_nothing_is_kept_within_a_step(tmp_path: Path) -> None:
+    """20 batches in steps of 3: the run is stopped in its second batch, and stops after the first step."""
+    settings = ["batch_size=64", "trainer.accumulate_grad_batches=3", "epochs=2"]
+
+    class Stop(Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, task, outputs, batch, batch_idx: int) -> None:
+            keeper = next(callback for callback in trainer.callbacks if isinstance(callback, Keeper))
+            keeper.reason = "here" if batch_idx >= 1 else None
+
+    with pytest.raises(Stopped, match="here"):
+        run(tmp_path / "parts", *settings, callbacks=[Stop()])
+    state = torch.load(tmp_path / "parts" / "checkpoints" / LAST, weights_only=True)
+    assert state["global_step"] == 1
+    assert state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["ready"] == 3
+    run(tmp_path / "parts", *settings, resume=True)
+    run(tmp_path / "whole", *settings)
+    assert summary(tmp_path / "whole")["steps"] == 2 * 7
+    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+
+
+def test_limits_take_batches_and_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    limits = ["trainer.limit_train_batches=0.4", "trainer.limit_val_batches=1", "trainer.limit_test_batches=2"]
+    run(tmp_path, "data.eval_batch_size=50", *limits, "epochs=2")
+    content = summary(tmp_path)
+    assert [(row["step"], row["images"]) for row in rows(tmp_path)] == [("2", "512"), ("4", "512")]
+    assert (content["steps"], content["epochs"], content["images"]["test"]) == (4, 2, 100)
+    assert content["limited"] == {"train_batches": 0.4, "val_batches": 1, "test_batches": 2}
+    assert content["protocol"].startswith("limited to train_batches=0.4, val_batches=1, test_batches=2, so no score")
+    assert "limited to  train_batches=0.4" in caplog.text
+
+
+def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
+    config = typed(plain(composed([*TINY, "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=99"])))
+    epoch = Epoch.of(config.trainer, make_data(config))
+    assert (epoch.limited, epoch.batches, epoch.steps, epoch.val_images, epoch.test_images) == ({}, 5, 5, 180, 359)
+    config.trainer.limit_val_batches = config.trainer.limit_test_batches = 0.1  # one of one batch, not none
+    epoch = Epoch.of(config.trainer, make_data(config))
+    assert (epoch.limited, epoch.val_batches, epoch.val_images, epoch.test_batches) == ({}, 1, 180, 1)
+
+
+SIZE = ["model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8"]
+
+
+def debugged(directory: Path, *settings: str) -> dict:
+    """The summary of a run with `debug=`; those settings of the other tests that it sets are left to it."""
+    directory.mkdir(exist_ok=True)
+    train(typed(plain(composed(["data=digits", "accelerator=cpu", *SIZE, *settings]))), directory)
+    return summary(directory)
+
+
+def test_debug_fast(tmp_path: Path) -> None:
+    content = debugged(tmp_path, "debug=fast", "data.eval_batch_size=100")
+    assert (content["state"], content["steps"], content["images"]["test"]) == ("done", 2, 100)
+    assert content["limited"] == {"val_batches": 1, "test_batches": 1}
+
+
+def test_debug_overfit_learns_its_images(tmp_path: Path) -> None:
+    assert debugged(tmp_path, "debug=overfit", "optim.lr=3e-3")["images"]["train"] == 13
+    last = rows(tmp_path)[-1]
+    assert float(last["train_top1"]) == 100 and float(last["train_loss"]) < 0.1
+    model = json.loads((tmp_path / "model.json").read_text())["model"]
+    assert {model[key] for key in model if "drop" in key} == {0.0}
+
+
+def test_debug_limit(tmp_path: Path) -> None:
+    content = debugged(tmp_path, "debug=limit", "epochs=1", "batch_size=32", "logger=none")
+    assert content["steps"] == 4  # of 40 batches
+    assert content["limited"] == {"train_batches": 0.1}  # the others have one batch
+
+
+def test_debug_profiler(tmp_path: Path) -> None:
+    content = debugged(tmp_path, "debug=profiler", "batch_size=256")
+    assert content["steps"] == 50
+    assert "optimizer_step" in (tmp_path / "fit-profile.txt").read_text()
+
+
+def test_debug_wins_over_an_experiment() -> None:
+    spec = plain(composed(["experiment=run_192", "debug=overfit"]))
+    assert spec["augment"] == plain(composed(["augment=none"]))["augment"]
+    assert (spec["epochs"], spec["name"]) == (60, "run_192")
+
+
+def test_a_training_that_gets_no_better_ends_and_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    settings = ["early_stopping.patience=2", "early_stopping.min_delta=9", "epochs=30"]  # no loss falls by so much
+    monkeypatch.setattr("hybrid_vit.training.run.score", lambda *arguments, **options: stop())
+    with pytest.raises(Stopped):
+        run(tmp_path, *settings)
+    monkeypatch.undo()
+    run(tmp_path, *settings, resume=True)  # is only scored
+    content = summary(tmp_path)
+    assert (content["state"], content["steps"], content["epochs"], len(rows(tmp_path))) == ("done", 15, 3, 3)
+    assert content["stopped_early"].startswith("val_loss was not better than")
+    assert content["stopped_early"].endswith("for 2 epochs (early_stopping)")
+    assert "training ended after 15 of 150 steps: val_loss" in caplog.text
+    assert "test_top1" in content["scores"]
+
+
+def test_early_stopping_needs_validation_images(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"early_stopping\.patience needs validation images"):
+        run(tmp_path, "early_stopping.patience=2", "data.val_size=0")
+
+
+def test_callbacks_by_name_and_as_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    class Steps(Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *arguments) -> None:
+            seen.append([type(callback).__name__ for callback in trainer.callbacks])
+
+    monkeypatch.chdir(tmp_path)
+    settings = dict(text.split("=") for text in [*TINY, "steps=6"])
+    hybrid_vit.fit(callbacks=[Steps(), "Timer"], **settings | {"hydra.run.dir": tmp_path / "run"})
+    assert len(seen) == 6 and {"Steps", "Timer"} <= {*seen[0]}
+
+
+@pytest.mark.parametrize("first", ["steps=8", "epochs=2"])
+def test_a_run_that_is_done_is_lengthened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str) -> None:
+    """Five steps an epoch. One that ended in mid-epoch does not go back into it: the next epoch begins."""
+    monkeypatch.chdir(tmp_path)
+    rates: list[float] = []
+
+    class Rates(Callback):
+        def on_train_batch_start(self, trainer: pl.Trainer, task: Classification, *arguments) -> None:
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+            self.schedule, self.last = task.schedule, trainer.max_epochs
+
+    watch = Rates()
+    settings = dict(text.split("=") for text in [*(text for text in TINY if "epochs=" not in text), first])
+    hybrid_vit.fit(**settings | {"hydra.run.dir": "run"})
+    made = summary(tmp_path / "run")["steps"]
+    if first == "epochs=2":
+        for key, few in (("epochs", 2), ("steps", 9)):
+            with pytest.raises(
+                ValueError, match=rf"{key}={few} is not longer than .*run, which has (2 epochs|10 steps)"
+            ):
+                hybrid_vit.fit(resume="run", **{key: few})
+        assert summary(tmp_path / "run")["state"] == "done"
+    hybrid_vit.fit(callbacks=[watch], resume="run", steps=20)
+    content = summary(tmp_path / "run")
+    assert (content["state"], content["steps"], content["epochs"], content["lengthened"]) == ("done", 20, 4, [made])
+    assert rates == pytest.approx([4e-4 * watch.schedule.factor(n / 5) for n in range(made, 20)])
+    assert watch.schedule.epochs == 4
+    assert (int(rows(tmp_path / "run")[-1]["step"]), watch.last) == (20, 5 if first == "steps=8" else 4)
+    assert saved(tmp_path / "run")["steps"] == 20
+
+
+def test_tags_and_what_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    run(tmp_path / "brief", "steps=6", "tags=[short,'a b']")
+    assert summary(tmp_path / "brief")["tags"] == ["short", "a b"]
+    parameters = summary(tmp_path / "brief")["parameters"]
+    assert f"hybrid_192: {parameters:,} parameters, " in caplog.text
+    assert "images: 1,258 train, 359 test, 180 val; 6 steps" in caplog.text
+    assert "label_smoothing: 0.05" not in caplog.text
+    run(tmp_path / "verbose", "steps=6", "verbose=true")
+    assert "label_smoothing: 0.05" in caplog.text
+    assert "net.blocks" in caplog.text and "Trainable params" in caplog.text

@@ -21,8 +21,10 @@ Settings = dict[str, Any]
 # Who ran it, and how and where it was computed: no part of what a configuration is.
 APART = (
     *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
+    *("tags", "verbose"),
     *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
 )
+ACCUMULATED = "trainer.accumulate_grad_batches"
 KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
 # What a summary must hold, and of what type.
 NEEDED: dict[str, type | tuple[type, ...]] = {
@@ -76,7 +78,7 @@ class Run:
     @property
     def images_seen(self) -> int:
         counted = self.epochs["images"].sum() if "images" in self.epochs else 0
-        return int(counted) or self.summary["steps"] * self.settings["batch_size"]
+        return int(counted) or self.summary["steps"] * self.settings["batch_size"] * self.settings.get(ACCUMULATED, 1)
 
 
 @dataclass(frozen=True)
@@ -201,10 +203,14 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
         reason = f": {summary['reason']}" if "reason" in summary else ""
         raise ValueError(f"is not done, its state is {summary['state']}{reason}")
     check_summary(summary)
+    if limited := summary.get("limited"):
+        raise ValueError(f"is limited to {', '.join(f'{key}={n}' for key, n in limited.items())}, for a trial")
     scores = {key: value for key, value in summary["scores"].items() if value is not None}
     if not math.isfinite(scores.get(metric, math.nan)):
         raise ValueError(f"has no {metric}; it has {', '.join(scores)}")
     settings = settings_of(directory, read)
+    if lengthened := summary.get("lengthened"):  # its schedule is not that of a run that was as long from the beginning
+        settings["lengthened"] = lengthened
     return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
 
 
@@ -274,7 +280,9 @@ def flat(tree: Any, prefix: str = "") -> Settings:
 def identity(run: Run) -> Settings:
     """What makes its configuration: all settings but those that say who ran it, how and where."""
     apart = tuple(f"{key}." for key in APART)
-    return {key: value for key, value in run.settings.items() if not f"{key}.".startswith(apart)}
+    part = {key: value for key, value in run.settings.items() if not f"{key}.".startswith(apart)}
+    batches = run.settings.get(ACCUMULATED, 1)  # of an optimizer step; alone of the trainer's, it says what is computed
+    return part if batches == 1 else part | {ACCUMULATED: batches}
 
 
 def arrange(runs: Sequence[Run]) -> list[Configuration]:

@@ -130,6 +130,7 @@ def test_directories_that_hold_no_finished_run(tmp_path: Path) -> None:
         ({"scores": {"val_top1": 3.0}}, "has no test_top1; it has val_top1"),
         ({"scores": {"test_top1": float("nan")}}, "has no test_top1"),
         ({"seed": None, "device": None}, "has a summary.json without seed, device"),
+        ({"limited": {"train_batches": 2}}, "is limited to train_batches=2, for a trial"),
         ({"state": None}, "that no training here has written"),
     ],
 )
@@ -247,3 +248,16 @@ def test_the_same_seed_counts_once(tmp_path: Path) -> None:
     runs, left_out = collect([tmp_path], recorded, METRIC)
     assert len(runs) == 1
     assert "the same configuration and seed, which counts once" in left_out[0].why
+
+
+def test_batches_of_a_step_are_part_of_a_configuration_and_the_rest_of_the_trainer_is_not(tmp_path: Path) -> None:
+    for name, trainer in [
+        ("one", {"accumulate_grad_batches": 1}),
+        ("two", {"accumulate_grad_batches": 2}),
+        ("profiled", {"profiler": "simple", "accumulate_grad_batches": 1}),
+    ]:
+        fake_runs.write(tmp_path / name, seed=len(name), settings={"trainer": trainer})
+    fake_runs.write(tmp_path / "older", seed=9)
+    runs, _ = collect([tmp_path], recorded, METRIC)
+    groups = [{run.directory.name for run in one.runs} for one in arrange(runs)]
+    assert sorted(groups, key=len) == [{"two"}, {"one", "profiled", "older"}]

@@ -1,0 +1,65 @@
+"""What a training says on the console, and what it leaves unsaid: its protocol, its result, what to do next."""
+
+import logging
+import shlex
+import warnings
+from pathlib import Path
+from typing import Any
+
+from hybrid_vit.config.schema import Data
+from hybrid_vit.data.module import DataModule
+
+log = logging.getLogger(__name__)
+
+
+def protocol(data: DataModule, score: str, limited: dict[str, int | float]) -> str:
+    """How the reported score came about, in words; that of a limited run is none to compare."""
+    limits = ", ".join(f"{key}={limit}" for key, limit in limited.items())
+    first = f"limited to {limits}, so no score to compare: " if limited else ""
+    weights = "EMA" if score == "ema" else "raw"
+    selection = f"{data.sizes['val']} validation images" if "val" in data.sizes else "no validation split"
+    looked = ", test set looked at every epoch" if data.monitor_test else ""
+    scored = f"test scored on the last {weights} weights{looked}"
+    return f"{first}{data.sizes['train']} training images, {selection}; {scored}"
+
+
+def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
+    """The result as a table, and what to do next."""
+    if directory.is_relative_to(Path.cwd()):
+        directory = directory.relative_to(Path.cwd())
+    scores = summary["scores"]
+    limits = ", ".join(f"{key}={limit}" for key, limit in summary.get("limited", {}).items())
+    rows = [
+        *([("limited to", f"{limits}; no score to compare")] if limits else []),
+        *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
+        ("parameters", f"{summary['parameters']:,}"),
+        ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),
+        ("training", f"{summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s on {summary['device']}"),
+        ("run", str(directory)),
+        ("curve", str(directory / "learning_curve.png")),
+    ]
+    width = max(len(name) for name, _ in rows) + 2
+    table = "\n".join(f"  {name:<{width}}{value}" for name, value in rows)
+    same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
+    if source.source in ("cifar10", "cifar100"):
+        same = [f"data={source.source}"]
+    commands = (
+        shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),
+        shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),
+        "python -m hybrid_vit.train --help",
+    )
+    log.info("done\n%s\n\nnext\n%s", table, "\n".join(f"  {command}" for command in commands))
+
+
+def quieten() -> None:
+    """Leave out what Lightning says of itself; what matters of it is said here."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        "Found .* module.* in eval mode",  # the average is never in training mode
+        "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
+        "The '.*_dataloader' does not have many workers",
+        "Be aware that when using `ckpt_path`, callbacks used",  # the clock of a run that is lengthened
+        "It is recommended to use .*sync_dist",  # torchmetrics has summed over the processes already
+    ):
+        warnings.filterwarnings("ignore", message)

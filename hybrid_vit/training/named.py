@@ -1,0 +1,72 @@
+"""Lightning's own callbacks that a configuration asks for: early stopping, and those that `callbacks` names."""
+
+import inspect
+from collections.abc import Sequence
+
+from lightning.pytorch import Callback, callbacks
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import EarlyStopping as Stopping
+
+from hybrid_vit.config.schema import EarlyStopping
+
+
+def early_stopping(settings: EarlyStopping, scored: bool) -> Stopping | None:
+    """What ends a training that gets no better, if `early_stopping.patience` asks for it.
+
+    Args:
+        scored: whether there are validation images, which it goes by.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if settings.patience is None:
+        return None
+    if not scored:
+        raise ValueError(
+            "early_stopping.patience needs validation images to go by; "
+            "keep some with data.val_size=N and trainer.limit_val_batches=null, or leave it out"
+        )
+    mode = "min" if settings.monitor.endswith("_loss") else "max"
+    return Stopping(settings.monitor, min_delta=settings.min_delta, patience=settings.patience, mode=mode)
+
+
+def stopped_early(stopping: Stopping | None) -> str | None:
+    """Why it ended the training, if it did."""
+    if stopping is None or not stopping.stopped_epoch:
+        return None
+    best = float(stopping.best_score)
+    return f"{stopping.monitor} was not better than {best:.4g} for {stopping.patience} epochs (early_stopping)"
+
+
+def named(names: Sequence[str]) -> list[Callback]:
+    """Callbacks of lightning.pytorch.callbacks, by name and made without arguments.
+
+    Raises:
+        ValueError: there is none of that name, or it needs arguments, or this package does its work in its own way.
+    """
+    known = available()
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"callbacks: {name} is none that can be made from its name; use some of {', '.join(sorted(known))}, "
+                "or give an object: hybrid_vit.fit(callbacks=[...])"
+            )
+    return [known[name]() for name in names]
+
+
+def available() -> dict[str, type[Callback]]:
+    """Those that need no arguments; checkpoints and progress bars are this package's own."""
+    kinds = {name: getattr(callbacks, name) for name in callbacks.__all__}
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if issubclass(kind, Callback)
+        and kind is not Callback
+        and not issubclass(kind, Checkpoint | ProgressBar)
+        and not inspect.isabstract(kind)
+        and not any(
+            argument.default is argument.empty
+            and argument.kind in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY)
+            for argument in inspect.signature(kind).parameters.values()
+        )
+    }
