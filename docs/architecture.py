@@ -103,7 +103,7 @@ def draw() -> Figure:
     arrow(ax, 101, 104.2)
 
     part(ax, 109, "pool", "192")
-    box(ax, 109, 8.6, "class\ntoken", GOLD)
+    box(ax, 109, 8.6, "LayerNorm\nclass\ntoken", GOLD)
     arrow(ax, 113.4, 116.4)
 
     part(ax, 121.5, "head", "100 classes")
