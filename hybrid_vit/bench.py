@@ -32,7 +32,7 @@ def bench(spec: Spec, directory: Path) -> None:
     print(", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)))
     tables: list[dict[str, Any]] = []
     turns = Turns(directory)
-    print(f"each turn, as it is measured: {turns.path}", file=sys.stderr)
+    print(f"each measurement: {turns.path}", file=sys.stderr)
     for suite in SUITES if spec["suite"] == "all" else (spec["suite"],):
         try:
             with turns.kept(suite):

@@ -74,7 +74,7 @@ def common(plan: Plan) -> Spec:
     try:
         spec = specified(overrides(plan, first(plan["space"])))
     except ValueError as error:
-        raise ValueError(f"the first combination of the space does not go with these settings: {error}") from None
+        raise ValueError(f"the first combination of the space does not fit these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial
     check_machine(spec["accelerator"]["kind"], 1)
     if spec["data"]["val_size"] == 0:
@@ -82,7 +82,7 @@ def common(plan: Plan) -> Spec:
     if spec["data"]["monitor_test"]:
         raise ValueError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
     if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
-        raise ValueError("a trial is trained by one process; for several at once start the same command several times")
+        raise ValueError("a trial is trained by one process; for several at once, start the same command several times")
     return spec
 
 

@@ -206,7 +206,7 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
         ("experiment=run_192", "data.val_size=0 leaves no images"),
         ("data.monitor_test=true", "looks at the test set"),
         ("trainer.devices=2", "start the same command several times"),
-        ("model=resnet18", "the first combination of the space does not go with these settings: stem@model.stem=conv"),
+        ("model=resnet18", "the first combination of the space does not fit these settings: stem@model.stem=conv"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_is_written(

@@ -182,7 +182,7 @@ def chosen(override: Override, cfg: DictConfig) -> str:
     if not key.startswith("+") and key not in known:
         parts = ", ".join(f"{key}.{part}" for part in cfg[key]) if isinstance(cfg.get(key), DictConfig) else ""
         hint = f"set {parts}" if parts else nearest(key, known) or SEE
-        raise ValueError(f"{text} chooses nothing, this command has no choice of {key}; {hint}")
+        raise ValueError(f"{text} selects nothing: this command has no group {key}; {hint}")
     if override.value() not in there:
         hint = nearest(str(override.value()), there)
         raise ValueError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
