@@ -1,4 +1,4 @@
-"""Door: measure speed on this machine, side by side with others. `python -m hybrid_vit.bench suite=step`."""
+"""Command: measure speed on this machine, side by side with others. `python -m hybrid_vit.bench suite=step`."""
 
 import sys
 from dataclasses import asdict
@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import door
+from hybrid_vit.cli.command import run_command
 from hybrid_vit.config.compose import Spec, composed, options, plain, typed
 from hybrid_vit.config.saved import recorded
 from hybrid_vit.config.schema import SUITES, Train
 
 
 def main() -> None:
-    door("bench", bench, sys.argv[1:], also=known)
+    run_command("bench", bench, sys.argv[1:], also=known)
 
 
 def known(spec: Spec, directory: Path, multirun: bool) -> None:
@@ -32,7 +32,7 @@ def bench(spec: Spec, directory: Path) -> None:
     print(", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)))
     tables: list[dict[str, Any]] = []
     turns = Turns(directory)
-    print(f"each turn, as it is measured: {turns.path}", file=sys.stderr)
+    print(f"each measurement: {turns.path}", file=sys.stderr)
     for suite in SUITES if spec["suite"] == "all" else (spec["suite"],):
         try:
             with turns.kept(suite):

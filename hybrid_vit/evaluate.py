@@ -1,10 +1,10 @@
-"""Door: score a trained run on the test set. `python -m hybrid_vit.evaluate run=outputs/runs/NAME`."""
+"""Command: score a trained run on the test set. `python -m hybrid_vit.evaluate run=outputs/runs/NAME`."""
 
 import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, quoted
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import find_run
@@ -13,7 +13,7 @@ from hybrid_vit.utils.paths import find_run
 def main() -> None:
     with clear(code=2):
         argv = named(sys.argv[1:])
-    door("evaluate", evaluate, argv, also=findable)
+    run_command("evaluate", evaluate, argv, also=findable)
 
 
 def named(argv: list[str]) -> list[str]:

@@ -1,11 +1,11 @@
-"""Door: what several runs say together, as a page. `python -m hybrid_vit.report DIR... out=REPORT_DIR`."""
+"""Command: compare several runs on one page. `python -m hybrid_vit.report DIR... out=REPORT_DIR`."""
 
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, quoted
 from hybrid_vit.config.saved import recorded
 from hybrid_vit.utils.errors import UserError
@@ -24,7 +24,7 @@ def main() -> None:
         found = next(found for settings, found in known if settings == chosen(spec))
         report(spec, found, directory, made=shlex.join(["python", "-m", "hybrid_vit.report", *argv]))
 
-    door("report", job, settings, also=check)
+    run_command("report", job, settings, also=check)
 
 
 def gathered(argv: list[str]) -> list[str]:
@@ -69,7 +69,7 @@ def studied(spec: Spec) -> Any:
 
 
 def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
-    """Write report.md, report.html, runs.csv, comparisons.csv and the pictures into `directory`; print the gist."""
+    """Write report.md, report.html, runs.csv, comparisons.csv and the pictures into `directory`; print a summary."""
     from hybrid_vit.studies.report import figures, page
     from hybrid_vit.studies.report.curves import read_overlay
     from hybrid_vit.studies.report.study import comparisons_table, overlays_table, runs_table

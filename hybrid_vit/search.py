@@ -1,4 +1,4 @@
-"""Door: search for models that are accurate and cheap. `python -m hybrid_vit.search search=hybrid_small`."""
+"""Command: search for models that are accurate and cheap. `python -m hybrid_vit.search search=hybrid_small`."""
 
 import shlex
 import signal
@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import arguments, clear, door
+from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain, typed
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_data, check_machine, check_values
@@ -33,7 +33,7 @@ def main() -> None:
 
         ready(typed(shared))
 
-    door("search", job, argv, also=also)
+    run_command("search", job, argv, also=also)
 
 
 def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
@@ -77,7 +77,7 @@ def common(plan: Plan) -> Spec:
     except MissingPackage:
         raise
     except UserError as error:
-        raise UserError(f"the first combination of the space does not go with these settings: {error}") from None
+        raise UserError(f"the first combination of the space does not fit these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial
     check_machine(spec["accelerator"]["kind"], 1)
     if spec["data"]["val_size"] == 0:
@@ -85,7 +85,7 @@ def common(plan: Plan) -> Spec:
     if spec["data"]["monitor_test"]:
         raise UserError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
     if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
-        raise UserError("a trial is trained by one process; for several at once start the same command several times")
+        raise UserError("a trial is trained by one process; for several at once, start the same command several times")
     return spec
 
 

@@ -1,4 +1,4 @@
-"""Train a model, or continue a run. `python -m hybrid_vit.train model=hybrid_192`; `--help` says more."""
+"""Command: train a model, or continue a run. `python -m hybrid_vit.train model=hybrid_192`; `--help` says more."""
 
 import math
 import shlex
@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import clear, door
-from hybrid_vit.cli.runs import continued, helper, lengthening, startable
+from hybrid_vit.cli.command import clear, run_command
+from hybrid_vit.cli.runs import continued, is_helper, lengthening, startable
 from hybrid_vit.config.compose import Spec, typed
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_values
@@ -19,7 +19,7 @@ def main() -> None:
     argv = sys.argv[1:]
     resume = next((text for text in argv if text.startswith("resume=")), "resume=null")
     if resume == "resume=null":
-        door("train", begin, argv, also=startable, exclusive=not helper())
+        run_command("train", begin, argv, also=startable, exclusive=not is_helper())
         return
     with clear(code=2):
         merged, argv = continued(resume, argv)
@@ -30,13 +30,13 @@ def main() -> None:
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
         check_values(merged(spec))
 
-    door("train", job, argv, also=check, exclusive=not helper())
+    run_command("train", job, argv, also=check, exclusive=not is_helper())
 
 
 def begin(spec: Spec, directory: Path) -> Any:
     """Train a run whose directory then holds its configuration with every value as it is used."""
     spec = absolute(spec)
-    if not helper():
+    if not is_helper():
         keep(spec, directory)
     return start(spec, directory)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_cifar
 import torch
-from door import Train
+from commands import Train
 from PIL import Image
 from torchvision.datasets import CIFAR100
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from hybrid_vit import search as door
-from hybrid_vit import train as train_door
+from hybrid_vit import search as command
+from hybrid_vit import train as train_command
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import composed, options, plain
 from hybrid_vit.config.saved import saved
@@ -38,11 +38,11 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def main(*arguments: str, door: Callable[[], None] = door.main) -> int:
+def main(*arguments: str, command: Callable[[], None] = command.main) -> int:
     """Exit code of the command."""
     sys.argv = ["search", *arguments]
     try:
-        door()
+        command()
     except SystemExit as stop:
         assert isinstance(stop.code, int)
         return stop.code
@@ -93,7 +93,7 @@ def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) 
     command = next(line for line in here.read_text().splitlines() if "command" in line).split("command")[1]
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "hybrid_vit.train"]
-    assert main(*words[3:], "hydra.run.dir=run", door=train_door.main) == 0
+    assert main(*words[3:], "hydra.run.dir=run", command=train_command.main) == 0
     scores = json.loads(Path("run/summary.json").read_text())["scores"]
     assert scores["val_top1"] == pytest.approx(float(best[0]["val_top1"]), abs=1e-4)
     assert "test_top1" in scores
@@ -132,7 +132,7 @@ def test_the_front_file_is_an_experiment_to_copy(
     assert main("trials=1", "out=s", "experiment=document_192", "augment.erase=null") == 0
     shutil.copytree("s/front", "conf/experiment")
     capsys.readouterr()
-    assert main("--config-dir", "conf", "experiment=trial_0000", "--cfg", "job", door=train_door.main) == 0
+    assert main("--config-dir", "conf", "experiment=trial_0000", "--cfg", "job", command=train_command.main) == 0
     copied = OmegaConf.create(capsys.readouterr().out)
     assert OmegaConf.to_container(copied, resolve=True)["model"] == attempts[0]["model"]
     assert (copied.name, copied.epochs, copied.augment.erase) == ("document_192", 10, None)
@@ -207,7 +207,7 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
         ("experiment=run_192", "data.val_size=0 leaves no images"),
         ("data.monitor_test=true", "looks at the test set"),
         ("trainer.devices=2", "start the same command several times"),
-        ("model=resnet18", "the first combination of the space does not go with these settings: stem@model.stem=conv"),
+        ("model=resnet18", "the first combination of the space does not fit these settings: stem@model.stem=conv"),
     ],
 )
 def test_a_mistake_is_one_sentence_before_anything_is_written(
@@ -252,13 +252,13 @@ def test_what_no_trial_can_use_leaves_nothing(settings: list[str], capsys: pytes
 
 @pytest.mark.parametrize("name", options("search"))
 def test_most_of_a_space_can_be_built(name: str, tmp_path: Path) -> None:
-    plan = door.planned(plain(composed([f"search={name}"], "search")), {})
+    plan = command.planned(plain(composed([f"search={name}"], "search")), {})
     study, built, sentences = Study(tmp_path, plan, seed=0), 0, []
     for _ in range(10):  # those are random
         claim = study.claim(100)
         assert claim is not None
         try:
-            build(door.specified(door.overrides(plan, claim.params))["model"])
+            build(command.specified(command.overrides(plan, claim.params))["model"])
             built += 1
         except ValueError as error:
             sentences.append(str(error))

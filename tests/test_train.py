@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from door import Train, main, write_checkpoint
+from commands import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
 from hybrid_vit.cli.command import claim, clear
@@ -20,7 +20,7 @@ from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
 
-HOUSE = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 
 
 RUN = ["model=hybrid_tiny", "epochs=7", "name=${hydra:runtime.choices.model}"]
@@ -28,14 +28,14 @@ RUN = ["model=hybrid_tiny", "epochs=7", "name=${hydra:runtime.choices.model}"]
 
 def command(*arguments: str, cwd: Path, code: str = "") -> subprocess.CompletedProcess[str]:
     start = ["-c", code] if code else ["-m", "hybrid_vit.train"]
-    env = os.environ | {"PYTHONPATH": str(HOUSE)}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
     env.pop("HYDRA_FULL_ERROR", None)
     return subprocess.run([sys.executable, *start, *arguments], cwd=cwd, env=env, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What a door leaves of a run that was started and then stopped; to be copied."""
+    """What the command leaves of a run that was started and then stopped; to be copied."""
     here = tmp_path_factory.mktemp("runs") / "a"
     (here / ".hydra").mkdir(parents=True)
     cfg = composed(RUN)

@@ -63,9 +63,9 @@ def _draw_boxes(
     return first_side.gather(1, chosen)[:, 0], second_side.gather(1, chosen)[:, 0], fitting.any(dim=1)
 
 
-def _place(draw: Draw, room: Tensor) -> Tensor:
-    """int64, uniform in [0, room] for each (B,) room."""
-    return torch.minimum((draw.uniform() * (room + 1)).long(), room)
+def _place(draw: Draw, space: Tensor) -> Tensor:
+    """int64, uniform in [0, space] for each (B,) space."""
+    return torch.minimum((draw.uniform() * (space + 1)).long(), space)
 
 
 _TRIES = 10

@@ -1,4 +1,4 @@
-"""What others run: the document's model in plain PyTorch, timm's and vit-pytorch's, torchvision's transforms on PIL.
+"""What others run: the published model in plain PyTorch, timm's and vit-pytorch's, torchvision's transforms on PIL.
 
 (B, 3, 32, 32) -> (B, num_classes), of the same size as ours. The plain model has our keys, so that weights can be
 exchanged and results compared.
@@ -15,7 +15,7 @@ from torchvision import transforms as T
 from torchvision.ops import StochasticDepth
 
 LABELS = {
-    "document": "the document's way: eager fp32, attention written out",
+    "document": "as published (Chaudhary 2025): eager fp32, attention written out",
     "fused": "eager fp32, fused attention",
     "timm": "timm's VisionTransformer of the same size",
     "vit_pytorch": "vit-pytorch's ViT of the same size",
@@ -89,7 +89,7 @@ def peer(name: str, model: str, rate: float = 0.1, classes: int = 100) -> nn.Mod
 
 
 class Plain(nn.Module):
-    """The published hybrid, written as its document describes it."""
+    """The published hybrid, as Chaudhary (2025) describes it."""
 
     def __init__(self, size: Size, *, rate: float, classes: int, fused: bool) -> None:
         super().__init__()

@@ -205,7 +205,7 @@ def check_place(directory: Path, key: str) -> None:
         raise UserError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
 
 
-def door(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
+def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
     """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
 
     Args:

@@ -51,7 +51,7 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
     file = begun(directory)
     if file and multirun:
         same_run(spec, directory)
-    elif file and not helper():
+    elif file and not is_helper():
         with held(directory):
             remedy = "" if look(directory).state == "done" else f"continue it with resume={directory}, or "
             raise UserError(
@@ -91,7 +91,7 @@ def same_run(spec: Spec, directory: Path) -> None:
             raise Differs(f"{directory} holds a run with {key}={there}, not {value}")
 
 
-def helper() -> bool:
+def is_helper() -> bool:
     """Whether Lightning started this process to help with a run; it passes on the command and the directory."""
     return os.environ.get("LOCAL_RANK", "0") != "0"
 
@@ -116,7 +116,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         raise UserError(f"{resume} continues one run; leave out -m")
     keys = [parsed(text).key_or_group for text in settings]
     for key in keys:
-        if not changeable(key) and key not in longer and not (helper() and key.startswith("hydra.")):
+        if not changeable(key) and key not in longer and not (is_helper() and key.startswith("hydra.")):
             raise UserError(
                 f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
                 f"leave out resume to start a new run"
@@ -128,7 +128,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         for key in (key for key in keys if not key.startswith("hydra.")):
             parent, _, last = key.rpartition(".")
             (get(own, parent) if parent else own)[last] = get(spec, key)
-        if longer and not helper():
+        if longer and not is_helper():
             check_longer(spec, longer, directory)
         if longer:
             own.update(budget=None, budget_by="steps", steps=spec["steps"])
@@ -170,7 +170,7 @@ def run_directory(resume: str, *, lengthen: bool = False) -> Path:
             f"{directory} is done: its scores are in {summary}; leave out resume to start a new run, "
             "or add epochs=N or steps=N, more than it has, to lengthen it"
         )
-    if lengthen and not done and not helper():
+    if lengthen and not done and not is_helper():
         raise UserError(f"{directory} is not done; continue it to its end without another length, then lengthen it")
     if lengthen and not begun(directory / "checkpoints", ("last.ckpt", "previous.ckpt")):
         raise UserError(f"{directory} cannot be lengthened: there is no checkpoint in it any more; start a new run")

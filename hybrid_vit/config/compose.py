@@ -183,7 +183,7 @@ def chosen(override: Override, cfg: DictConfig) -> str:
     if not key.startswith("+") and key not in known:
         parts = ", ".join(f"{key}.{part}" for part in cfg[key]) if isinstance(cfg.get(key), DictConfig) else ""
         hint = f"set {parts}" if parts else nearest(key, known) or SEE
-        raise UserError(f"{text} chooses nothing, this command has no choice of {key}; {hint}")
+        raise UserError(f"{text} selects nothing: this command has no group {key}; {hint}")
     if override.value() not in there:
         hint = nearest(str(override.value()), there)
         raise UserError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
@@ -246,7 +246,7 @@ def lines(error: Exception, count: int = 1) -> str:
 
 
 def plain(cfg: DictConfig) -> Spec:
-    """Resolved, as dictionaries, lists and numbers, without Hydra's own; nothing below the doors sees anything else.
+    """Resolved, as dictionaries, lists and numbers, without Hydra's own; what is below the commands sees only this.
 
     Raises:
         UserError: a value that is missing, or that refers to a key that is not there.

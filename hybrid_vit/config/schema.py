@@ -276,7 +276,7 @@ class Bench:
 
 @dataclass
 class Arms:
-    """What varies in a multirun, in the place of Hydra's own sweeper; `sweeping.py` reads it.
+    """What varies in a multirun, instead of Hydra's own sweeper; `cli/sweep.py` reads it.
 
     `params`: key -> values, all combinations of them; `arms`: a name -> the settings that make it; `only` these arms.
     """
@@ -305,7 +305,7 @@ class Report:
     pairs: list[Any] = field(default_factory=list)  # [A, B], or a list of such
     metric: str = "test_top1"
     overlays: list[str] = field(default_factory=list)
-    title: str = "What the runs say"
+    title: str = "Comparison of runs"
     note: str | None = None
     command: str | None = None
 

@@ -114,7 +114,7 @@ def check_training(spec: Spec) -> None:
         if key.startswith("limit_") and isinstance(limit, float) and limit > 1:
             raise UserError(f"trainer.{key}={limit} must be a whole number of batches, or a share of them up to 1.0")
     if spec["budget_by"] == "clock" and spec["budget"] is None:
-        raise UserError("budget_by=clock needs a time to go by; add one, e.g. budget=30m")
+        raise UserError("budget_by=clock needs a budget; add one, e.g. budget=30m")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
     for key in ("init_from", "distill.teacher"):
         if (run := get(spec, key)) is not None:
@@ -135,7 +135,7 @@ def check_data(data: Spec) -> None:
             raise UserError(f"data.{key}={data[key]} must be {CHANNELS} numbers, one for each channel")
     if data["root"] is None:
         if data["source"] != "digits":
-            raise UserError(f"data={data['source']} needs a folder to lie in; set data.root=PATH")
+            raise UserError(f"data={data['source']} needs a directory; set data.root=PATH")
         return
     root = Path(data["root"]).expanduser()
     if data["source"] == "folder" and not root.exists():
@@ -149,7 +149,7 @@ def check_machine(kind: str, devices: int) -> None:
     linux = sys.platform == "linux"
     gpu = not linux or any(next(Path("/dev").glob(name), None) for name in ("nvidia*", "kfd", "dxg"))
     if (kind == "gpu" and not gpu) or (kind == "mps" and linux):
-        raise UserError(f"accelerator={kind} is not on this machine; use accelerator=cpu, or auto, which chooses")
+        raise UserError(f"accelerator={kind} is not available here; use accelerator=cpu, or auto, which chooses")
     cores = os.cpu_count() or 1
     if devices > cores and (kind == "cpu" or (kind == "auto" and not gpu)):
         raise UserError(

@@ -94,7 +94,7 @@ def load_source(name: str, root: str | Path | None) -> Source:
 
 def _cifar(kind: type[CIFAR10], root: str | Path | None) -> Source:
     if root is None:
-        raise UserError(f"{kind.__name__} needs a folder to lie in; set data.root")
+        raise UserError(f"{kind.__name__} needs a directory; set data.root")
     folder = Path(root).expanduser()
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"data.root={root} is a file; give the folder that holds {kind.base_folder}/")

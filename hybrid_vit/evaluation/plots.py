@@ -31,7 +31,7 @@ PANELS = (("top1", "top-1 accuracy (%)", "{:.1f} %"), ("loss", "loss (nats)", "{
 INKS = ["#ffffff", "#cfe0f1", "#6ea3d0", "#235f9c", "#0b2545"]
 Counts: TypeAlias = ArrayLike | csr_array  # (C, C) images, true class first
 
-LABELLED_CELLS = 20  # up to so many classes a cell has room for its number
+LABELLED_CELLS = 20  # with more classes, numbers do not fit into the cells
 MOST_CELLS = 1000  # a side: the picture has about as many pixels
 SMALLEST_FONT = 3.0
 LETTER = 0.6 / 72  # inches: the width of a letter of one point
@@ -72,7 +72,7 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", referenc
                 ends.append(End(x[-1], y[-1], f"{shown}  {form.format(y[-1])}", style))
         ax.autoscale_view()
         low, high = ax.get_ylim() if ends else (0.0, 1.0)
-        # The faint learning rate lies along the lower edge: leave it a little room of its own.
+        # The faint learning rate lies along the lower edge: leave it a little space of its own.
         ax.set_ylim(max(0.0, low - 0.06 * (high - low)), high)
         ax.set_xlim(1 - edge, last + 1 + edge)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))

@@ -98,7 +98,7 @@ def choose(
         kind = next(name for name in ("gpu", "mps", "cpu") if there[name])
     if not there[kind]:
         here = ", ".join(name for name in ("gpu", "mps", "cpu") if there[name])
-        raise UserError(f"accelerator={kind} is not on this machine; here there is: {here} (accelerator=auto chooses)")
+        raise UserError(f"accelerator={kind} is not available here; available: {here} (accelerator=auto chooses)")
     if precision is not None and precision not in PRECISIONS:
         raise UserError(f"accelerator.precision {precision!r} is unknown; use one of {', '.join(PRECISIONS)}")
     best: tuple[str, bool, str]

@@ -21,8 +21,8 @@ from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.errors import UserError
 
-MARGIN = 0.97  # of the time is planned for; the rest is start, pictures and weather
-CLOCK_MARGIN = 0.99  # the same where the clock ends the training, whatever the weather
+MARGIN = 0.97  # of the time is planned for; the rest is for the start, the pictures and slower steps
+CLOCK_MARGIN = 0.99  # the same where the clock ends the training, however slow the steps are
 
 
 @dataclass(frozen=True)

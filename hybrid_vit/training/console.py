@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 def protocol(data: DataModule, score: str, limited: dict[str, int | float]) -> str:
-    """How the reported score came about, in words; that of a limited run is none to compare."""
+    """How the reported score was computed, in words; that of a limited run is none to compare."""
     limits = ", ".join(f"{key}={limit}" for key, limit in limited.items())
     first = f"limited to {limits}, so no score to compare: " if limited else ""
     weights = "EMA" if score == "ema" else "raw"

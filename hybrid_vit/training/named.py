@@ -24,7 +24,7 @@ def early_stopping(settings: EarlyStopping, scored: bool) -> Stopping | None:
         return None
     if not scored:
         raise UserError(
-            "early_stopping.patience needs validation images to go by; "
+            "early_stopping.patience needs validation images; "
             "keep some with data.val_size=N and trainer.limit_val_batches=null, or leave it out"
         )
     mode = "min" if settings.monitor.endswith("_loss") else "max"
@@ -49,7 +49,7 @@ def named(names: Sequence[str]) -> list[Callback]:
     for name in names:
         if name not in known:
             raise UserError(
-                f"callbacks: {name} is none that can be made from its name; use some of {', '.join(sorted(known))}, "
+                f"callbacks: {name} cannot be created from its name; use some of {', '.join(sorted(known))}, "
                 "or give an object: hybrid_vit.fit(callbacks=[...])"
             )
     return [known[name]() for name in names]

@@ -58,7 +58,7 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     net = build(model if fresh else untrained(model))
     if config.init_from and fresh:
         adopt(net, config.init_from)
-        log.info("weights of %s, but for the classifier", config.init_from)
+        log.info("weights of %s, except for the classifier", config.init_from)
     if processes(config) > 1:
         synchronised(net, cuda=choice.accelerator == "gpu")
     return net

@@ -159,7 +159,7 @@ def check_rate(lr: float) -> None:
 def check_score(score: str, *, averaged: bool) -> None:
     """Averaged weights can be scored where there is an average."""
     if score not in ("ema", "raw") or (score == "ema" and not averaged):
-        raise UserError(f"score={score} cannot be had: it is raw, or ema with an ema.decay above 0")
+        raise UserError(f"score={score} is not possible; use score=raw, or ema with an ema.decay above 0")
 
 
 def check_teacher(pool: str | None, teacher: str | None) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
-from door import Train, main, write_checkpoint
+from commands import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
 from hybrid_vit.cli import command as command_module
@@ -29,7 +29,7 @@ from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
 from hybrid_vit.utils.paths import CONF
 
-HOUSE = CONF.parent
+ROOT = CONF.parent
 SMALL = [
     *("data=digits", "model=hybrid_tiny", "model.embed_dim=32", "model.depth=1", "augment=shift"),
     *("batch_size=32", "logger=none"),
@@ -399,7 +399,7 @@ def test_the_overview_estimates_the_time_that_is_left(
 
 def command(*settings: str, cwd: Path) -> subprocess.Popen[str]:
     line = [sys.executable, "-m", "hybrid_vit.train", *SMALL, *settings]
-    env = os.environ | {"PYTHONPATH": str(HOUSE)}
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(line, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
 
 
@@ -514,7 +514,7 @@ def test_the_command_of_an_agent_of_weights_and_biases() -> None:
     """Built by wandb's own functions, as its agent does, from the values that the service would send."""
     from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
-    sweep = OmegaConf.to_container(OmegaConf.load(HOUSE / "docs" / "wandb_sweep.yaml"), resolve=False)
+    sweep = OmegaConf.to_container(OmegaConf.load(ROOT / "docs" / "wandb_sweep.yaml"), resolve=False)
     assert isinstance(sweep, dict)
     values = {
         key: {"value": how["values"][-1] if "values" in how else how["max"]} for key, how in sweep["parameters"].items()

@@ -44,7 +44,7 @@ MISTAKES = [
     ("trainer.limit_train_batches=0", "trainer.limit_train_batches=0 must be positive"),
     ("limit_train_batches=2", "did you mean trainer.limit_train_batches?"),
     ("callbacks=[LearningRateMonitor] logger=none", "needs a logger to write to; add one, e.g. logger=csv"),
-    ("budget_by=clock", "needs a time to go by; add one, e.g. budget=30m"),
+    ("budget_by=clock", "needs a budget; add one, e.g. budget=30m"),
     ("trainer.fast_dev_run=true", "write steps=VALUE"),
     ("gpus=2", "write accelerator=gpu trainer.devices=VALUE"),
     ("bs=3", "write batch_size=VALUE"),
@@ -116,14 +116,14 @@ MISTAKES = [
         "epochs=5 optim.warmup_epochs=5",
         "optim.warmup_epochs 5 must be at least 0 and less than the 5 epochs of the run",
     ),
-    ("ema.decay=0", "score=ema cannot be had: it is raw, or ema with an ema.decay above 0"),
+    ("ema.decay=0", "score=ema is not possible; use score=raw, or ema with an ema.decay above 0"),
     ("model.pool=distilled", "give distill.teacher=RUN_DIR"),
     ("augment.erase=true augment=none", "augment.erase=True is no part of an augmentation; use augment.erase=null"),
     ("data.mean=[0.5]", "data.mean=[0.5] must be 3 numbers, one for each channel"),
-    ("data.root=null", "data=cifar100 needs a folder to lie in; set data.root=PATH"),
+    ("data.root=null", "data=cifar100 needs a directory; set data.root=PATH"),
     ("data=folder data.root=/no/where", "the picture folder /no/where does not exist"),
     (f"data.root={__file__}", "is a file; give the folder that holds the data"),
-    ("accelerator=mps", "accelerator=mps is not on this machine; use accelerator=cpu, or auto"),
+    ("accelerator=mps", "accelerator=mps is not available here; use accelerator=cpu, or auto"),
     # every value of a multirun
     ("-m model.depth=4,abc", "model.depth=abc: 'abc' is not a whole number"),
     ("-m model=hybrid_192,hybrid_129", "model=hybrid_129 does not exist"),
@@ -344,14 +344,14 @@ def test_more_processes_than_cores_and_an_absent_gpu_are_refused(monkeypatch: py
         check_machine("cpu", 9)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setattr(Path, "glob", lambda self, name: iter([]))
-    with pytest.raises(ValueError, match="accelerator=gpu is not on this machine"):
+    with pytest.raises(ValueError, match="accelerator=gpu is not available here"):
         check_machine("gpu", 1)
     monkeypatch.setattr(Path, "glob", lambda self, name: iter([self / "nvidia0"]))
     check_machine("gpu", 8)
 
 
 def test_a_choice_that_another_command_has_says_what_can_be_set() -> None:
-    with pytest.raises(ValueError, match=r"no choice of data; set data\.root, data\.num_workers"):
+    with pytest.raises(ValueError, match=r"has no group data; set data\.root, data\.num_workers"):
         check(["run=x", "data=cifar100"], "evaluate")
     with pytest.raises(ValueError, match="suite=fast is unknown"):
         check(["suite=fast"], "bench")

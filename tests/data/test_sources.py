@@ -188,7 +188,7 @@ def test_root_is_a_file(tmp_path: Path) -> None:
 def test_root_is_needed() -> None:
     with pytest.raises(ValueError) as caught:
         cifar10(None)
-    assert str(caught.value) == "CIFAR10 needs a folder to lie in; set data.root"
+    assert str(caught.value) == "CIFAR10 needs a directory; set data.root"
 
 
 def test_digits() -> None:

@@ -78,9 +78,9 @@ def test_each_part_is_overridden_alone_and_the_reason_says_so(
 @pytest.mark.parametrize(
     ("kind", "there", "sentence"),
     [
-        ("gpu", {}, r"accelerator=gpu is not on this machine; here there is: cpu \(accelerator=auto chooses\)"),
-        ("mps", {"cuda": True}, r"accelerator=mps is not on this machine; here there is: gpu, cpu "),
-        ("gpu", {"mps": True}, r"here there is: mps, cpu "),
+        ("gpu", {}, r"accelerator=gpu is not available here; available: cpu \(accelerator=auto chooses\)"),
+        ("mps", {"cuda": True}, r"accelerator=mps is not available here; available: gpu, cpu "),
+        ("gpu", {"mps": True}, r"available: mps, cpu "),
         ("tpu", {}, r"accelerator\.kind 'tpu' is unknown; use one of auto, cpu, gpu, mps"),
     ],
 )

@@ -67,7 +67,7 @@ def test_two_processes_have_the_losses_and_the_scores_of_one(tmp_path: Path) -> 
 
     In double precision: in single precision the difference of the sums' order is 1e-4 after as many steps.
     """
-    from door import main  # here: the processes of `halves` import this file, and need not wait for Lightning
+    from commands import main  # here: the processes of `halves` import this file, and need not wait for Lightning
 
     assert main(*SETTINGS, f"hydra.run.dir={tmp_path / 'one'}") == 0  # in this process
     one = metrics(tmp_path / "one")

@@ -20,7 +20,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from door import main
+from commands import main
 from lightning.pytorch import Callback
 from safetensors.torch import load_file
 from stopping import OneEpoch

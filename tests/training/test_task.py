@@ -288,7 +288,7 @@ def test_what_cannot_be_is_a_sentence(arguments: dict, sentence: str) -> None:
 
 @pytest.mark.parametrize("score", ["EMA", "ema"])
 def test_a_score_that_cannot_be_had_is_an_error(score: str) -> None:
-    with pytest.raises(ValueError, match=f"score={score} cannot be had"):
+    with pytest.raises(ValueError, match=f"score={score} is not possible"):
         Classification(
             net=nn.Linear(1, 1),
             optimizer=lambda net: sgd(net, lr=1.0, weight_decay=5e-4),

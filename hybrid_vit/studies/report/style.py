@@ -76,8 +76,10 @@ def visible(values: Sequence[float], spans: Sequence[Span], more: Sequence[float
     long.
     """
     lengths = [high - low for low, high in spans if not math.isnan(low)]
-    room = max(max((*values, *more)) - min((*values, *more)), median(lengths or [0.0]))
-    return [(max(low, value - room), min(high, value + room)) for value, (low, high) in zip(values, spans, strict=True)]
+    margin = max(max((*values, *more)) - min((*values, *more)), median(lengths or [0.0]))
+    return [
+        (max(low, value - margin), min(high, value + margin)) for value, (low, high) in zip(values, spans, strict=True)
+    ]
 
 
 def cut(spans: Sequence[Span], parts: Sequence[Span]) -> str:

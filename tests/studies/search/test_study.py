@@ -17,7 +17,7 @@ import hybrid_vit
 from hybrid_vit.studies.search.study import Study
 from hybrid_vit.utils.files import Lock
 
-HOUSE = Path(hybrid_vit.__file__).parent.parent
+ROOT = Path(hybrid_vit.__file__).parent.parent
 PLAN: dict[str, Any] = {"space": {"x": {"low": 0.0, "high": 1.0}}, "sampler": "tpe", "cost": "macs", "settings": {}}
 
 WORKER = """
@@ -51,7 +51,7 @@ def start(directory: Path, total: int, patience: float) -> subprocess.Popen[str]
     """A process that searches as soon as it is told to."""
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(directory), str(total), str(patience), json.dumps(PLAN)],
-        env=os.environ | {"PYTHONPATH": str(HOUSE), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -145,7 +145,7 @@ def test_an_interrupted_trial_continues_and_is_the_one_that_never_was(
     monkeypatch.setattr(Classification, "training_step", training_step)
     with pytest.raises(Stopped, match="SIGINT"):
         attempt(spec(), directory, "macs")
-    assert signal.getsignal(signal.SIGINT) is handler  # Ctrl-C between trials is nobody's but the door's
+    assert signal.getsignal(signal.SIGINT) is handler  # between trials the command handles Ctrl-C
     assert torch.load(directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
     end = attempt(spec(), directory, "macs")
     assert steps == [*range(15)]
