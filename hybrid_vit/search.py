@@ -13,7 +13,7 @@ from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain,
 from hybrid_vit.config.saved import absolute, keep
 from hybrid_vit.config.validation import check_data, check_machine, check_values
 from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
-from hybrid_vit.utils.errors import MissingPackage, UserError
+from hybrid_vit.utils.errors import UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
 
@@ -57,9 +57,7 @@ def planned(spec: Spec, given: dict[str, str]) -> Plan:
     return {
         "settings": {key: written(value) for key, value in spec["train"].items()} | given,
         "space": {key: entry for key, entry in spec["space"].items() if key not in given},
-        "sampler": spec["sampler"],
-        "cost": spec["cost"],
-    }
+    } | {key: spec[key] for key in ("sampler", "cost")}
 
 
 def specified(texts: list[str]) -> Spec:
@@ -72,10 +70,9 @@ def specified(texts: list[str]) -> Spec:
 def common(plan: Plan) -> Spec:
     """The first combination in the space, for what all have in common; UserError if they could not be compared."""
     specified(overrides(plan, {}))  # a mistake in a setting is none of the space
+    combination = overrides(plan, first(plan["space"]))
     try:
-        spec = specified(overrides(plan, first(plan["space"])))
-    except MissingPackage:
-        raise
+        spec = specified(combination)
     except UserError as error:
         raise UserError(f"the first combination of the space does not fit these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial
