@@ -138,13 +138,13 @@ def test_the_traceback_is_in_the_log(train: Train, capsys: pytest.CaptureFixture
     output = capsys.readouterr()
     assert output.err == "embed_dim 200 is not divisible\n"
     assert "Traceback" not in output.out
-    assert "Traceback" in (logged := Path("run/train.log").read_text()) and "ValueError: embed_dim" in logged
+    assert "Traceback" in (logged := Path("run/train.log").read_text()) and "UserError: embed_dim" in logged
 
 
 @pytest.mark.parametrize("place", ["new/run", "there/run", "there"])
 def test_a_run_that_fails_before_it_begins_leaves_nothing(train: Train, place: str) -> None:
     Path("there").mkdir()
-    train.raises(ValueError("there is no such data"))
+    train.raises(UserError("there is no such data"))
     assert main(f"hydra.run.dir={place}") == 1
     assert [path.name for path in Path().iterdir()] == ["there"]
     assert place == "there" or not list(Path("there").iterdir())
@@ -185,7 +185,7 @@ def test_our_own_mistakes_keep_their_traceback(train: Train, error: type[Excepti
 
 def test_a_full_error_on_request(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    train.raises(ValueError("embed_dim"))
+    train.raises(UserError("embed_dim"))
     with pytest.raises(ValueError, match="embed_dim"):
         main("hydra.run.dir=run")
     with pytest.raises(ValueError, match=r"model\.depth"):
