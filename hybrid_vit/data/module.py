@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 from hybrid_vit.augment import Augment, Normalize, RandomResizedCrop
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
 from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
-from hybrid_vit.data.sources import Source, load_source
+from hybrid_vit.data.sources import Source, load_source, resized
 from hybrid_vit.data.split import nested_subset, stratified_split
 from hybrid_vit.utils.errors import UserError
 
@@ -47,7 +47,7 @@ class DataModule(LightningDataModule):
         source: "cifar100", "cifar10" or "digits", kept on the device; "folder" for pictures that are streamed.
         root: folder of the files; None where the source needs none.
         num_classes: to be checked against the data; None takes it from there.
-        image_size: side in pixels; a folder's pictures are brought to it, other sources have their own.
+        image_size: side in pixels, to which all images are brought.
         mean: of each channel, for images in 0..1; None for ImageNet's.
         std: of each channel, for images in 0..1; None for ImageNet's.
         val_size: images to validate on; 0 trains on all, None takes a tenth, or the folder's own val/.
@@ -243,19 +243,17 @@ class DataModule(LightningDataModule):
     def _resident(self) -> tuple[dict[str, Part], list[str]]:
         data = self._loaded or load_source(self.source, self.root)
         self._loaded = None  # not twice in memory
-        side = data.train_images.shape[-1]
-        if self.image_size != side:
-            raise UserError(f"data={self.source} has images of {side} pixels; set data.image_size={side}")
+        train_images, test_images = (resized(part, self.image_size) for part in (data.train_images, data.test_images))
         labels = data.train_labels
         size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size
         train, val = stratified_split(labels, size, self.seed, "val_size")
         train = train[self._kept(labels[train])]
         parts: dict[str, Part] = {
-            "train": TensorDataset(data.train_images[train], data.train_labels[train]),
-            "test": TensorDataset(data.test_images, data.test_labels),
+            "train": TensorDataset(train_images[train], data.train_labels[train]),
+            "test": TensorDataset(test_images, data.test_labels),
         }
         if len(val):
-            parts["val"] = TensorDataset(data.train_images[val], data.train_labels[val])
+            parts["val"] = TensorDataset(train_images[val], data.train_labels[val])
         return parts, data.class_names
 
     def _folder(self) -> tuple[dict[str, Part], list[str]]:

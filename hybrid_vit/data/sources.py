@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
+from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.data.split import stratified_split
 from hybrid_vit.utils.errors import UserError
@@ -90,6 +91,13 @@ def load_source(name: str, root: str | Path | None) -> Source:
         nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
         raise UserError(f"there is no data set {name!r}; did you mean {nearest!r}? ({', '.join(known)})")
     return SOURCES[name](root)
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """(N, 3, h, w) uint8 -> (N, 3, size, size) uint8: bilinear and antialiased, as the pictures of a folder are."""
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.cat([TF.resize(part, [size, size], antialias=True) for part in images.split(1000)])
 
 
 def _cifar(kind: type[CIFAR10], root: str | Path | None) -> Source:

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import TensorDataset
+from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.augment import (
     Augment,
@@ -87,6 +88,17 @@ def test_sizes_names_and_steps(small_cifar_root: Path) -> None:
     assert len(val) == 2
     labels = torch.cat([batch.labels for batch in val])
     assert torch.bincount(labels).tolist() == [1] * 100
+
+
+def test_images_are_brought_to_another_size(small_cifar_root: Path) -> None:
+    source, data = cifar100(small_cifar_root), module(root=small_cifar_root, image_size=48)
+    images, labels = next(iter(data.test_dataloader()))[:2]
+    assert images.shape[1:] == (3, 48, 48) and images.dtype == torch.uint8
+    for image, original in zip(images[:20], source.test_images, strict=False):
+        expected = TF.pil_to_tensor(TF.resize(TF.to_pil_image(original), [48, 48]))
+        assert (image.int() - expected.int()).abs().max() <= 1  # Pillow rounds in fixed point
+    assert torch.equal(labels, source.test_labels[: len(labels)])
+    assert data.augmented_batch(4).shape == (4, 3, 48, 48)
 
 
 def test_parts_are_the_source_split_by_the_seed(small_cifar_root: Path) -> None:
@@ -508,9 +520,6 @@ def test_wrong_settings(small_cifar_root: Path, picture_root: Path, tmp_path: Pa
     )
     assert sentence(ValueError, "folder", picture_root, num_classes=4, batch_size=2, val_size=5) == (
         "data=folder has 3 classes, not 4; set data.num_classes=3, or leave it out"
-    )
-    assert sentence(ValueError, "cifar100", root, image_size=64) == (
-        "data=cifar100 has images of 32 pixels; set data.image_size=32"
     )
     assert sentence(ValueError, "cifar100", root, val_size=99) == (
         "val_size=99 cannot hold one image of each of 100 classes; use at least 100, or 0 for no split"
