@@ -63,9 +63,9 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
         UserError: an unknown name or key, or numbers that do not fit together; says what to write instead.
     """
     from hybrid_vit.config.build import build
-    from hybrid_vit.config.compose import composed, plain
+    from hybrid_vit.config.compose import compose_config, resolve
 
-    return build(plain(composed([f"model={name}", *_settings("model.", overrides)]))["model"])
+    return build(resolve(compose_config([f"model={name}", *_settings("model.", overrides)]))["model"])
 
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:
@@ -100,7 +100,7 @@ def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
 def _written(value: Any) -> str:
     """A value as it is written on the command line."""
     if isinstance(value, str | Path):
-        from hybrid_vit.config.compose import quoted
+        from hybrid_vit.config.compose import quote
 
-        return str(value) if re.fullmatch(r"[\w./-]+", str(value)) else quoted(value)
+        return str(value) if re.fullmatch(r"[\w./-]+", str(value)) else quote(value)
     return json.dumps(value)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import run_command
-from hybrid_vit.config.compose import Spec, composed, options, plain, typed
-from hybrid_vit.config.saved import recorded
+from hybrid_vit.config.compose import Spec, as_train, compose_config, options, resolve
+from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.config.schema import SUITES, Train
 
 
@@ -68,19 +68,21 @@ def measure(suite: str, spec: Spec) -> Any:
         case "startup":
             return startup.run(**common)
         case "zoo":
-            return zoo.run(**common, **machine, **batch, models=models(spec), published=PUBLISHED, read=recorded)
+            return zoo.run(
+                **common, **machine, **batch, models=models(spec), published=PUBLISHED, read=load_recorded_config
+            )
     raise AssertionError(suite)
 
 
 def models(spec: Spec) -> dict[str, Spec]:
     """What the zoo suite measures: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
     names = [spec["models"]] if isinstance(spec["models"], str) else spec["models"]
-    return {name: plain(composed([f"model={name}"]))["model"] for name in names or options("model")}
+    return {name: resolve(compose_config([f"model={name}"]))["model"] for name in names or options("model")}
 
 
 def recipe(name: str) -> Spec:
     """The augmentation of `conf/augment/NAME.yaml`."""
-    return plain(composed([f"augment={name}"]))["augment"]
+    return resolve(compose_config([f"augment={name}"]))["augment"]
 
 
 def trainings(spec: Spec) -> dict[str, tuple[Train, int]]:
@@ -91,7 +93,7 @@ def trainings(spec: Spec) -> dict[str, tuple[Train, int]]:
         "quickstart": (["experiment=quickstart"], 44),
     }
     return {
-        name: (typed(plain(composed([*more, *endless])) | {"accelerator": spec["accelerator"]}), steps)
+        name: (as_train(resolve(compose_config([*more, *endless])) | {"accelerator": spec["accelerator"]}), steps)
         for name, (more, steps) in settings.items()
     }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, quoted
+from hybrid_vit.config.compose import Spec, quote
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import find_run
 
@@ -19,7 +19,7 @@ def main() -> None:
 def named(argv: list[str]) -> list[str]:
     """The arguments; one that is a directory or a bare name is the `run`."""
     _, settings, flags = arguments(argv)
-    return [*flags, *(text if "=" in text and not Path(text).is_dir() else f"run={quoted(text)}" for text in settings)]
+    return [*flags, *(text if "=" in text and not Path(text).is_dir() else f"run={quote(text)}" for text in settings)]
 
 
 def findable(spec: Spec, directory: Path, multirun: bool) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, quoted
-from hybrid_vit.config.saved import recorded
+from hybrid_vit.config.compose import Spec, quote
+from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.utils.errors import UserError
 
 
@@ -32,7 +32,7 @@ def gathered(argv: list[str]) -> list[str]:
     _, settings, flags = arguments(argv)
     places = [text for text in settings if "=" not in text or Path(text).is_dir()]  # a sweep names some depth=4
     rest = [text for text in settings if text not in places]
-    runs = [f"runs=[{','.join(map(quoted, places))}]"] if places else []
+    runs = [f"runs=[{','.join(map(quote, places))}]"] if places else []
     return [*flags, *rest, *runs]
 
 
@@ -65,7 +65,7 @@ def studied(spec: Spec) -> Any:
         raise UserError(f"pairs: {pairs} mixes labels and pairs; write pairs=[A,B] or pairs=[[A,B],[C,D]]")
     pairs = [[*map(str, pair)] for pair in pairs]
     places = [Path(run) for run in spec["runs"]]
-    return study(places, recorded, metric=spec["metric"], reference=spec["reference"], pairs=pairs)
+    return study(places, load_recorded_config, metric=spec["metric"], reference=spec["reference"], pairs=pairs)
 
 
 def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:

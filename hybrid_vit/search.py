@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, composed, experiment, parsed, plain, typed
-from hybrid_vit.config.saved import absolute, keep
+from hybrid_vit.config.compose import Spec, as_train, compose_config, format_experiment, parse_override, resolve
+from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.config.validation import check_data, check_machine, check_values
 from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
 from hybrid_vit.utils.errors import UserError
@@ -31,7 +31,7 @@ def main() -> None:
         inspect(directory, plan)
         from hybrid_vit.studies.search.trial import ready  # with torch, for which the checks before need not wait
 
-        ready(typed(shared))
+        ready(as_train(shared))
 
     run_command("search", job, argv, also=also)
 
@@ -43,7 +43,7 @@ def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
         raise UserError("a search is many trainings already; leave out -m")
     given: dict[str, str] = {}
     for text in settings:
-        override, (key, _, value) = parsed(text), text.partition("=")
+        override, (key, _, value) = parse_override(text), text.partition("=")
         if key in OWN or override.is_hydra_override():
             continue
         if override.is_sweep_override():
@@ -62,7 +62,7 @@ def planned(spec: Spec, given: dict[str, str]) -> Plan:
 
 def specified(texts: list[str]) -> Spec:
     """The plain configuration of a trial; UserError if there is none."""
-    spec = plain(composed(texts))
+    spec = resolve(compose_config(texts))
     check_values(spec)
     return spec
 
@@ -128,11 +128,11 @@ def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, 
     from hybrid_vit.studies.search.trial import attempt
 
     try:
-        spec = absolute(specified(overrides(plan, params)))
+        spec = make_paths_absolute(specified(overrides(plan, params)))
     except UserError as error:
         return {"state": "infeasible", "why": str(error)}
-    keep(spec, directory)
-    return attempt(typed(spec), directory, plan["cost"])
+    save_run_config(spec, directory)
+    return attempt(as_train(spec), directory, plan["cost"])
 
 
 def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> str:
@@ -142,7 +142,7 @@ def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> 
         f"# Found by a search: validation top-1 {trial['val_top1']:.2f} % (n = 1), {trial['macs']:,} MACs.\n"
         f"#   command   python -m hybrid_vit.train --config-dir {shlex.quote(str(here))} +front={name}"
     )
-    return experiment(composed(overrides(plan, trial["params"])), about)
+    return format_experiment(compose_config(overrides(plan, trial["params"])), about)
 
 
 if __name__ == "__main__":

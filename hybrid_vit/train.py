@@ -8,8 +8,8 @@ from typing import Any
 
 from hybrid_vit.cli.command import clear, run_command
 from hybrid_vit.cli.runs import continued, is_helper, lengthening, startable
-from hybrid_vit.config.compose import Spec, typed
-from hybrid_vit.config.saved import absolute, keep
+from hybrid_vit.config.compose import Spec, as_train
+from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.config.validation import check_values
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
@@ -35,9 +35,9 @@ def main() -> None:
 
 def begin(spec: Spec, directory: Path) -> Any:
     """Train a run whose directory then holds its configuration with every value as it is used."""
-    spec = absolute(spec)
+    spec = make_paths_absolute(spec)
     if not is_helper():
-        keep(spec, directory)
+        save_run_config(spec, directory)
     return start(spec, directory)
 
 
@@ -48,7 +48,7 @@ def start(spec: Spec, directory: Path) -> Any:
 
     try:
         checkpoint = latest(directory / "checkpoints")
-        return train(typed(spec), directory, checkpoint=checkpoint, **lengthening(spec, directory))
+        return train(as_train(spec), directory, checkpoint=checkpoint, **lengthening(spec, directory))
     except Stopped as stopped:
         here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
         print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {shlex.quote(f'resume={here}')}")

@@ -7,7 +7,7 @@ from torchvision.ops import StochasticDepth
 
 from hybrid_vit.augment import Augment
 from hybrid_vit.config.build import build
-from hybrid_vit.config.compose import choices, composed, grouped, options, plain
+from hybrid_vit.config.compose import choices, compose_config, compose_groups, options, resolve
 from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast import set_attention
@@ -15,16 +15,16 @@ from hybrid_vit.utils.limits import warmup
 from hybrid_vit.utils.paths import CONF
 
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
-KEYS = {key.split("@")[0]: key for key in choices(grouped("train"))}
+KEYS = {key.split("@")[0]: key for key in choices(compose_groups("train"))}
 FILES = [(group, option) for group in GROUPS for option in options(group)]
 
 
 def spec_of(group: str, option: str) -> dict:
     """A group that nothing is chosen in by default, such as an ablation, is added; a search is not of training."""
     if group == "search":
-        return plain(composed([f"search={option}"], "search"))
+        return resolve(compose_config([f"search={option}"], "search"))
     root = ["data.root=/pictures"] if option == "folder" else []
-    return plain(composed([f"{KEYS.get(group, f'+{group}')}={option}", *root]))
+    return resolve(compose_config([f"{KEYS.get(group, f'+{group}')}={option}", *root]))
 
 
 def values(tree: object) -> list:
@@ -41,7 +41,10 @@ def test_there_are_files() -> None:
 @pytest.mark.parametrize(("group", "option"), FILES, ids=lambda name: name)
 def test_it_composes(group: str, option: str) -> None:
     spec = spec_of(group, option)
-    assert spec != plain(composed([])) or grouped("train").hydra.runtime.choices.get(KEYS.get(group)) == option
+    assert (
+        spec != resolve(compose_config([]))
+        or compose_groups("train").hydra.runtime.choices.get(KEYS.get(group)) == option
+    )
     assert not [value for value in values(spec) if isinstance(value, str) and ("${" in value or value == "???")]
 
 
@@ -56,13 +59,13 @@ def test_augmentation_builds(option: str) -> None:
 
 @pytest.mark.parametrize("name", options("model"))
 def test_model_builds(name: str) -> None:
-    net = build(plain(composed([f"model={name}", "model.num_classes=7"]))["model"]).eval()
+    net = build(resolve(compose_config([f"model={name}", "model.num_classes=7"]))["model"]).eval()
     assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 
 @pytest.mark.parametrize("name", options("stem"))
 def test_stem_builds(name: str) -> None:
-    spec = plain(composed(["model=hybrid_tiny", f"stem@model.stem={name}", "model.depth=1"]))["model"]
+    spec = resolve(compose_config(["model=hybrid_tiny", f"stem@model.stem={name}", "model.depth=1"]))["model"]
     assert build(spec).patch_embed.embed_dim == 96
 
 
@@ -70,12 +73,12 @@ def test_stem_builds(name: str) -> None:
     ("name", "count"), [("hybrid_192", 3_035_812), ("hybrid_384", 14_770_084), ("cct_7_3x1", 3_783_269)]
 )
 def test_published_size(name: str, count: int) -> None:
-    net = build(plain(composed([f"model={name}"]))["model"])
+    net = build(resolve(compose_config([f"model={name}"]))["model"])
     assert sum(parameter.numel() for parameter in net.parameters()) == count
 
 
 def test_cct_is_the_papers() -> None:
-    net = build(plain(composed(["model=cct_7_3x1", "model.num_classes=10"]))["model"])
+    net = build(resolve(compose_config(["model=cct_7_3x1", "model.num_classes=10"]))["model"])
     shapes = {name: tuple(parameter.shape) for name, parameter in net.named_parameters()}
     assert shapes.pop("patch_embed.0.0.weight") == (256, 3, 3, 3)
     assert shapes.pop("pos_embed") == (1, 256, 256)
@@ -103,7 +106,7 @@ def test_cct_is_the_papers() -> None:
 
 
 def test_the_pure_vit_is_the_hybrid_with_patches() -> None:
-    vit, hybrid = (plain(composed([f"model={name}"]))["model"] for name in ("vit_192", "hybrid_192"))
+    vit, hybrid = (resolve(compose_config([f"model={name}"]))["model"] for name in ("vit_192", "hybrid_192"))
     assert vit.pop("stem")["_target_"].endswith("PatchStem")
     assert hybrid.pop("stem")["grid"] == 16
     assert vit == hybrid
@@ -114,21 +117,24 @@ def test_the_pure_vit_is_the_hybrid_with_patches() -> None:
     [("run_192", 200, 5), ("run_384", 201, 5), ("document_192", 200, 5), ("quickstart", 20, 2)],
 )
 def test_the_schedules_of_the_published_recipes(name: str, epochs: int, warm_up: float) -> None:
-    spec = plain(composed([f"experiment={name}"]))
+    spec = resolve(compose_config([f"experiment={name}"]))
     assert (spec["epochs"], warmup(spec["optim"]["warmup_epochs"], spec["epochs"])) == (epochs, warm_up)
-    short = plain(composed([f"experiment={name}", "epochs=1"]))
+    short = resolve(compose_config([f"experiment={name}", "epochs=1"]))
     check_together(short)
     assert warmup(short["optim"]["warmup_epochs"], 1) == 0.1
 
 
 @pytest.mark.parametrize("name", options("experiment"))
 def test_every_recipe_passes_the_checks(name: str) -> None:
-    spec = plain(composed([f"experiment={name}"]))
+    spec = resolve(compose_config([f"experiment={name}"]))
     check_values(spec)
     check_together(spec)
 
 
 def test_the_document_is_the_default() -> None:
-    plainly, document = plain(composed(["model=hybrid_192"])), plain(composed(["experiment=document_192"]))
+    plainly, document = (
+        resolve(compose_config(["model=hybrid_192"])),
+        resolve(compose_config(["experiment=document_192"])),
+    )
     assert document["name"] == "document_192"
     assert {**plainly, "name": "document_192"} == document

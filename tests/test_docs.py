@@ -10,7 +10,7 @@ import pytest
 import hybrid_vit
 from hybrid_vit import search
 from hybrid_vit.cli.command import arguments, check
-from hybrid_vit.config.compose import composed
+from hybrid_vit.config.compose import compose_config
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -42,7 +42,7 @@ def test_a_command_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.Mo
     name, argv = words[0].removeprefix("hybrid_vit."), words[1:]
     if name == "search":
         argv, training = search.divided(argv)
-        composed([f"{key}={value}" for key, value in training.items()])
+        compose_config([f"{key}={value}" for key, value in training.items()])
     argv = [text for text in argv if not text.startswith(("resume=", "--config-dir", "outputs/searches", "+front="))]
     if name in ("evaluate", "report"):
         assert arguments(argv)
@@ -60,7 +60,7 @@ def test_there_are_commands_of_every_kind() -> None:
 def test_the_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def fit(**settings: object) -> object:
         """Its training is in test_api.py."""
-        composed([f"{key}={value}" for key, value in settings.items()])
+        compose_config([f"{key}={value}" for key, value in settings.items()])
         return hybrid_vit.load("quickstart")
 
     monkeypatch.chdir(ROOT)

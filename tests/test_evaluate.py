@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hybrid_vit import evaluate
-from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.data.sources import SOURCES, Source, digits
 from hybrid_vit.training.run import train
 
@@ -23,7 +23,7 @@ SMALL = ["model.embed_dim=32", "model.depth=1", "model.stem.grid=8"]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    train(typed(plain(composed([*TINY, *SMALL]))), directory)
+    train(as_train(resolve(compose_config([*TINY, *SMALL]))), directory)
     return directory
 
 

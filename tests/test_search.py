@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from hybrid_vit import search as command
 from hybrid_vit import train as train_command
 from hybrid_vit.config.build import build
-from hybrid_vit.config.compose import composed, options, plain
-from hybrid_vit.config.saved import saved
+from hybrid_vit.config.compose import compose_config, options, resolve
+from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.config.schema import Train
 from hybrid_vit.studies.search import front, trial
 from hybrid_vit.studies.search.study import Study
@@ -87,7 +87,7 @@ def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) 
     assert "epoch 1" in Path("s/trials/0000/train.log").read_text()
     assert "epoch 1" not in printed
     assert [(row["trial"], row["state"]) for row in trials] == [("0", "complete"), ("1", "complete")]
-    assert saved(Path("s/trials/0000"))["model"]["stem"]["depth"] == int(trials[0]["model.stem.depth"])
+    assert load_run_config(Path("s/trials/0000"))["model"]["stem"]["depth"] == int(trials[0]["model.stem.depth"])
     number = int(best[0]["trial"])
     here = Path(f"s/front/trial_{number:04d}.yaml")
     command = next(line for line in here.read_text().splitlines() if "command" in line).split("command")[1]
@@ -97,7 +97,7 @@ def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) 
     scores = json.loads(Path("run/summary.json").read_text())["scores"]
     assert scores["val_top1"] == pytest.approx(float(best[0]["val_top1"]), abs=1e-4)
     assert "test_top1" in scores
-    mine, trials_own = saved(Path("run")), saved(Path(f"s/trials/{number:04d}"))
+    mine, trials_own = load_run_config(Path("run")), load_run_config(Path(f"s/trials/{number:04d}"))
     assert mine == trials_own
     assert mine["name"] == "mine"
 
@@ -252,7 +252,7 @@ def test_what_no_trial_can_use_leaves_nothing(settings: list[str], capsys: pytes
 
 @pytest.mark.parametrize("name", options("search"))
 def test_most_of_a_space_can_be_built(name: str, tmp_path: Path) -> None:
-    plan = command.planned(plain(composed([f"search={name}"], "search")), {})
+    plan = command.planned(resolve(compose_config([f"search={name}"], "search")), {})
     study, built, sentences = Study(tmp_path, plan, seed=0), 0, []
     for _ in range(10):  # those are random
         claim = study.claim(100)

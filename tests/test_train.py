@@ -14,8 +14,8 @@ from commands import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
 from hybrid_vit.cli.command import claim, clear
-from hybrid_vit.config.compose import composed, options, plain
-from hybrid_vit.config.saved import keep, recorded, saved
+from hybrid_vit.config.compose import compose_config, options, resolve
+from hybrid_vit.config.saved import load_recorded_config, load_run_config, save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
@@ -38,7 +38,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the command leaves of a run that was started and then stopped; to be copied."""
     here = tmp_path_factory.mktemp("runs") / "a"
     (here / ".hydra").mkdir(parents=True)
-    cfg = composed(RUN)
+    cfg = compose_config(RUN)
     OmegaConf.save(OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"]), here / ".hydra" / "config.yaml")
     OmegaConf.save(OmegaConf.masked_copy(cfg, "hydra"), here / ".hydra" / "hydra.yaml")
     (here / ".hydra" / "overrides.yaml").write_text("as they were")
@@ -244,7 +244,7 @@ def test_a_run_continues_as_what_it_was(train: Train, stopped: Path, tmp_path: P
     here = stopped.rename(name)
     before = {file.name: file.read_text() for file in (here / ".hydra").iterdir()}
     assert main(f"resume={name}", "trainer.max_time=1h", "accelerator=cpu", "data.root=/else") == 0
-    own = plain(composed([*RUN, "trainer.max_time=1h", "accelerator=cpu", "data.root=/else"]))
+    own = resolve(compose_config([*RUN, "trainer.max_time=1h", "accelerator=cpu", "data.root=/else"]))
     assert train.calls == [(own, tmp_path / name, True)]
     assert own["name"] == "hybrid_tiny"
     assert {file.name: file.read_text() for file in (here / ".hydra").iterdir()} == before
@@ -298,9 +298,9 @@ def test_what_cannot_continue(train: Train, stopped: Path, capsys: pytest.Captur
 
 
 def test_a_run_that_is_done_is_lengthened(train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    own = saved(stopped)
+    own = load_run_config(stopped)
     own["early_stopping"]["patience"] = 3
-    keep(own | {"budget": "1m", "budget_by": "clock"}, stopped)
+    save_run_config(own | {"budget": "1m", "budget_by": "clock"}, stopped)
     before = (stopped / ".hydra" / "config.yaml").read_bytes()
     (stopped / "summary.json").write_text(json.dumps({"state": "done", "steps": 100, "epochs": 2.5}))
     for few in ("epochs=2", "steps=100"):
@@ -308,7 +308,7 @@ def test_a_run_that_is_done_is_lengthened(train: Train, stopped: Path, capsys: p
         assert f"{few} is not longer than" in capsys.readouterr().err
     assert (stopped / ".hydra" / "config.yaml").read_bytes() == before and not train.calls
     assert main("resume=runs/a", "epochs=3") == 0
-    now = saved(stopped)
+    now = load_run_config(stopped)
     assert (now["epochs"], now["steps"], now["budget"], now["budget_by"]) == (3, None, None, "steps")
     assert now["early_stopping"]["patience"] is None
     assert [resume for *_, resume in train.calls] == [True]
@@ -358,7 +358,7 @@ def test_a_strangers_configuration_does_not_see_the_environment(
     said = capsys.readouterr().err
     assert "refers to what is outside of it" in said and "swordfish" not in said and said.count("\n") == 1
     with pytest.raises(ValueError, match="refers to what is outside of it"):
-        recorded(stopped)
+        load_recorded_config(stopped)
 
 
 def test_paths_of_a_run_do_not_depend_on_the_folder(

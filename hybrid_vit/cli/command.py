@@ -45,7 +45,16 @@ from hybrid_vit.cli.sweep import (
     unused,
 )
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, composed, lines, literal, parsed, plain, quoted, resolving
+from hybrid_vit.config.compose import (
+    Spec,
+    compose_config,
+    first_lines,
+    parse_override,
+    quote,
+    quote_free_text,
+    resolve,
+    resolving,
+)
 from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, write_json
@@ -108,8 +117,8 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
             raise UserError(
                 f"{text}: leave it out; -m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
             )
-    several = [text for text in settings if parsed(text).is_sweep_override()]
-    cfg = composed([text for text in settings if text not in several], name)
+    several = [text for text in settings if parse_override(text).is_sweep_override()]
+    cfg = compose_config([text for text in settings if text not in several], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if several and not multirun:
         key, _, value = several[0].partition("=")
@@ -120,7 +129,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     if args.cfg:
         return None
     if not multirun:
-        plain(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
+        resolve(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
     kind = "sweep" if multirun else "run"
     place, fresh = destination(cfg, kind)
     check_place(
@@ -131,7 +140,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         return Plan(cfg, place, fresh, [])
     sweeper = cfg.hydra.sweeper
     listed = [
-        (job, chosen, composed(chosen, name))
+        (job, chosen, compose_config(chosen, name))
         for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only)
     ]
     own = purpose(cfg, settings)
@@ -186,7 +195,7 @@ def claim(place: Path) -> Path:
 
 def check_job(cfg: DictConfig, name: str, directory: Path, also: Check | None, *, multirun: bool = False) -> None:
     """A value that no run can have is an error, and what `also` finds."""
-    spec = plain(cfg)
+    spec = resolve(cfg)
     check_values(spec, name)
     check_together(spec, name)
     if also:
@@ -231,11 +240,11 @@ def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = No
 
     def task(cfg: DictConfig) -> Any:
         with clear():
-            return job(plain(cfg), Path(HydraConfig.get().runtime.output_dir))
+            return job(resolve(cfg), Path(HydraConfig.get().runtime.output_dir))
 
     if not plan:  # something to be shown, or a configuration from elsewhere
         schema.register()
-        sys.argv = [sys.argv[0], *flags, *map(literal, settings)]
+        sys.argv = [sys.argv[0], *flags, *map(quote_free_text, settings)]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
         return
     with made(plan, code=2) as place:
@@ -296,7 +305,7 @@ def held(directory: Path, patience: float = 0.0) -> Iterator[None]:
 
 def repeating(name: str, argv: list[str], place: Path) -> str:
     """The command that goes on with a multirun whose folder is named by the time."""
-    folder = str(place) if re.fullmatch(r"[\w./-]+", str(place)) else quoted(place)
+    folder = str(place) if re.fullmatch(r"[\w./-]+", str(place)) else quote(place)
     same = [text for text in argv if not text.startswith("hydra.sweep.dir=")]
     return f"python -m hybrid_vit.{name} {shlex.join([*same, f'hydra.sweep.dir={folder}'])}"
 
@@ -324,7 +333,7 @@ def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> A
 
 def help_page(name: str) -> str:
     """What `conf/NAME.yaml` says under hydra.help; long lists of options are wrapped."""
-    cfg = composed([], name)
+    cfg = compose_config([], name)
     with resolving(cfg):
         text = cfg.hydra.help.template.rstrip()
     return "\n".join(textwrap.fill(line, 100, subsequent_indent=19 * " ") if line else "" for line in text.splitlines())
@@ -369,5 +378,5 @@ def sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if out_of_memory(error):
-        return f"out of memory; try a smaller batch_size or model ({lines(error)})"
+        return f"out of memory; try a smaller batch_size or model ({first_lines(error)})"
     return str(error) or repr(error)

@@ -7,8 +7,17 @@ from typing import Any
 
 from hybrid_vit.cli.command import arguments, check, claim, held
 from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
-from hybrid_vit.config.compose import Spec, composed, get, names, parsed, plain, quoted, typed
-from hybrid_vit.config.saved import absolute, keep, saved
+from hybrid_vit.config.compose import (
+    Spec,
+    as_train,
+    compose_config,
+    dotted_keys,
+    get_value,
+    parse_override,
+    quote,
+    resolve,
+)
+from hybrid_vit.config.saved import load_run_config, make_paths_absolute, save_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 
@@ -29,18 +38,18 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     from hybrid_vit.training.run import train
 
     resume = next((text for text in settings if text.startswith("resume=")), None)
-    merged, settings = continued(resume, settings) if resume else (absolute, settings)
+    merged, settings = continued(resume, settings) if resume else (make_paths_absolute, settings)
     plan = check(settings, also=None if resume else startable)
     if not plan or plan.jobs:
         raise UserError("one run is trained here; for several, or to look at a configuration, use the command line")
     directory = claim(plan.place) if plan.fresh else plan.place
     directory.mkdir(parents=True, exist_ok=True)
-    spec = merged(plain(composed(settings)))
+    spec = merged(resolve(compose_config(settings)))
     with held(directory):
         if not resume:
-            keep(spec, directory)
+            save_run_config(spec, directory)
         more = lengthening(spec, directory)
-        train(typed(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
+        train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
     return directory
 
 
@@ -62,9 +71,9 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
 RUN = ("summary.json", "checkpoints/last.ckpt", ".hydra/config.yaml")
 
 
-def begun(directory: Path, names: Sequence[str] = RUN) -> Path | None:
+def begun(directory: Path, dotted_keys: Sequence[str] = RUN) -> Path | None:
     """A file of the run that a directory holds, or None: what a killed command left before its first file is no run."""
-    files = (directory / name for name in names)
+    files = (directory / name for name in dotted_keys)
     return next((file for file in files if file.is_file() and file.stat().st_size), None)
 
 
@@ -75,18 +84,18 @@ def same_run(spec: Spec, directory: Path) -> None:
         Differs: the run in its directory has another configuration.
         Unusable: what lies there is damaged.
     """
-    here, done = absolute(spec), look(directory).state == "done"
+    here, done = make_paths_absolute(spec), look(directory).state == "done"
     begun = any((directory / "checkpoints" / name).exists() for name in ("last.ckpt", "previous.ckpt"))
     try:
-        own = saved(directory)
+        own = load_run_config(directory)
         if begun and not isinstance(read_json(directory / "summary.json").get("steps"), int):
             raise UserError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
     except UserError as error:
         if begun or done:
             raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
         return
-    for key in names(here):
-        there, value = get(own, key), get(here, key)
+    for key in dotted_keys(here):
+        there, value = get_value(own, key), get_value(here, key)
         if not changeable(key) and not isinstance(value, dict) and there != value:
             raise Differs(f"{directory} holds a run with {key}={there}, not {value}")
 
@@ -110,24 +119,24 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         UserError: there is no such run, it is done, or a setting that cannot change.
     """
     args, settings, flags = arguments([text for text in argv if text != resume])
-    longer = [key for key in (parsed(text).key_or_group for text in settings) if key in LENGTHS]
+    longer = [key for key in (parse_override(text).key_or_group for text in settings) if key in LENGTHS]
     directory = run_directory(resume, lengthen=bool(longer))
     if args.multirun:
         raise UserError(f"{resume} continues one run; leave out -m")
-    keys = [parsed(text).key_or_group for text in settings]
+    keys = [parse_override(text).key_or_group for text in settings]
     for key in keys:
         if not changeable(key) and key not in longer and not (is_helper() and key.startswith("hydra.")):
             raise UserError(
                 f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
                 f"leave out resume to start a new run"
             )
-    own = saved(directory)
+    own = load_run_config(directory)
     own["trainer"]["max_time"] = None  # where it stopped before is not where it ends
 
     def merged(spec: Spec) -> Spec:
         for key in (key for key in keys if not key.startswith("hydra.")):
             parent, _, last = key.rpartition(".")
-            (get(own, parent) if parent else own)[last] = get(spec, key)
+            (get_value(own, parent) if parent else own)[last] = get_value(spec, key)
         if longer and not is_helper():
             check_longer(spec, longer, directory)
         if longer:
@@ -135,7 +144,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
             own["early_stopping"]["patience"] = None
         return own
 
-    there = [f"resume={quoted(directory)}", f"hydra.run.dir={quoted(directory)}", "hydra.output_subdir=null"]
+    there = [f"resume={quote(directory)}", f"hydra.run.dir={quote(directory)}", "hydra.output_subdir=null"]
     return merged, [*flags, *settings, *there]
 
 
@@ -152,7 +161,7 @@ def check_longer(spec: Spec, keys: list[str], directory: Path) -> None:
 
 def lengthening(spec: Spec, directory: Path) -> dict[str, Any]:
     """What a training is given besides if its run is done already: it notes its new length when it starts."""
-    return {"started": lambda: keep(spec, directory)} if look(directory).state == "done" else {}
+    return {"started": lambda: save_run_config(spec, directory)} if look(directory).state == "done" else {}
 
 
 def run_directory(resume: str, *, lengthen: bool = False) -> Path:
@@ -161,8 +170,8 @@ def run_directory(resume: str, *, lengthen: bool = False) -> Path:
     To `lengthen` one that is done, it needs its checkpoint.
     """
     text = resume.removeprefix("resume=")
-    directory = Path(str(parsed(resume).value()) if text.startswith(("'", '"')) else text).absolute()
-    saved(directory)
+    directory = Path(str(parse_override(resume).value()) if text.startswith(("'", '"')) else text).absolute()
+    load_run_config(directory)
     summary = directory / "summary.json"
     done = summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done"
     if done and not lengthen:

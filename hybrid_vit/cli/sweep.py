@@ -35,7 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, get, loader, names, parsed, quoted, resolving
+from hybrid_vit.config.compose import Spec, config_loader, dotted_keys, get_value, parse_override, quote, resolving
 from hybrid_vit.utils.durations import spoken
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
@@ -108,7 +108,7 @@ def jobs(
             raise UserError(f"hydra.sweeper.only: {arm} is not one of {', '.join(arms) or 'them: there are no arms'}")
     lists: dict[str, list[str]] = {}
     named = {*params}
-    for override in map(parsed, [*(f"{key}={values}" for key, values in params.items()), *settings]):
+    for override in map(parse_override, [*(f"{key}={values}" for key, values in params.items()), *settings]):
         key = override.get_key_element()
         if override.is_interval_sweep():
             raise UserError(f"{override.input_line} has no end; write {key}=A,B,C or {key}=range(FROM,TO,STEP)")
@@ -119,7 +119,7 @@ def jobs(
     for values in itertools.product(*lists.values()):
         said = [value for key, value in zip(lists, values, strict=True) if key in named]
         for arm in only or arms or ("",):
-            own = [f"name={quoted(arm)}"] if arm and "name" not in lists else []
+            own = [f"name={quote(arm)}"] if arm and "name" not in lists else []
             yield file_name(",".join(filter(None, [arm, *said]))), [*values, *arms.get(arm, ()), *own]
 
 
@@ -146,14 +146,14 @@ def purpose(cfg: DictConfig, settings: Sequence[str]) -> Spec:
         cfg: composed from the settings with one value.
         settings: of the command line.
     """
-    several = [override.get_key_element() for override in map(parsed, settings) if override.is_sweep_override()]
+    several = [override.get_key_element() for override in map(parse_override, settings) if override.is_sweep_override()]
     varied = sorted({*cfg.hydra.sweeper.params, *several})
     own = [key.strip("+").rpartition("@")[2].replace("/", ".") for key in varied]
     tree: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
-    shared = [key for key in names(tree) if not isinstance(get(tree, key), dict) and not changeable(key)]
+    shared = [key for key in dotted_keys(tree) if not isinstance(get_value(tree, key), dict) and not changeable(key)]
     shared = [key for key in shared if not within(key, own)]
     return {"sweep": cfg.hydra.runtime.choices.get("sweep"), "varied": varied} | {
-        "settings": {key: get(tree, key) for key in shared}
+        "settings": {key: get_value(tree, key) for key in shared}
     }
 
 
@@ -426,21 +426,21 @@ def launch(cfg: DictConfig, task: TaskFunction, planned: Sequence[Planned]) -> N
     """Hand the jobs to the launcher that `hydra/launcher=` names; it composes the configuration of each."""
     cfg = copy.deepcopy(cfg)
     cfg.hydra.mode = RunMode.MULTIRUN
-    own = [f"hydra.sweep.dir={quoted(cfg.hydra.sweep.dir)}", f"hydra.job.name={cfg.hydra.job.name}"]
+    own = [f"hydra.sweep.dir={quote(cfg.hydra.sweep.dir)}", f"hydra.job.name={cfg.hydra.job.name}"]
     cfg.hydra.overrides.hydra = [*cfg.hydra.overrides.hydra, *own, "hydra.mode=MULTIRUN"]
     schema.register()
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     launcher = Plugins.instance().instantiate_launcher(context(cfg), task, cfg)
-    jobs = [[*filter(is_ours, job.settings), f"hydra.sweep.subdir={quoted(job.name)}"] for job in planned]
+    jobs = [[*filter(is_ours, job.settings), f"hydra.sweep.subdir={quote(job.name)}"] for job in planned]
     with resolving(cfg):  # the launcher asks where the folder is, which may depend on the choice of the sweep
         launcher.launch(jobs, initial_job_idx=0)
 
 
 def context(cfg: DictConfig) -> HydraContext:
     """What Hydra's own parts need to know of a configuration."""
-    return HydraContext(config_loader=loader(), callbacks=Callbacks(cfg))
+    return HydraContext(config_loader=config_loader(), callbacks=Callbacks(cfg))
 
 
 def is_ours(setting: str) -> bool:
     """Hydra's own settings are those of the sweep; its launchers add them to each job by themselves."""
-    return not parsed(setting).is_hydra_override()
+    return not parse_override(setting).is_hydra_override()

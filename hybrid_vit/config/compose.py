@@ -55,7 +55,7 @@ SYNONYMS = {
 SEE = "`--help` shows the common keys, `--cfg job` all of them"
 
 
-def composed(overrides: list[str], name: str = "train") -> DictConfig:
+def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     """The configuration that these overrides describe, with Hydra's own under `hydra`.
 
     Hydra composes the groups, and the values are set as Hydra would set them: one composition serves many values.
@@ -65,16 +65,18 @@ def composed(overrides: list[str], name: str = "train") -> DictConfig:
     """
     groups: list[Override] = []
     values: list[Override] = []
-    for override in map(parsed, overrides):
+    for override in map(parse_override, overrides):
         group = is_group(override.key_or_group) and not isinstance(override.value(), dict)
         (groups if group else values).append(override)
     # A group inside another, such as stem@model.stem, is known once the outer one is chosen.
-    outer = tuple(chosen(override, grouped(name)) for override in groups if override.package is None)
-    inner = tuple(chosen(override, grouped(name, outer)) for override in groups if override.package is not None)
-    cfg = copy.deepcopy(grouped(name, outer + inner))
+    outer = tuple(check_choice(override, compose_groups(name)) for override in groups if override.package is None)
+    inner = tuple(
+        check_choice(override, compose_groups(name, outer)) for override in groups if override.package is not None
+    )
+    cfg = copy.deepcopy(compose_groups(name, outer + inner))
     cfg.hydra.job.name, cfg.hydra.runtime.cwd = name, os.getcwd()
     for override in values:
-        change(cfg, override)
+        set_value(cfg, override)
     for kind in ("hydra", "task"):
         same = [each for each in groups + values if each.is_hydra_override() == (kind == "hydra")]
         cfg.hydra.overrides[kind] = [each.input_line for each in same]
@@ -95,26 +97,26 @@ def initialized() -> Iterator[None]:
 
 
 @functools.cache
-def loader() -> ConfigLoader:
+def config_loader() -> ConfigLoader:
     """Hydra's reader of `conf/`."""
     with initialized():
         return GlobalHydra.instance().config_loader()
 
 
 @functools.cache
-def grouped(name: str, groups: tuple[str, ...] = ()) -> DictConfig:
+def compose_groups(name: str, groups: tuple[str, ...] = ()) -> DictConfig:
     """What the choice of groups alone composes; to be copied, never changed."""
     try:
         with initialized():
             return compose(name, list(groups), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(lines(error, 2)) from error
+        raise UserError(first_lines(error, 2)) from error
 
 
 @functools.cache
 def is_group(key: str) -> bool:
     """Whether `key` names a group with something to choose, Hydra's own included."""
-    return bool(loader().get_group_options(key))
+    return bool(config_loader().get_group_options(key))
 
 
 def options(group: str) -> list[str]:
@@ -138,11 +140,11 @@ def choices(cfg: DictConfig) -> list[str]:
     return [str(key) for key in cfg.hydra.runtime.choices if not str(key).startswith("hydra/")]
 
 
-def parsed(text: str) -> Override:
+def parse_override(text: str) -> Override:
     """One argument, as Hydra's grammar reads it."""
     key, equals, value = text.partition("=")
     try:
-        override = OverridesParser.create(loader()).parse_overrides([literal(text)])[0]
+        override = OverridesParser.create(config_loader()).parse_overrides([quote_free_text(text)])[0]
     except HydraException as error:
         if key.split() != [key]:
             remedy = "write key=value, e.g. model.depth=6"
@@ -156,23 +158,23 @@ def parsed(text: str) -> Override:
     return override
 
 
-def literal(text: str) -> str:
+def quote_free_text(text: str) -> str:
     """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
     key, _, value = text.partition("=")
     free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
-    return f"{key}={quoted(value)}" if free else text
+    return f"{key}={quote(value)}" if free else text
 
 
-def quoted(text: str | Path) -> str:
+def quote(text: str | Path) -> str:
     """Hydra's grammar reads this as `text`, whatever is in it."""
     return QuotedString(str(text), Quote.single).with_quotes()
 
 
-def chosen(override: Override, cfg: DictConfig) -> str:
+def check_choice(override: Override, cfg: DictConfig) -> str:
     """The choice of an option, if `cfg` has such a group and the group such an option."""
     text, key, group = str(override.input_line), override.get_key_element(), override.key_or_group
     if override.is_hydra_override():
-        launchers = sorted(set(loader().get_group_options("hydra/launcher")))
+        launchers = sorted(set(config_loader().get_group_options("hydra/launcher")))
         if group == "hydra/launcher" and override.value() not in launchers:
             more = "pip install -e '.[sweeps]' adds joblib, ray and submitit_slurm"
             raise UserError(f"{text} is not there; {group} is one of {', '.join(launchers)}; {more}")
@@ -182,53 +184,53 @@ def chosen(override: Override, cfg: DictConfig) -> str:
         raise UserError(f"{text}: write {key.strip('~+')}=OPTION; {group} is always one of {', '.join(there)}")
     if not key.startswith("+") and key not in known:
         parts = ", ".join(f"{key}.{part}" for part in cfg[key]) if isinstance(cfg.get(key), DictConfig) else ""
-        hint = f"set {parts}" if parts else nearest(key, known) or SEE
+        hint = f"set {parts}" if parts else suggest(key, known) or SEE
         raise UserError(f"{text} selects nothing: this command has no group {key}; {hint}")
     if override.value() not in there:
-        hint = nearest(str(override.value()), there)
+        hint = suggest(str(override.value()), there)
         raise UserError(f"{text} does not exist; {hint}{' ' if hint else ''}{group} is one of {', '.join(there)}")
     return text
 
 
-def change(cfg: DictConfig, override: Override) -> None:
+def set_value(cfg: DictConfig, override: Override) -> None:
     """Set one value in `cfg`; a key that is not there, or a value of another type, is an error."""
     text, key, value = str(override.input_line), override.key_or_group, override.value()
     tree: Any = OmegaConf.to_container(cfg, resolve=False)
     hydras = {"hydra": tree.pop("hydra")}
     if override.is_hydra_override():
         tree = hydras
-    known = names(tree)
+    known = dotted_keys(tree)
     if override.get_key_element() != key:
         if override.is_hydra_override():
             return  # Hydra's own configuration is open
-        remedy = f"write {key}=VALUE" if key in known else nearest(key, known)
+        remedy = f"write {key}=VALUE" if key in known else suggest(key, known)
         raise UserError(f"{text}: keys are typed, none can be added or removed; {remedy or SEE}")
     if key not in known:
-        raise UserError(f"{key} is not a key; {nearest(key, [*choices(cfg), *known]) or SEE}")
+        raise UserError(f"{key} is not a key; {suggest(key, [*choices(cfg), *known]) or SEE}")
     default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
     if isinstance(default, dict) and not isinstance(value, dict | None):
         parts = ", ".join(f"{key}.{part}" for part in default)
         if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):
             raise UserError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
-        raise UserError(f"{text}: {key} holds several keys; {nearest(key, choices(cfg)) or f'set one of {parts}'}")
+        raise UserError(f"{text}: {key} holds several keys; {suggest(key, choices(cfg)) or f'set one of {parts}'}")
     try:
         OmegaConf.update(cfg, key, value, merge=True)
     except OmegaConfBaseException as error:
-        line = lines(error)
+        line = first_lines(error)
         kind = TYPES.get(line.rpartition(" ")[2])
         wrong = f"{key} must have a value" if value is None else f"{value!r} is not {kind}" if kind else line
         hint = "" if default is None or isinstance(default, dict) else f"; the default is {key}={default}"
         raise UserError(f"{text}: {wrong}{hint}") from error
 
 
-def names(tree: Any, prefix: str = "") -> list[str]:
+def dotted_keys(tree: Any, prefix: str = "") -> list[str]:
     """All dotted keys of nested dictionaries."""
     if not isinstance(tree, dict):
         return []
-    return [name for key, value in tree.items() for name in (f"{prefix}{key}", *names(value, f"{prefix}{key}."))]
+    return [name for key, value in tree.items() for name in (f"{prefix}{key}", *dotted_keys(value, f"{prefix}{key}."))]
 
 
-def nearest(key: str, known: list[str]) -> str:
+def suggest(key: str, known: list[str]) -> str:
     """'did you mean ...?' with the names that `key` may stand for, the setting for another tool's name, or nothing."""
     key = key.replace("/", ".")
     synonym = SYNONYMS.get(key.rpartition(".")[2], "")
@@ -239,13 +241,13 @@ def nearest(key: str, known: list[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else ""
 
 
-def lines(error: Exception, count: int = 1) -> str:
+def first_lines(error: Exception, count: int = 1) -> str:
     """The first lines of a message, in one."""
     text = str(error) or str(error.__cause__)
     return " ".join(line.strip() for line in text.splitlines()[:count]).strip(". ")
 
 
-def plain(cfg: DictConfig) -> Spec:
+def resolve(cfg: DictConfig) -> Spec:
     """Resolved, as dictionaries, lists and numbers, without Hydra's own; what is below the commands sees only this.
 
     Raises:
@@ -258,7 +260,7 @@ def plain(cfg: DictConfig) -> Spec:
         return OmegaConf.to_container(task, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
 
 
-def typed(spec: Spec) -> schema.Train:
+def as_train(spec: Spec) -> schema.Train:
     """The configuration of a training with attributes instead of keys; `model` and `augment` stay dictionaries."""
     config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema.Train), spec))
     assert isinstance(config, schema.Train)
@@ -275,31 +277,35 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {lines(error)}; {SEE}") from error
+        raise UserError(f"{error.full_key}: {first_lines(error)}; {SEE}") from error
     finally:
         instance.cfg = before
 
 
-def experiment(cfg: DictConfig, comment: str) -> str:
+def format_experiment(cfg: DictConfig, comment: str) -> str:
     """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
     parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep", "debug")}
     trees = [
-        OmegaConf.to_container(tree, resolve=False) for tree in (cfg, composed([f"{k}={parts[k]}" for k in parts]))
+        OmegaConf.to_container(tree, resolve=False)
+        for tree in (cfg, compose_config([f"{k}={parts[k]}" for k in parts]))
     ]
     for tree in trees:
         assert isinstance(tree, dict)
         del tree["hydra"]
-    content = {"defaults": [{f"override /{key}": option} for key, option in parts.items()], **differing(*trees)}
+    content = {"defaults": [{f"override /{key}": option} for key, option in parts.items()], **find_differences(*trees)}
     return f"# @package _global_\n{comment}\n{OmegaConf.to_yaml(OmegaConf.create(content))}"
 
 
-def differing(tree: Any, other: Any) -> Spec:
+def find_differences(tree: Any, other: Any) -> Spec:
     """The part of nested dictionaries that is not the same in others."""
     pairs = {key: (value, other.get(key)) for key, value in tree.items() if value != other.get(key, ...)}
-    return {key: differing(a, b) if isinstance(a, dict) and isinstance(b, dict) else a for key, (a, b) in pairs.items()}
+    return {
+        key: find_differences(a, b) if isinstance(a, dict) and isinstance(b, dict) else a
+        for key, (a, b) in pairs.items()
+    }
 
 
-def get(spec: Spec, key: str) -> Any:
+def get_value(spec: Spec, key: str) -> Any:
     """The value of a dotted key, or None."""
     for part in key.split("."):
         spec = spec.get(part) if isinstance(spec, dict) else None  # type: ignore[assignment]

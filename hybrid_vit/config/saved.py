@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, get, lines, plain
+from hybrid_vit.config.compose import Spec, first_lines, get_value, resolve
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import write_text
 
@@ -36,24 +36,26 @@ def read_config(folder: Path) -> DictConfig:
             raise UserError("it is empty or not a configuration")
         content = OmegaConf.to_container(cfg, resolve=False)
     except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(f"{path} cannot be read ({lines(error)}); copy it again from where the run was made") from None
-    for text in texts(content):
+        raise UserError(
+            f"{path} cannot be read ({first_lines(error)}); copy it again from where the run was made"
+        ) from None
+    for text in find_texts(content):
         for start in re.finditer(r"\$\{", text):
             if not OWN_REFERENCE.match(text, start.start()):
                 raise UserError(f"{path} refers to what is outside of it ({text}); write the value there instead")
     return cfg
 
 
-def texts(tree: Any) -> Iterator[str]:
+def find_texts(tree: Any) -> Iterator[str]:
     """All texts in nested dictionaries and lists."""
     if isinstance(tree, str):
         yield tree
     elif isinstance(tree, dict | list):
         for item in tree.values() if isinstance(tree, dict) else tree:
-            yield from texts(item)
+            yield from find_texts(item)
 
 
-def saved(directory: Path) -> Spec:
+def load_run_config(directory: Path) -> Spec:
     """The configuration that a run was started with; keys that are newer than the run have their defaults.
 
     Raises:
@@ -72,30 +74,32 @@ def saved(directory: Path) -> Spec:
         with open_dict(cfg):
             cfg.hydra = hydra or {}
         assert isinstance(cfg, DictConfig)
-        return plain(cfg)
+        return resolve(cfg)
     except (UserError, OmegaConfBaseException) as error:
-        raise UserError(f"{folder / 'config.yaml'} is damaged or of another version: {lines(error, 2)}") from error
+        raise UserError(
+            f"{folder / 'config.yaml'} is damaged or of another version: {first_lines(error, 2)}"
+        ) from error
 
 
-def keep(spec: Spec, directory: Path) -> None:
-    """Write the configuration of a run into its directory, as `saved` reads it: every value as it is used."""
+def save_run_config(spec: Spec, directory: Path) -> None:
+    """Write the configuration of a run into its directory, as `load_run_config` reads it: every value as it is used."""
     folder = directory / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(spec)))
 
 
-def absolute(spec: Spec) -> Spec:
+def make_paths_absolute(spec: Spec) -> Spec:
     """`spec` with paths that do not depend on the folder in which a command is started; names of runs stay names."""
     spec = copy.deepcopy(spec)
     for key in ("data.root", "init_from", "distill.teacher"):
         parent, _, last = key.rpartition(".")
-        node, value = get(spec, parent) if parent else spec, get(spec, key)
+        node, value = get_value(spec, parent) if parent else spec, get_value(spec, key)
         if value is not None and (key == "data.root" or Path(value).exists()):
             node[last] = str(Path(value).expanduser().absolute())
     return spec
 
 
-def recorded(directory: Path) -> Spec:
+def load_recorded_config(directory: Path) -> Spec:
     """The configuration of a run or a published run, to be compared with others; it may be of an older version.
 
     Keys that are newer than the run have their defaults, those that this version no longer has stay.
@@ -104,18 +108,18 @@ def recorded(directory: Path) -> Spec:
         UserError: there is none, or it cannot be read.
     """
     cfg = read_config(directory / ".hydra" if (directory / ".hydra").is_dir() else directory)
-    spec = completed(plain(cfg))
+    spec = add_defaults(resolve(cfg))
     base = defaults(schema.Train) | {"data": defaults(schema.Data), "optim": defaults(schema.Optim)}
     parts = {key: base[key] | spec[key] for key in spec if isinstance(base.get(key), dict)}
     return base | spec | parts
 
 
-def completed(spec: Any) -> Any:
+def add_defaults(spec: Any) -> Any:
     """Nested dictionaries, with the defaults of those whose `_target_` has a schema."""
     if not isinstance(spec, dict):
         return spec
     kind = schema.PARTS.get(spec.get("_target_"))
-    return (defaults(kind) if kind else {}) | {key: completed(spec[key]) for key in spec}
+    return (defaults(kind) if kind else {}) | {key: add_defaults(spec[key]) for key in spec}
 
 
 def defaults(kind: type) -> Spec:

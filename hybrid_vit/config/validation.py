@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, get, nearest, options
+from hybrid_vit.config.compose import Spec, get_value, options, suggest
 from hybrid_vit.utils import limits
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
@@ -41,7 +41,7 @@ def check_values(spec: Spec, name: str = "train") -> None:
     for key, value, allowed in schema.constrained(spec, schema.SCHEMAS[name]):
         check_value(key, value, allowed)
     for key in TIMES:
-        if (value := get(spec, key)) is not None:
+        if (value := get_value(spec, key)) is not None:
             try:
                 seconds(value)
             except UserError as error:
@@ -59,14 +59,14 @@ def check_together(spec: Spec, name: str = "train") -> None:
         check_training(spec)
         check_data(spec["data"])
     if "accelerator" in spec:
-        check_machine(spec["accelerator"]["kind"], get(spec, "trainer.devices") or 1)
+        check_machine(spec["accelerator"]["kind"], get_value(spec, "trainer.devices") or 1)
 
 
 def check_value(key: str, value: Any, allowed: schema.Allowed) -> None:
     """A value outside an interval such as "[0, 1)", or that is none of the choices, is an error."""
     if isinstance(allowed, tuple):
         if value not in allowed:
-            hint = nearest(str(value), list(allowed))
+            hint = suggest(str(value), list(allowed))
             raise UserError(f"{key}={value} is unknown; {hint}{' ' * bool(hint)}{key} is one of {', '.join(allowed)}")
         return
     low, high = map(float, allowed[1:-1].split(","))
@@ -117,7 +117,7 @@ def check_training(spec: Spec) -> None:
         raise UserError("budget_by=clock needs a budget; add one, e.g. budget=30m")
     limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
     for key in ("init_from", "distill.teacher"):
-        if (run := get(spec, key)) is not None:
+        if (run := get_value(spec, key)) is not None:
             find_run(run)
     limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
     for key, part in spec["augment"].items():

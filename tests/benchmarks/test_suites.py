@@ -20,7 +20,7 @@ from hybrid_vit.benchmarks.pictures import draw
 from hybrid_vit.benchmarks.step import difference
 from hybrid_vit.benchmarks.table import Table, shown
 from hybrid_vit.benchmarks.timing import Span
-from hybrid_vit.config.saved import recorded
+from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.utils.paths import PUBLISHED
 
 
@@ -139,9 +139,9 @@ def test_the_zoo_knows_sizes_and_published_scores(tmp_path: Path) -> None:
         (run / "config.yaml").write_text(json.dumps(spec))
         scores = {"test_top1": top1} if top1 else {"val_top1": 5}
         (run / "summary.json").write_text(json.dumps({"scores": scores, **more}))
-    assert [top1 for _, top1 in zoo.known(tmp_path, recorded)] == [70.0, 72.0]
-    assert all(model == specs["wrn_16_8"] for model, _ in zoo.known(tmp_path, recorded))
-    published = [top1 for model, top1 in zoo.known(PUBLISHED, recorded) if model == specs["resnet18"]]
+    assert [top1 for _, top1 in zoo.known(tmp_path, load_recorded_config)] == [70.0, 72.0]
+    assert all(model == specs["wrn_16_8"] for model, _ in zoo.known(tmp_path, load_recorded_config))
+    published = [top1 for model, top1 in zoo.known(PUBLISHED, load_recorded_config) if model == specs["resnet18"]]
     assert len(published) == 2 and published == pytest.approx([14.09, 20.80])
     assert list(models({"models": "resnet18"})) == ["resnet18"]
     with pytest.raises(ValueError, match="did you mean resnet18"):

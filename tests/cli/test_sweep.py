@@ -22,8 +22,8 @@ from hybrid_vit.cli import sweep as sweeping
 from hybrid_vit.cli.command import check
 from hybrid_vit.cli.sweep import Overview, Planned, Status, changeable, file_name, jobs, look, row
 from hybrid_vit.config.build import build
-from hybrid_vit.config.compose import composed, options, plain
-from hybrid_vit.config.saved import keep
+from hybrid_vit.config.compose import compose_config, options, resolve
+from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
@@ -118,7 +118,9 @@ def test_every_sweep_can_be_built(name: str, model: str, tmp_path: Path, monkeyp
 
 
 def test_the_jobs_of_a_sweep_are_a_group() -> None:
-    alone, together = (plain(composed([*mode, "hydra.sweep.dir=a/b"])) for mode in ([], ["hydra.mode=MULTIRUN"]))
+    alone, together = (
+        resolve(compose_config([*mode, "hydra.sweep.dir=a/b"])) for mode in ([], ["hydra.mode=MULTIRUN"])
+    )
     assert (alone["logger"]["group"], together["logger"]["group"]) == (None, "b")
 
 
@@ -303,7 +305,7 @@ def test_a_damaged_job_is_one_sentence_and_stops_no_other(train: Train, capsys: 
     for directory, name, content in damages:
         write_checkpoint(Path(directory, "checkpoints/last.ckpt"))
         Path(directory, "summary.json").write_text('{"state": "stopped", "steps": 10}')
-        keep(plain(composed([f"seed={directory[-1]}"])), Path(directory))
+        save_run_config(resolve(compose_config([f"seed={directory[-1]}"])), Path(directory))
         Path(directory, name).write_text(content)
     assert main("-m", "seed=range(11)", "hydra.sweep.dir=s") == 1
     said = capsys.readouterr().err

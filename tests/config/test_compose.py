@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from hybrid_vit.cli.command import check
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import composed, plain
-from hybrid_vit.config.saved import defaults, saved
+from hybrid_vit.config.compose import compose_config, resolve
+from hybrid_vit.config.saved import defaults, load_run_config
 from hybrid_vit.config.validation import check_machine, check_value
 from hybrid_vit.utils.durations import seconds
 
@@ -212,11 +212,13 @@ def test_a_place_that_cannot_be_written_is_refused(place: str, said: str, empty:
 
 def test_an_existing_path_needs_no_quotes(empty: Path) -> None:
     (empty / "a, b=c [1]").mkdir()
-    assert plain(composed(["data.root=a, b=c [1]"]))["data"]["root"] == "a, b=c [1]"
+    assert resolve(compose_config(["data.root=a, b=c [1]"]))["data"]["root"] == "a, b=c [1]"
 
 
 def test_values_reach_what_refers_to_them() -> None:
-    spec = plain(composed([NAMED, "model=hybrid_tiny", "model.embed_dim=64", "data=cifar10", "data.image_size=64"]))
+    spec = resolve(
+        compose_config([NAMED, "model=hybrid_tiny", "model.embed_dim=64", "data=cifar10", "data.image_size=64"])
+    )
     assert spec["name"] == "hybrid_tiny"
     assert spec["model"]["stem"]["embed_dim"] == 64
     assert spec["model"]["stem"]["img_size"] == 64
@@ -225,8 +227,8 @@ def test_values_reach_what_refers_to_them() -> None:
 
 
 def test_one_composition_does_not_leak_into_the_next() -> None:
-    assert plain(composed(["epochs=3", "model.stem.depth=2"]))["model"]["stem"]["depth"] == 2
-    spec = plain(composed([]))
+    assert resolve(compose_config(["epochs=3", "model.stem.depth=2"]))["model"]["stem"]["depth"] == 2
+    spec = resolve(compose_config([]))
     assert (spec["epochs"], spec["model"]["stem"]["depth"]) == (200, 3)
 
 
@@ -358,16 +360,16 @@ def test_a_choice_that_another_command_has_says_what_can_be_set() -> None:
 
 
 def test_a_saved_configuration_says_what_the_run_was(empty: Path) -> None:
-    cfg = composed([NAMED, "model=hybrid_tiny", "epochs=7"])
+    cfg = compose_config([NAMED, "model=hybrid_tiny", "epochs=7"])
     (empty / ".hydra").mkdir()
     hydra = OmegaConf.masked_copy(cfg, "hydra")
     task = OmegaConf.masked_copy(cfg, [key for key in cfg if key not in ("hydra", "checkpoint_minutes")])
     OmegaConf.save(task, empty / ".hydra" / "config.yaml")
     OmegaConf.save(hydra, empty / ".hydra" / "hydra.yaml")
-    assert saved(empty) == plain(cfg)  # the key that the run had not yet has its default
-    assert saved(empty)["name"] == "hybrid_tiny"
+    assert load_run_config(empty) == resolve(cfg)  # the key that the run had not yet has its default
+    assert load_run_config(empty)["name"] == "hybrid_tiny"
     (empty / ".hydra" / "config.yaml").write_text("{")
     with pytest.raises(ValueError, match="cannot be read"):
-        saved(empty)
+        load_run_config(empty)
     with pytest.raises(ValueError, match="nowhere does not exist"):
-        saved(empty / "nowhere")
+        load_run_config(empty / "nowhere")

@@ -5,7 +5,7 @@ import torch
 from torch.export import Dim, export
 
 from hybrid_vit.config.build import build
-from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.fast import set_attention, set_shards, set_trimmed
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.num_heads=2"]
@@ -33,7 +33,7 @@ SLOW = ("hybrid_192", "hybrid_384")  # so small, the same as hybrid_tiny but for
 )
 def test_an_exported_model_takes_a_batch_of_any_size(name: str) -> None:
     torch.manual_seed(0)
-    net = build(plain(composed(FORMS[name]))["model"] | {"num_classes": 7}).eval()
+    net = build(resolve(compose_config(FORMS[name]))["model"] | {"num_classes": 7}).eval()
     set_shards(net, 2)
     set_trimmed(net)
     if name == "explicit":

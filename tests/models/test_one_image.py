@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybrid_vit.config.build import build
-from hybrid_vit.config.compose import composed, plain
+from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.models import ConvMLP
 
 SMALL = ("model=hybrid_tiny", "model.embed_dim=32", "model.depth=2", "model.num_heads=2")
@@ -49,7 +49,7 @@ def gradient(net: nn.Module, x: Tensor) -> Tensor:
 def test_an_image_alone_has_the_gradient_that_it_has_in_a_batch(form: str, channels_last: bool) -> None:
     pytest.importorskip(NEEDS.get(form, "torch"))
     torch.manual_seed(0)
-    net = scrambled(build(plain(composed(list(FORMS[form])))["model"] | {"num_classes": 7}))
+    net = scrambled(build(resolve(compose_config(list(FORMS[form])))["model"] | {"num_classes": 7}))
     x = torch.randn(2, 3, 32, 32).double()
     if channels_last:
         net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
@@ -72,7 +72,7 @@ def test_the_gradient_of_one_image_through_a_model_is_that_of_finite_differences
     torch.manual_seed(0)
     rates = [f"model.{name}_rate=0" for name in ("pos_drop", "proj_drop", "attn_drop", "drop_path")]
     form = [*FORMS[stem], *rates, "model.embed_dim=8", "model.depth=1", "model.mlp=conv", "model.stem.channels=[4,4,8]"]
-    spec = plain(composed(form))["model"] | {"num_classes": 3}
+    spec = resolve(compose_config(form))["model"] | {"num_classes": 3}
     spec["stem"] |= {"img_size": 8, "grid": 4}
     net = scrambled(build(spec)).train(training)
     assert torch.autograd.gradcheck(net, torch.randn(1, 3, 8, 8).double().requires_grad_(), fast_mode=True)

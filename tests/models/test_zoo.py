@@ -14,7 +14,7 @@ from torch import nn
 import hybrid_vit
 from hybrid_vit.cli.command import clear
 from hybrid_vit.config.build import build
-from hybrid_vit.config.compose import composed, options, plain
+from hybrid_vit.config.compose import compose_config, options, resolve
 from hybrid_vit.deploy.weights import save_weights
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast import folded, packed
@@ -44,7 +44,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 
 def spec_of(name: str) -> dict:
-    return plain(composed([f"model={name}", "model.num_classes=10"]))["model"]
+    return resolve(compose_config([f"model={name}", "model.num_classes=10"]))["model"]
 
 
 @pytest.fixture(scope="module", params=models(*OURS, "resnet18"))  # and one of others

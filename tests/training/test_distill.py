@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import hybrid_vit
-from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.run import train
 from hybrid_vit.utils.files import write_json
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 def run(directory: Path, *overrides: str) -> Path:
     directory.mkdir()
-    train(typed(plain(composed([*TINY, *overrides]))), directory)
+    train(as_train(resolve(compose_config([*TINY, *overrides]))), directory)
     return directory
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stopping import OneEpoch
 
-from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.validation import check_together
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.run import train
@@ -20,7 +20,7 @@ TINY = [
 
 def run(directory: Path, logger: str) -> None:
     """A run of two epochs of five steps that was stopped after the first."""
-    config = typed(plain(composed([*TINY, f"logger={logger}"])))
+    config = as_train(resolve(compose_config([*TINY, f"logger={logger}"])))
     with pytest.raises(Stopped):
         train(config, directory, callbacks=[OneEpoch()])
     train(config, directory, checkpoint=latest(directory / "checkpoints"))
@@ -53,4 +53,4 @@ def test_tensorboard_has_steps_epochs_pictures_and_the_result(tmp_path: Path) ->
 def test_tensorboard_that_is_absent_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs a package: pip install tensorboard; logger=csv needs none"):
-        check_together(plain(composed([*TINY, "logger=tensorboard"])))
+        check_together(resolve(compose_config([*TINY, "logger=tensorboard"])))

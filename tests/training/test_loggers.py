@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 from stopping import OneEpoch
 from wandb.proto import wandb_internal_pb2
 
-from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.training import loggers
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.run import train
@@ -114,10 +114,10 @@ def offline(directory: Path) -> list[Offline]:
 
 
 def test_a_stopped_and_resumed_training_is_one_run_with_the_steps_of_metrics_csv(tmp_path: Path, fresh: None) -> None:
-    config = typed(plain(composed(TINY)))
+    config = as_train(resolve(compose_config(TINY)))
     with pytest.raises(Stopped):
         train(config, tmp_path, callbacks=[OneEpoch()])
-    train(typed(plain(composed(TINY))), tmp_path, checkpoint=latest(tmp_path / "checkpoints"))
+    train(as_train(resolve(compose_config(TINY))), tmp_path, checkpoint=latest(tmp_path / "checkpoints"))
     first, second = offline(tmp_path)
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
         table = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -186,8 +186,8 @@ def test_defaults(tmp_path: Path, fresh: None, caplog: pytest.LogCaptureFixture)
 
 def test_a_variable_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_RUN_GROUP", "mine")
-    assert plain(composed(["hydra.mode=MULTIRUN", "hydra.sweep.dir=a/b"]))["logger"]["group"] == "mine"
-    assert plain(composed(["logger.group=other"]))["logger"]["group"] == "other"
+    assert resolve(compose_config(["hydra.mode=MULTIRUN", "hydra.sweep.dir=a/b"]))["logger"]["group"] == "mine"
+    assert resolve(compose_config(["logger.group=other"]))["logger"]["group"] == "other"
 
 
 def test_ctrl_c_is_not_preemption(tmp_path: Path, fresh: None) -> None:

@@ -26,8 +26,8 @@ from safetensors.torch import load_file
 from stopping import OneEpoch
 
 import hybrid_vit
-from hybrid_vit.config.compose import composed, plain, typed
-from hybrid_vit.config.saved import saved
+from hybrid_vit.config.compose import as_train, compose_config, resolve
+from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.config.schema import Data
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS, Keeper, Stopped, latest
@@ -50,7 +50,9 @@ pytestmark = pytest.mark.usefixtures("without_pictures")  # `whole` has them: it
 def run(directory: Path, *overrides: str, resume: bool = False, callbacks: Sequence[Callback] = ()) -> float:
     directory.mkdir(exist_ok=True)
     checkpoint = latest(directory / "checkpoints") if resume else None
-    return train(typed(plain(composed([*TINY, *overrides]))), directory, checkpoint=checkpoint, callbacks=callbacks)
+    return train(
+        as_train(resolve(compose_config([*TINY, *overrides]))), directory, checkpoint=checkpoint, callbacks=callbacks
+    )
 
 
 def rows(directory: Path) -> list[dict[str, str]]:
@@ -271,7 +273,7 @@ def test_a_training_that_ends_early_without_a_reason_is_an_error(
             trainer.should_stop = True
 
     with pytest.raises(RuntimeError, match="of 15 steps, and nothing asked it to"):
-        train(typed(plain(composed(TINY))), tmp_path, callbacks=[Ends()])
+        train(as_train(resolve(compose_config(TINY))), tmp_path, callbacks=[Ends()])
     assert summary(tmp_path)["state"] == "failed"
 
 
@@ -323,7 +325,11 @@ def test_a_run_continues_on_its_own_data_only(
 def test_a_last_batch_that_is_too_small_for_all_processes_is_no_step() -> None:
     """81 training images in batches of 20: one is left, and two processes put it into the batch before it."""
     alone, together = (
-        make_data(typed(plain(composed([*TINY, "data.val_size=0", "data.fraction=1", f"trainer.devices={devices}"]))))
+        make_data(
+            as_train(
+                resolve(compose_config([*TINY, "data.val_size=0", "data.fraction=1", f"trainer.devices={devices}"]))
+            )
+        )
         for devices in (1, 4)
     )
     assert alone.sizes["train"] == 1438
@@ -335,7 +341,9 @@ def test_pretrained_weights_are_fetched_once(tmp_path: Path, monkeypatch: pytest
     fetched = []
     monkeypatch.setattr("hybrid_vit.models.external.load_timm", lambda *arguments: fetched.append(arguments))
     shared = [text for text in TINY if not text.startswith("model.")]
-    config = typed(plain(composed([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"])))
+    config = as_train(
+        resolve(compose_config([*shared, "augment=none", "model=convnext_atto", "model.pretrained=true"]))
+    )
     config.model["arguments"] |= {"depths": [1] * 4, "dims": [8] * 4}
     with pytest.raises(Stopped):
         train(config, tmp_path, callbacks=[OneEpoch()])
@@ -532,9 +540,9 @@ def test_published_protocol_looks_at_the_test_set_under_a_name_that_says_so(tmp_
 
 def test_the_scored_weights_are_the_averaged_ones(whole: Path) -> None:
     checkpoint = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    saved = load_file(whole / "model.safetensors")
-    assert all(torch.equal(value, checkpoint[f"ema.net.{key}"]) for key, value in saved.items())
-    assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in saved.items())
+    load_run_config = load_file(whole / "model.safetensors")
+    assert all(torch.equal(value, checkpoint[f"ema.net.{key}"]) for key, value in load_run_config.items())
+    assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in load_run_config.items())
 
 
 @pytest.mark.parametrize("mix", [False, True])
@@ -609,7 +617,7 @@ def test_batches_gathered_into_a_step_are_one_batch(tmp_path: Path) -> None:
     }.items():
         directory = tmp_path / name
         directory.mkdir()
-        train(typed(plain(composed([*plain_stem, *EXACT, *settings]))), directory)
+        train(as_train(resolve(compose_config([*plain_stem, *EXACT, *settings]))), directory)
         ends[name] = load_file(directory / "model.safetensors")
     for key, value in ends["one"].items():
         torch.testing.assert_close(ends["gathered"][key], value, rtol=0, atol=1e-6)
@@ -652,7 +660,9 @@ def test_limits_take_batches_and_are_said(tmp_path: Path, caplog: pytest.LogCapt
 
 
 def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
-    config = typed(plain(composed([*TINY, "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=99"])))
+    config = as_train(
+        resolve(compose_config([*TINY, "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=99"]))
+    )
     epoch = Epoch.of(config.trainer, make_data(config))
     assert (epoch.limited, epoch.batches, epoch.steps, epoch.val_images, epoch.test_images) == ({}, 5, 5, 180, 359)
     config.trainer.limit_val_batches = config.trainer.limit_test_batches = 0.1  # one of one batch, not none
@@ -666,7 +676,7 @@ SIZE = ["model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem
 def debugged(directory: Path, *settings: str) -> dict:
     """The summary of a run with `debug=`; those settings of the other tests that it sets are left to it."""
     directory.mkdir(exist_ok=True)
-    train(typed(plain(composed(["data=digits", "accelerator=cpu", *SIZE, *settings]))), directory)
+    train(as_train(resolve(compose_config(["data=digits", "accelerator=cpu", *SIZE, *settings]))), directory)
     return summary(directory)
 
 
@@ -697,8 +707,8 @@ def test_debug_profiler(tmp_path: Path) -> None:
 
 
 def test_debug_wins_over_an_experiment() -> None:
-    spec = plain(composed(["experiment=run_192", "debug=overfit"]))
-    assert spec["augment"] == plain(composed(["augment=none"]))["augment"]
+    spec = resolve(compose_config(["experiment=run_192", "debug=overfit"]))
+    assert spec["augment"] == resolve(compose_config(["augment=none"]))["augment"]
     assert (spec["epochs"], spec["name"]) == (60, "run_192")
 
 
@@ -766,7 +776,7 @@ def test_a_run_that_is_done_is_lengthened(tmp_path: Path, monkeypatch: pytest.Mo
     assert rates == pytest.approx([4e-4 * watch.schedule.factor(n / 5) for n in range(made, 20)])
     assert watch.schedule.epochs == 4
     assert (int(rows(tmp_path / "run")[-1]["step"]), watch.last) == (20, 5 if first == "steps=8" else 4)
-    assert saved(tmp_path / "run")["steps"] == 20
+    assert load_run_config(tmp_path / "run")["steps"] == 20
 
 
 def test_tags_and_what_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

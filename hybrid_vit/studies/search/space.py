@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 PLAN = "search.json"
+OWN = (PLAN, "study.", "trials", "pareto.", "front")  # how the names of what a search makes begin
 REMEDY = "restore it from a copy, or begin a new search with another out=PATH"
 STATES = ("complete", "pruned", "infeasible", "failed")
 
@@ -83,9 +84,9 @@ def inspect(directory: Path, plan: Plan) -> None:
 
 
 def foreign(directory: Path) -> list[str]:
-    """What lies in a directory besides logs, hidden files and what a search makes first."""
+    """What lies in a directory besides hidden files, logs and what a search, perhaps another process, makes."""
     names = (path.name for path in directory.iterdir() if path.suffix != ".log")
-    return sorted(name for name in names if name[0] != "." and name != "trials")
+    return sorted(name for name in names if name[0] != "." and not name.startswith(OWN))
 
 
 def agree(directory: Path, plan: Plan) -> None:

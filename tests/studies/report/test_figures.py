@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hybrid_vit.config.saved import recorded
+from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.studies.report import curves, figures, style
 from hybrid_vit.studies.report.study import Study, overlays_table, study
 
@@ -17,7 +17,7 @@ DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3], 8: [50.5, 51.0, 52.4]}
 
 
 def of(folder: Path) -> Study:
-    return study([folder], recorded, metric="test_top1", reference=None)
+    return study([folder], load_recorded_config, metric="test_top1", reference=None)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -84,7 +84,9 @@ def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Stu
 
 
 def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path: Path) -> None:
-    found = study([tmp_path / "runs"], recorded, metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]])
+    found = study(
+        [tmp_path / "runs"], load_recorded_config, metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]]
+    )
     *usual, (each, base, comparison) = found.comparisons
     assert [(a.label, b.label) for a, b, _ in usual] == [(a.label, b.label) for a, b, _ in depths.comparisons]
     assert (each.label, base.label) == ("depth=8", "depth=4")

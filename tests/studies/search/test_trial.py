@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hybrid_vit.config.compose import composed, plain, typed
+from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.studies.search.trial import RIVALS, attempt, hopeless
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def spec(*overrides: str) -> Train:
-    return typed(plain(composed([*TINY, *overrides])))
+    return as_train(resolve(compose_config([*TINY, *overrides])))
 
 
 def make(trials: Path, number: int) -> Path:
