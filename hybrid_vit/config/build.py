@@ -8,7 +8,7 @@ from hybrid_vit import augment, models
 from hybrid_vit.utils.errors import UserError
 
 MODELS = ("hybrid_vit", "timm_model", "CvT", "WideResNet")
-STEMS = ("ConvStem", "PatchStem", "TokenizerStem", "ResNetStem", "MobileStem")
+STEMS = ("ConvStem", "PatchStem", "TokenizerStem", "ResNetStem", "MobileStem", "WhitenedStem")
 TRANSFORMS = (
     *("RandomCrop", "RandomResizedCrop", "RandomHorizontalFlip", "ColorJitter", "RandomErasing"),
     *("AutoAugment", "RandAugment", "TrivialAugment", "Mix", "Mixup", "CutMix"),

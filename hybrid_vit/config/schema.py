@@ -74,6 +74,16 @@ class MobileStem:
 
 
 @dataclass
+class WhitenedStem:
+    _target_: str = "hybrid_vit.models.WhitenedStem"
+    embed_dim: int = MISSING
+    img_size: int = MISSING
+    grid: int = limited("[1, 4096]", 7)
+    channels: list[int] | None = limited("[1, 16384]", None)
+    patch_size: int = limited("[1, 16]", 2)
+
+
+@dataclass
 class Hybrid:
     _target_: str = "hybrid_vit.models.hybrid_vit"
     stem: Any = MISSING
@@ -87,10 +97,11 @@ class Hybrid:
     qk_norm: bool = False
     init_values: float | None = limited("(0, inf)", None)
     mlp: str = limited(("linear", "conv"), "linear")
+    block: str = limited(("attention", "conv"), "attention")
     rel_pos_bias: bool = False
     reg_tokens: int = limited("[0, 1024]", 0)
     pos_embed: str = limited(("learned", "sincos", "none"), "learned")
-    pool: str = limited(("cls", "distilled", "mean", "sequence"), "cls")
+    pool: str = limited(("cls", "distilled", "mean", "sequence", "maxmean"), "cls")
     pos_drop_rate: float = limited("[0, 1)", 0.0)
     proj_drop_rate: float = limited("[0, 1)", 0.0)
     attn_drop_rate: float = limited("[0, 1)", 0.0)
@@ -144,7 +155,11 @@ class Data:
 
 
 # What each optimizer takes besides lr and weight_decay; left out, it has torch's default.
-OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {"adamw": ("betas", "eps"), "sgd": ("momentum", "nesterov")}
+OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
+    "adamw": ("betas", "eps"),
+    "sgd": ("momentum", "nesterov"),
+    "muon": ("adamw_lr", "momentum", "ns_steps", "betas", "eps"),
+}
 
 
 @dataclass
@@ -157,8 +172,12 @@ class Optim:
     eps: float | None = limited("(0, inf)", None)
     momentum: float | None = limited("[0, 1)", None)
     nesterov: bool | None = None
+    adamw_lr: float | None = limited("(0, inf)", None)
+    ns_steps: int | None = limited("[1, 100]", None)
+    schedule: str = limited(("cosine", "linear"), "cosine")
     interval: str = limited(("step", "epoch"), "step")
     warmup_epochs: float | None = limited("[0, inf)", None)
+    warmup_share: float = limited("[0, 1)", 0.1)
     min_lr: float = limited("[0, inf)", 0.0)
     clip_norm: float | None = limited("(0, inf)", 1.0)
 
@@ -207,6 +226,14 @@ class EarlyStopping:
 
 
 @dataclass
+class Progressive:
+    """Training images are `sizes[i]` pixels wide until the share `until[i]` of the training is over."""
+
+    sizes: list[int] = limited("[1, 4096]", [])
+    until: list[float] = limited("(0, 1)", [])
+
+
+@dataclass
 class Trainer:
     max_time: str | None = None
     devices: int = limited("[1, 1024]", 1)
@@ -236,6 +263,7 @@ class Train:
     score: str = limited(("ema", "raw"), "ema")
     ema: Average = field(default_factory=Average)
     distill: Distill = field(default_factory=Distill)
+    progressive: Progressive = field(default_factory=Progressive)
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     callbacks: list[str] = field(default_factory=list)
     init_from: str | None = None
@@ -325,6 +353,7 @@ SCHEMAS = {
     "tokenizer": TokenizerStem,
     "resnet": ResNetStem,
     "mobile": MobileStem,
+    "whitened": WhitenedStem,
     "data": Data,
     "optim": Optim,
     "accelerator": Accelerator,

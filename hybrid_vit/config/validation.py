@@ -25,6 +25,7 @@ STEMS: dict[str, Callable[..., Any]] = {
     schema.MobileStem._target_: limits.plan,
     schema.TokenizerStem._target_: limits.halvings,
     schema.PatchStem._target_: limits.patches,
+    schema.WhitenedStem._target_: limits.groups,
 }
 
 
@@ -96,13 +97,15 @@ def check_training(spec: Spec) -> None:
     """Settings of a training that do not go together, or parts of the augmentation that are none, are an error."""
     optim = spec["optim"]
     epochs = spec["epochs"] if spec["steps"] is None and spec["budget"] is None else math.inf
-    warmup = limits.warmup(optim["warmup_epochs"], epochs)
+    warmup = limits.warmup(optim["warmup_epochs"], epochs, optim["warmup_share"])
     limits.check_schedule(lr=optim["lr"], epochs=epochs, warmup_epochs=warmup, min_lr=optim["min_lr"])
     name = optim["name"]
     for key in {key for others in schema.OPTIMIZER_ARGUMENTS.values() for key in others}:
         if optim[key] is not None and key not in schema.OPTIMIZER_ARGUMENTS[name]:
             own = ", ".join(f"optim.{other}" for other in schema.OPTIMIZER_ARGUMENTS[name])
             raise UserError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
+    progressive = spec["progressive"]
+    limits.check_progressive(progressive["sizes"], progressive["until"])
     if optim["betas"] is not None and len(optim["betas"]) != 2:
         raise UserError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
     if spec["logger"]["name"] == "tensorboard" and not importlib.util.find_spec("tensorboard"):

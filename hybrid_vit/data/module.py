@@ -233,6 +233,13 @@ class DataModule(LightningDataModule):
         augmented, _ = self.augment(images, labels, draw, normalize=self.normalize, num_classes=self.num_classes)
         return augmented[:n]
 
+    def training_images(self, n: int) -> Tensor:
+        """The first n training images (or all), normalised and not augmented: (n, 3, H, W) float32."""
+        part = self._parts["train"]
+        n = min(n, len(part))
+        images = torch.stack([part[i][0] for i in range(n)]) if isinstance(part, PictureFolder) else part.tensors[0][:n]
+        return self.normalize(images)
+
     def denormalize(self, images: Tensor) -> Tensor:
         """The inverse of `normalize`: (B, 3, H, W) float -> uint8, clipped to 0..255."""
         mean, std = (images.new_tensor(values)[:, None, None] for values in (self.mean, self.std))

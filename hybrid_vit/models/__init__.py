@@ -1,17 +1,20 @@
 """Models: the hybrid, its parts, others' models. One joins by a class, a YAML in `conf/` and a row in a test."""
 
-from hybrid_vit.models.encoder import Attention, Block, Encoder
+from hybrid_vit.models.encoder import Attention, Block, ConvBlock, Encoder
 from hybrid_vit.models.external import CvT, timm_model
 from hybrid_vit.models.hybrid import HybridViT, hybrid_vit
 from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.positions import RelPosBias
 from hybrid_vit.models.stem import ConvStem, MobileStem, PatchStem, ResNetStem, TokenizerStem
+from hybrid_vit.models.whitened_stem import ConvGroup, WhitenedStem, WhiteningConv
 from hybrid_vit.models.wide_resnet import WideResNet
 
 __all__ = [
     "MLP",
     "Attention",
     "Block",
+    "ConvBlock",
+    "ConvGroup",
     "ConvMLP",
     "ConvStem",
     "CvT",
@@ -22,6 +25,8 @@ __all__ = [
     "RelPosBias",
     "ResNetStem",
     "TokenizerStem",
+    "WhitenedStem",
+    "WhiteningConv",
     "WideResNet",
     "hybrid_vit",
     "timm_model",

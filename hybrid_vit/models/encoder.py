@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from hybrid_vit.models.layout import Grid
+from hybrid_vit.models.layout import Grid, as_map, as_tokens
 from hybrid_vit.models.mlp import MLP, ConvMLP
 from hybrid_vit.models.positions import RelPosBias
+from hybrid_vit.models.whitened_stem import IdentityConv
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import derive_heads
 
@@ -114,6 +115,18 @@ class Block(nn.Module):
         return x + self.drop_path(self.ls2(self.mlp(self.norm2(x), grid)))
 
 
+class ConvBlock(nn.Module):
+    """A residual convolution 3x3 in place of a transformer block, (B, N, D) -> (B, N, D); no token but the grid's."""
+
+    def __init__(self, dim: int, *, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(IdentityConv(dim, dim), nn.BatchNorm2d(dim), nn.SiLU())
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    def forward(self, x: Tensor, grid: Grid) -> Tensor:
+        return x + self.drop_path(as_tokens(self.conv(as_map(x, grid))))
+
+
 class Encoder(nn.Sequential):
     """`depth` blocks, (B, N, embed_dim) -> (B, N, embed_dim); drop-path rises linearly from 0 to `drop_path_rate`.
 
@@ -121,6 +134,8 @@ class Encoder(nn.Sequential):
 
     Args:
         mlp: "linear" (`MLP`) or "conv" (`ConvMLP`).
+        block: "attention" (`Block`) or "conv" (`ConvBlock`, which takes none of the other options but `drop_path_rate`
+            and shows what the attention is worth).
         rel_pos_bias: whether each layer has a `RelPosBias`.
         num_prefix_tokens: tokens before the cells; only `ConvMLP` and `RelPosBias` need to know.
         grid: side of the grid that tables of `RelPosBias` are for.
@@ -141,6 +156,7 @@ class Encoder(nn.Sequential):
         qk_norm: bool = False,
         init_values: float | None = None,
         mlp: Literal["linear", "conv"] = "linear",
+        block: Literal["attention", "conv"] = "attention",
         rel_pos_bias: bool = False,
         num_prefix_tokens: int = 0,
         grid: int = 0,
@@ -150,6 +166,8 @@ class Encoder(nn.Sequential):
     ) -> None:
         if depth < 1:
             raise UserError(f"model.depth {depth} must be at least 1 block")
+        if block == "conv" and num_prefix_tokens:
+            raise UserError("model.block=conv has no place for a class token or registers; use model.pool=mean")
         heads, hidden_dim, norm_layer = derive_heads(embed_dim, num_heads), int(embed_dim * mlp_ratio), NORMS[norm]
 
         def attention() -> Attention:
@@ -168,19 +186,21 @@ class Encoder(nn.Sequential):
                 return MLP(embed_dim, hidden_dim, drop=proj_drop_rate)
             return ConvMLP(embed_dim, hidden_dim, num_prefix_tokens=num_prefix_tokens, drop=proj_drop_rate)
 
-        super().__init__(
-            *(
-                Block(
-                    embed_dim,
-                    attn=attention(),
-                    mlp=perceptron(),
-                    norm_layer=norm_layer,
-                    init_values=init_values,
-                    drop_path=rate,
-                )
-                for rate in torch.linspace(0, drop_path_rate, depth).tolist()
+        def transformer_block(rate: float) -> Block:
+            return Block(
+                embed_dim,
+                attn=attention(),
+                mlp=perceptron(),
+                norm_layer=norm_layer,
+                init_values=init_values,
+                drop_path=rate,
             )
-        )
+
+        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        if block == "conv":
+            super().__init__(*(ConvBlock(embed_dim, drop_path=rate) for rate in rates))
+        else:
+            super().__init__(*(transformer_block(rate) for rate in rates))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
         for block in self:

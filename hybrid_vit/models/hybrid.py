@@ -15,6 +15,7 @@ from hybrid_vit.models.encoder import NORMS, Encoder, Norm
 from hybrid_vit.models.layout import as_map, as_tokens
 from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
+from hybrid_vit.models.whitened_stem import WhitenedStem
 from hybrid_vit.utils.errors import UserError
 
 PosEmbed = Literal["learned", "sincos", "none"]
@@ -61,7 +62,16 @@ class SequencePool(nn.Module):
         return (self.attention(x).softmax(dim=1).transpose(1, 2) @ x).squeeze(1)
 
 
-Pool = ClsPool | DistilledPool | MeanPool | SequencePool
+class MaxMeanPool(nn.Module):
+    """(B, N, D) -> (B, D): the largest value of each channel plus its mean."""
+
+    num_prefix_tokens = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.amax(dim=1) + x.mean(dim=1)
+
+
+Pool = ClsPool | DistilledPool | MeanPool | SequencePool | MaxMeanPool
 
 
 class HybridViT(nn.Module):
@@ -84,7 +94,7 @@ class HybridViT(nn.Module):
     def __init__(
         self,
         *,
-        stem: Stem,
+        stem: Stem | WhitenedStem,
         encoder: Encoder,
         pool: Pool,
         head: nn.Module,
@@ -115,7 +125,10 @@ class HybridViT(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """As published: xavier-uniform Linear, kaiming-normal Conv (fan-out), trunc-normal(0.02) tokens, positions."""
+        """As published: xavier-uniform Linear, kaiming-normal Conv (fan-out), trunc-normal(0.02) tokens, positions.
+
+        A part that has an `init_weights` of its own begins as that says.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -125,6 +138,8 @@ class HybridViT(nn.Module):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
             if isinstance(module, nn.Linear | nn.Conv2d) and module.bias is not None:
                 nn.init.zeros_(module.bias)
+            if module is not self and hasattr(module, "init_weights"):
+                module.init_weights()  # type: ignore[operator]
         for token in (self.cls_token, self.dist_token, self.reg_token, self.pos_embed):
             if isinstance(token, nn.Parameter):
                 nn.init.trunc_normal_(token, std=0.02)
@@ -193,7 +208,7 @@ class HybridViT(nn.Module):
 
 def hybrid_vit(
     *,
-    stem: Stem,
+    stem: Stem | WhitenedStem,
     num_classes: int,
     embed_dim: int = 192,
     depth: int = 6,
@@ -204,10 +219,11 @@ def hybrid_vit(
     qk_norm: bool = False,
     init_values: float | None = None,
     mlp: Literal["linear", "conv"] = "linear",
+    block: Literal["attention", "conv"] = "attention",
     rel_pos_bias: bool = False,
     reg_tokens: int = 0,
     pos_embed: PosEmbed = "learned",
-    pool: Literal["cls", "distilled", "mean", "sequence"] = "cls",
+    pool: Literal["cls", "distilled", "mean", "sequence", "maxmean"] = "cls",
     pos_drop_rate: float = 0.0,
     proj_drop_rate: float = 0.0,
     attn_drop_rate: float = 0.0,
@@ -223,12 +239,14 @@ def hybrid_vit(
         "distilled": DistilledPool,
         "mean": MeanPool,
         "sequence": lambda: SequencePool(embed_dim),
+        "maxmean": MaxMeanPool,
     }
     for name, choice, choices in (
         ("pool", pool, [*pools]),
         ("pos_embed", pos_embed, get_args(PosEmbed)),
         ("norm", norm, [*NORMS]),
         ("mlp", mlp, ["linear", "conv"]),
+        ("block", block, ["attention", "conv"]),
     ):
         if choice not in choices:
             raise UserError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
@@ -260,6 +278,7 @@ def hybrid_vit(
             qk_norm=qk_norm,
             init_values=init_values,
             mlp=mlp,
+            block=block,
             rel_pos_bias=rel_pos_bias,
             num_prefix_tokens=pooled.num_prefix_tokens + reg_tokens,
             grid=stem.grid,

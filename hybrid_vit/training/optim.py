@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from hybrid_vit.training.muon import Muon
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_rate, check_schedule
 
@@ -60,6 +61,44 @@ def sgd(
     return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
+def muon(
+    net: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    adamw_lr: float = 2e-3,
+    momentum: float = 0.6,
+    ns_steps: int = 3,
+    betas: Sequence[float] = (0.9, 0.95),
+    eps: float = 1e-8,
+    decay_all: bool = False,
+) -> Muon:
+    """Muon for matrices and kernels; AdamW with `adamw_lr` for the classifier, depthwise kernels and everything else.
+
+    Args:
+        weight_decay: of AdamW's parameters; Muon's keep their norm.
+    """
+    check(lr, weight_decay)
+    check_rate(adamw_lr)
+    matrices = [weight for name, weight in net.named_parameters() if is_matrix(name, weight)]
+    orthogonal = {id(weight) for weight in matrices}
+    rest = [
+        group | {"params": left, "lr": adamw_lr, "orthogonal": False}
+        for group in param_groups(net, weight_decay, decay_all)
+        if (left := [weight for weight in group["params"] if id(weight) not in orthogonal])
+    ]
+    groups = [{"params": matrices, "lr": lr, "weight_decay": 0.0, "orthogonal": True}] if matrices else []
+    return Muon([*groups, *rest], momentum=momentum, ns_steps=ns_steps, lr=lr, betas=(betas[0], betas[1]), eps=eps)
+
+
+def is_matrix(name: str, weight: nn.Parameter) -> bool:
+    """Whether Muon orthogonalises a weight: that of a layer between hidden channels, which mixes them."""
+    layer, _, kind = name.rpartition(".")
+    if kind != "weight" or layer.rpartition(".")[2] in CLASSIFIERS or not weight.requires_grad:
+        return False
+    return weight.ndim > 1 and min(weight.shape[:2]) > 3  # more than colours, or the one channel of a depthwise kernel
+
+
 def check(lr: float, weight_decay: float) -> None:
     """A learning rate or decay that cannot train is an error that names its key."""
     check_rate(lr)
@@ -67,17 +106,19 @@ def check(lr: float, weight_decay: float) -> None:
         raise UserError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
 
 
-OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd}
+CLASSIFIERS = ("head", "head_dist", "fc", "classifier")  # of our models, timm's and transformers'
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd, "muon": muon}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Linear warm-up, then a half cosine down to `min_lr`; t and all lengths are in epochs.
+    """Linear warm-up, then a half cosine or a line down to `min_lr`; t and all lengths are in epochs.
 
     Args:
         epochs: length of the whole schedule.
         warmup_epochs: factor(t) = t / warmup_epochs until the cosine begins there, (t + 1) / warmup_epochs per epoch.
         min_lr: learning rate at the end, in units of `lr`'s own.
+        shape: "cosine" or "linear".
         interval: whether the rate moves with every optimizer step or once an epoch.
 
     Raises:
@@ -88,12 +129,15 @@ class Schedule:
     epochs: float
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
+    shape: Literal["cosine", "linear"] = "cosine"
     interval: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
         check_schedule(lr=self.lr, epochs=self.epochs, warmup_epochs=self.warmup_epochs, min_lr=self.min_lr)
         if self.interval not in ("step", "epoch"):
             raise UserError(f"optim.interval {self.interval!r} is unknown; use step or epoch")
+        if self.shape not in ("cosine", "linear"):
+            raise UserError(f"optim.schedule {self.shape!r} is unknown; use cosine or linear")
 
     def factor(self, t: float) -> float:
         """Learning rate at epoch t (a fraction of one counts), as a multiple of `lr`."""
@@ -101,4 +145,5 @@ class Schedule:
             return min(1.0, (t + (self.interval == "epoch")) / self.warmup_epochs)
         progress = min(1.0, (t - self.warmup_epochs) / (self.epochs - self.warmup_epochs))
         floor = self.min_lr / self.lr
-        return floor + (1 - floor) * (1 + math.cos(math.pi * progress)) / 2
+        left = 1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
+        return floor + (1 - floor) * left

@@ -17,6 +17,7 @@ from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import adopt, load
 from hybrid_vit.fast.accelerator import Choice
+from hybrid_vit.models import WhiteningConv
 from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, affordable, measure
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import synchronised
@@ -25,12 +26,15 @@ from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.local_loggers import Csv, TensorBoard
 from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
+from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_teacher, warmup
 
 log = logging.getLogger(__name__)
+
+WHITENED = 5000  # images from which a whitening convolution gets its kernels
 
 
 def make_data(config: Train) -> DataModule:
@@ -56,6 +60,9 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     model = model_spec(config, data)
     torch.manual_seed(config.seed)
     net = build(model if fresh else untrained(model))
+    for module in net.modules():
+        if isinstance(module, WhiteningConv) and fresh:
+            module.whiten(data.training_images(WHITENED))
     if config.init_from and fresh:
         adopt(net, config.init_from)
         log.info("weights of %s, except for the classifier", config.init_from)
@@ -116,13 +123,15 @@ def make_task(
         schedule=Schedule(
             lr=optim.lr,
             epochs=epochs,
-            warmup_epochs=warmup(optim.warmup_epochs, epochs),
+            warmup_epochs=warmup(optim.warmup_epochs, epochs, optim.warmup_share),
             min_lr=optim.min_lr,
+            shape=optim.schedule,  # type: ignore[arg-type]
             interval=optim.interval,  # type: ignore[arg-type]
         ),
         steps_per_epoch=per_epoch,
         accumulated=config.trainer.accumulate_grad_batches,
         progress=(lambda: clock.progress) if clock else None,
+        progressive=Progressive(**vars(config.progressive)),
         ema=EMA(net, **vars(config.ema)) if config.ema.decay else None,
         distill=distill,
         score=config.score,

@@ -20,6 +20,7 @@ from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import share, summed
 from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.optim import Schedule
+from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_score
 
@@ -33,6 +34,7 @@ class Classification(LightningModule):
         schedule: learning rate over epochs.
         progress: the share of the schedule that is over, in [0, 1]; None where the number of steps says it.
         steps_per_epoch: optimizer steps of a whole epoch.
+        progressive: sizes of training images, or None.
         accumulated: batches of a step; its gradient is the mean over all of their images.
         ema: the averaged copy of `net`, or None.
         distill: what a teacher adds to the loss, or None.
@@ -54,6 +56,7 @@ class Classification(LightningModule):
         schedule: Schedule,
         steps_per_epoch: int,
         progress: Callable[[], float] | None = None,
+        progressive: Progressive | None = None,
         accumulated: int = 1,
         ema: EMA | None = None,
         distill: Distillation | None = None,
@@ -71,7 +74,7 @@ class Classification(LightningModule):
             raise UserError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
         self.net, self.ema, self.distill, self.score = net, ema, distill, score
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
-        self.progress, self.accumulated = progress, accumulated
+        self.progress, self.progressive, self.accumulated = progress, progressive, accumulated
         self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
         self.eval_names = list(eval_names)
         self.train_scores = Scores()
@@ -109,6 +112,8 @@ class Classification(LightningModule):
     def training_step(self, batch, batch_idx: int) -> Tensor:
         images, targets = batch
         images = images.to(self.dtype)
+        if self.progressive is not None:
+            images = self.progressive(images, self.epochs_after(self.trainer.global_step) / self.schedule.epochs)
         answers = self.net(images)
         logits = answers[:, 0] if answers.ndim == 3 else answers  # a distillation token answers to the teacher
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

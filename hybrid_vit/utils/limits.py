@@ -89,6 +89,32 @@ def halvings(embed_dim: int, img_size: int, grid: int) -> int:
     return depth
 
 
+def groups(
+    embed_dim: int, img_size: int, grid: int, channels: Sequence[int] | None = None, patch_size: int = 2
+) -> tuple[int, list[int]]:
+    """Padding of a `WhitenedStem`, and the channels of its groups, each of which halves; what is None is derived."""
+    check_sizes(embed_dim, img_size, grid)
+    reached: dict[int, tuple[int, int]] = {}  # grid -> padding, number of groups
+    for padding in (0, patch_size - 1):
+        size = img_size - patch_size + 1 + padding
+        for depth in range(1, size.bit_length()):
+            reached.setdefault(size >> depth, (padding, depth))
+    if grid not in reached:
+        raise UserError(
+            f"stem.grid {grid} is not {img_size} pixels whitened in patches of {patch_size} and halved; "
+            f"use one of {sorted(reached, reverse=True)}"
+        )
+    padding, depth = reached[grid]
+    derived = [min(64, embed_dim), *[embed_dim] * (depth - 1)] if depth > 1 else [embed_dim]
+    widths = list(channels or derived)
+    if len(widths) != depth or widths[-1] != embed_dim or min(widths) < 1:
+        raise UserError(
+            f"stem.channels {widths} must be {depth} positive numbers, one for each halving from {img_size} pixels to "
+            f"grid {grid}, ending in embed_dim {embed_dim}; leave them out to get {derived}"
+        )
+    return padding, widths
+
+
 def patches(embed_dim: int, img_size: int, grid: int, patch_size: int | None = None) -> tuple[int, int]:
     """Stride and side of the patches of a `PatchStem`, in pixels."""
     check_sizes(embed_dim, img_size, grid)
@@ -127,9 +153,18 @@ def derive_heads(embed_dim: int, num_heads: int | None) -> int:
     return num_heads
 
 
-def warmup(given: float | None, epochs: float) -> float:
-    """Warm-up of a run of `epochs`, in epochs: as given; else that of the published recipes, at most a tenth."""
-    return min(WARMUP_EPOCHS, WARMUP_SHARE * epochs) if given is None else given
+def warmup(given: float | None, epochs: float, share: float = WARMUP_SHARE) -> float:
+    """Warm-up of a run of `epochs`, in epochs: as given; else that of the published recipes, at most that share."""
+    return min(WARMUP_EPOCHS, share * epochs) if given is None else given
+
+
+def check_progressive(sizes: Sequence[int], until: Sequence[float]) -> None:
+    """Each size of images has an end, and each ends after the one before."""
+    if len(sizes) != len(until) or sorted(set(until)) != list(until):
+        raise UserError(
+            f"progressive.sizes {list(sizes)} needs as many ends, one after the other, as progressive.until "
+            f"{list(until)} has; e.g. progressive.sizes=[20,24] progressive.until=[0.15,0.5]"
+        )
 
 
 def check_schedule(*, lr: float, epochs: float, warmup_epochs: float, min_lr: float) -> None:

@@ -233,7 +233,7 @@ EVERYTHING = {
 OPTIONS = [{key: value} for key, value in EVERYTHING.items()]
 
 
-@pytest.mark.parametrize("pool", ["cls", "mean", "sequence"])
+@pytest.mark.parametrize("pool", ["cls", "mean", "sequence", "maxmean"])
 @pytest.mark.parametrize("options", [*OPTIONS, EVERYTHING], ids=[*EVERYTHING, "everything"])
 def test_encoder_options_train_every_parameter_record_and_do_not_depend_on_shards(options: dict, pool: Any) -> None:
     torch.manual_seed(0)
@@ -298,12 +298,13 @@ def test_pools_read_what_they_say() -> None:
     torch.manual_seed(0)
     tokens = torch.randn(2, 5, 32)
     pools = {}
-    for name in ("cls", "mean", "sequence"):
+    for name in ("cls", "mean", "sequence", "maxmean"):
         model = hybrid_vit(stem=PatchStem(embed_dim=32, grid=4), num_classes=3, embed_dim=32, depth=1, pool=name)
         pools[name] = model.pool
         torch.testing.assert_close(model.forward_head(tokens), model.head(model.pool(tokens)))
     assert torch.equal(pools["cls"](tokens), tokens[:, 0])
     torch.testing.assert_close(pools["mean"](tokens), tokens.sum(1) / 5)
+    torch.testing.assert_close(pools["maxmean"](tokens), tokens.max(dim=1).values + tokens.sum(1) / 5)
     scores = (tokens @ pools["sequence"].attention.weight.T + pools["sequence"].attention.bias).exp()
     torch.testing.assert_close(pools["sequence"](tokens), (tokens * scores / scores.sum(1, keepdim=True)).sum(1))
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from hybrid_vit import build_model
 from hybrid_vit.models import ConvStem, hybrid_vit
-from hybrid_vit.training.optim import OPTIMIZERS, Schedule, adamw, param_groups, sgd
+from hybrid_vit.training.optim import OPTIMIZERS, Schedule, adamw, muon, param_groups, sgd
 from hybrid_vit.utils.limits import warmup
 
 
@@ -96,13 +96,13 @@ def test_sgd_steps_with_nesterov_momentum() -> None:
         assert net.weight.item() == pytest.approx(weight, rel=1e-12)
 
 
-def test_both_optimizers_are_known_by_name_and_fused() -> None:
-    assert set(OPTIMIZERS) == {"adamw", "sgd"}
+def test_optimizers_are_known_by_name_and_fused() -> None:
+    assert set(OPTIMIZERS) == {"adamw", "sgd", "muon"}
     for make in OPTIMIZERS.values():
         assert make(small_model(), lr=0.1, weight_decay=0.0).defaults["fused"] is True
 
 
-@pytest.mark.parametrize("make", [adamw, sgd])
+@pytest.mark.parametrize("make", [adamw, sgd, muon])
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -178,6 +178,11 @@ def test_a_schedule_never_leaves_its_bounds_and_falls_after_warm_up() -> None:
         assert schedule.factor(schedule.epochs + 7) == pytest.approx(floor, abs=1e-15)
 
 
+def test_a_linear_schedule_falls_in_a_line() -> None:
+    schedule = Schedule(lr=1.0, epochs=10, warmup_epochs=2, shape="linear")
+    assert [schedule.factor(t) for t in (0, 1, 2, 4, 6, 10, 12)] == pytest.approx([0, 0.5, 1, 0.75, 0.5, 0, 0])
+
+
 @pytest.mark.parametrize(
     ("given", "epochs", "expected"),
     [(None, 200, 5), (None, 201, 5), (None, 50, 5), (None, 20, 2), (None, 6, 0.6), (None, 0.1, 0.01), (3, 6, 3)],
@@ -186,6 +191,7 @@ def test_the_warm_up_is_five_epochs_or_a_tenth_of_a_shorter_run_or_as_given(
     given: float | None, epochs: float, expected: float
 ) -> None:
     assert warmup(given, epochs) == pytest.approx(expected, rel=1e-15)
+    assert warmup(None, 8, share=0.25) == 2
 
 
 @pytest.mark.parametrize(
@@ -199,6 +205,7 @@ def test_the_warm_up_is_five_epochs_or_a_tenth_of_a_shorter_run_or_as_given(
         ({"min_lr": 0.2}, r"optim\.min_lr 0\.2 must lie between 0 and optim\.lr 0\.1"),
         ({"min_lr": -0.1}, r"optim\.min_lr -0\.1 must lie"),
         ({"interval": "batch"}, r"optim\.interval 'batch' is unknown; use step or epoch"),
+        ({"shape": "step"}, r"optim\.schedule 'step' is unknown; use cosine or linear"),
         ({"epochs": 0}, r"epochs 0 must be positive"),
         ({"lr": -0.1}, r"optim\.lr -0\.1 must be a positive number"),
     ],

@@ -1,0 +1,30 @@
+"""Progressive resolution: training begins with small images, which cost less: (B, 3, H, W) -> (B, 3, side, side).
+
+Howard 2018 (fast.ai's DAWNBench entry); Tan and Le 2021 (EfficientNetV2, arXiv 2104.00298).
+"""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from hybrid_vit.utils.limits import check_progressive
+
+
+class Progressive:
+    """Images are `sizes[i]` pixels wide until the share `until[i]` of the training is over, then as they come.
+
+    Raises:
+        UserError: not as many ends as sizes, or ends that do not rise.
+    """
+
+    def __init__(self, sizes: Sequence[int], until: Sequence[float]) -> None:
+        check_progressive(sizes, until)
+        self.stages = [*zip(sizes, until, strict=True)]
+
+    def __call__(self, images: Tensor, progress: float) -> Tensor:
+        """Resize (bilinear, antialiased) where `progress`, in [0, 1], is within a stage."""
+        for side, end in self.stages:
+            if progress < end:
+                return F.interpolate(images, (side, side), mode="bilinear", antialias=True)
+        return images
