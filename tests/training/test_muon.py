@@ -88,7 +88,7 @@ def test_it_continues_from_its_state() -> None:
     torch.manual_seed(0)
     x, labels = torch.randn(32, 8), torch.arange(32) % 4
     nets = [nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)) for _ in range(2)]
-    optimizers = [muon(net, lr=0.05, weight_decay=0.1) for net in nets]
+    optimizers = [muon(net, lr=0.2, weight_decay=0.1) for net in nets]
 
     def train(i: int, steps: int) -> float:
         for _ in range(steps):
