@@ -102,4 +102,4 @@ def test_it_continues_from_its_state() -> None:
     nets[1].load_state_dict(nets[0].state_dict())
     optimizers[1].load_state_dict(deepcopy(optimizers[0].state_dict()))
     last = train(0, 30)
-    assert train(1, 30) == last < 0.5 * first
+    assert train(1, 30) == last < 0.8 * first
