@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid_vit.cli.changeable import CHANGEABLE, changeable
 from hybrid_vit.cli.command import arguments, check, claim, held
-from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
+from hybrid_vit.cli.jobs import Differs, Unusable
+from hybrid_vit.cli.overview import look
 from hybrid_vit.config.compose import (
     Spec,
     as_train,

@@ -276,12 +276,12 @@ class Bench:
 
 @dataclass
 class Arms:
-    """What varies in a multirun, instead of Hydra's own sweeper; `cli/sweep.py` reads it.
+    """What varies in a multirun, instead of Hydra's own sweeper; `cli/jobs.py` reads it.
 
     `params`: key -> values, all combinations of them; `arms`: a name -> the settings that make it; `only` these arms.
     """
 
-    _target_: str = "hybrid_vit.cli.sweep"
+    _target_: str = "hybrid_vit.cli.jobs"
     params: dict[str, str] = field(default_factory=dict)
     arms: dict[str, list[str]] = field(default_factory=dict)
     only: list[str] | None = None

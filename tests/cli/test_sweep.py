@@ -19,8 +19,10 @@ from omegaconf import OmegaConf
 
 from hybrid_vit.cli import command as command_module
 from hybrid_vit.cli import sweep as sweeping
+from hybrid_vit.cli.changeable import changeable
 from hybrid_vit.cli.command import check
-from hybrid_vit.cli.sweep import Overview, Planned, Status, changeable, file_name, jobs, look, row
+from hybrid_vit.cli.jobs import Planned, file_name, jobs
+from hybrid_vit.cli.overview import Overview, Status, look, row
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import compose_config, options, resolve
 from hybrid_vit.config.saved import save_run_config
