@@ -14,6 +14,7 @@ from tqdm import tqdm
 from hybrid_vit.cli.jobs import Planned
 from hybrid_vit.utils.durations import spoken
 from hybrid_vit.utils.files import Lock, read_json, write_text
+from hybrid_vit.utils.tables import text_table
 
 STATES = ("done", "running", "waiting", "stopped", "failed")
 
@@ -100,10 +101,9 @@ class Overview(threading.Thread):
         return ", ".join([f"{self.folder.name}: {count['done']} of {len(now)} jobs done", *others])
 
     def table(self, now: Sequence[Status]) -> str:
-        """A line a job: name, state, share of its steps, scores, seconds; or why it failed."""
-        width = max(len(job.name) for job in self.planned)
-        head = f"{'job':<{width}}  state    steps  val top-1  test top-1  seconds"
-        return "\n".join([head, *(row(job.name, status, width) for job, status in zip(self.planned, now, strict=True))])
+        """One row per job: name, state, share of its steps, scores, seconds; or why it failed."""
+        rows = [row(job.name, status) for job, status in zip(self.planned, now, strict=True)]
+        return text_table(("job", "state", "steps", "val top-1", "test top-1", "seconds", ""), rows)
 
     def __enter__(self) -> "Overview":
         self.start()
@@ -114,8 +114,8 @@ class Overview(threading.Thread):
         self.join()
 
 
-def row(name: str, status: Status, width: int) -> str:
-    """A line of the table of a sweep."""
+def row(name: str, status: Status) -> list[str]:
+    """The cells of a job in the table of a sweep."""
     summary = status.summary
     scores = summary["scores"] if isinstance(summary.get("scores"), dict) else {}
     shown = [f"{scores[key]:.2f}" if is_number(scores.get(key)) else "" for key in ("val_top1", "test_top1")]
@@ -123,8 +123,7 @@ def row(name: str, status: Status, width: int) -> str:
     reason = summary.get("reason", "") if status.state == "failed" else ""
     if limited := summary.get("limited"):  # such a score is none
         shown, reason = ["", ""], reason or f"limited to {', '.join(f'{k}={v}' for k, v in limited.items())}: no score"
-    line = f"{name:<{width}}  {status.state:<7}  {status.share:>4.0%}  {shown[0]:>9}  {shown[1]:>10}"
-    return f"{line}  {seconds:>7}  {reason}".rstrip()
+    return [name, status.state, f"{status.share:.0%}", *shown, seconds, reason]
 
 
 def is_number(value: object) -> bool:
