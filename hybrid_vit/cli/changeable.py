@@ -11,11 +11,12 @@ FIXED = (  # but these are what it computes
     *("trainer.accumulate_grad_batches", "trainer.limit_train_batches"),
     *("trainer.limit_val_batches", "trainer.limit_test_batches"),
 )
+WORDS = f"{', '.join(CHANGEABLE)} (except {', '.join(FIXED)})"
 
 
 def changeable(key: str) -> bool:
-    """Whether `key` says only how and where a run computes."""
-    return within(key, CHANGEABLE) and key not in FIXED
+    """Whether `key`, and all keys below it, say only how and where a run computes."""
+    return within(key, CHANGEABLE) and not any(within(fixed, [key]) for fixed in FIXED)
 
 
 def within(key: str, others: Sequence[str]) -> bool:
