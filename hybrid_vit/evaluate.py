@@ -38,6 +38,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     from hybrid_vit.evaluation.plots import confusion_matrix
     from hybrid_vit.fast.accelerator import choose, keep_memory
     from hybrid_vit.utils.files import read_json, write_csv, write_json
+    from hybrid_vit.utils.tables import text_table
 
     keep_memory()
     run = find_run(spec["run"])
@@ -71,17 +72,20 @@ def evaluate(spec: Spec, directory: Path) -> float:
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
     reported = trained.summary.get("scores", {})
-    width = max(map(len, scores)) + 1
-    for name, value in scores.items():
-        before = reported.get(f"test_{name}")
-        print(f"test {name:<{width}}{value:8.3f}" + ("" if before is None else f"   in training {before:8.3f}"))
+    before = [reported.get(f"test_{name}") for name in scores]
+    rows = [
+        (name, f"{value:.3f}", "" if old is None else f"{old:.3f}")
+        for (name, value), old in zip(scores.items(), before, strict=True)
+    ]
+    print(text_table(("", "test", "in training"), rows))
     if trained.summary.get("limited"):
         print(f"\nnot comparable: trained on some batches only; {trained.summary['protocol']}")
     if differences:
         print(f"\nnot comparable: since training there are {', '.join(differences)}")
-    print("\nworst classes")
-    for row in classes[:5]:
-        print(f"  {row['class']:<16}{row['top1']:6.1f} %   most often taken for {row['taken_for'] or 'nothing else'}")
+    worst = [
+        (str(row["class"]), f"{row['top1']:.1f} %", str(row["taken_for"] or "nothing else")) for row in classes[:5]
+    ]
+    print(f"\n{text_table(('worst classes', 'top-1', 'most often taken for'), worst)}")
     print(f"\nevery class: {directory / 'per_class.csv'}\nconfusion:   {directory / 'confusion.png'}")
     return scores["top1"]
 

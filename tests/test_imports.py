@@ -57,7 +57,7 @@ FOLDERS: dict[str, set[str]] = {
 }
 # Further limits of one file or folder: all that it may import, besides torch and `utils`.
 ALONE: dict[str, set[str]] = {
-    **{f"utils/{name}.py": set() for name in ("extras", "files", "durations", "limits", "paths")},
+    **{f"utils/{name}.py": set() for name in ("extras", "files", "durations", "limits", "paths", "tables")},
     "models": {"models"},
     "augment": {"augment"},
     "fast": {"fast", "models"},

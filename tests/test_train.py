@@ -251,6 +251,16 @@ def test_a_run_continues_as_what_it_was(train: Train, stopped: Path, tmp_path: P
     assert (here / "train.log").read_text().startswith("first lines\n")
 
 
+def test_a_dictionary_changes_its_own_keys_alone(train: Train, stopped: Path) -> None:
+    own = load_run_config(stopped)
+    own["trainer"] |= {"accumulate_grad_batches": 4, "devices": 1}
+    save_run_config(own, stopped)
+    assert main("resume=runs/a", "trainer={max_time: 1h}", "logger={mode: offline, project: x}") == 0
+    [(spec, _, _)] = train.calls
+    assert spec["trainer"] == own["trainer"] | {"max_time": "1h"}
+    assert spec["logger"] == own["logger"] | {"mode": "offline", "project": "x"}
+
+
 def test_a_run_continues_from_another_directory(
     train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +277,13 @@ def test_a_run_continues_from_another_directory(
         (["model.depth=3"], "model.depth cannot change when a run continues"),
         (["optim=sgd"], "optim cannot change when a run continues"),
         (["hydra.run.dir=other"], "hydra.run.dir cannot change when a run continues"),
+        (
+            ["trainer={accumulate_grad_batches: 4}"],
+            "trainer.accumulate_grad_batches cannot change when a run continues",
+        ),
+        (["trainer={max_time: 1h, limit_train_batches: 2}"], "trainer.limit_train_batches cannot change when a run"),
+        (["data={num_workers: 0, val_size: 9}"], "data.val_size cannot change when a run continues"),
+        (["trainer=null"], "trainer"),
         (["trainer.max_tim=1h"], "did you mean trainer.max_time?"),
         (["checkpoint_minutes=soon"], "'soon' is not a number"),
         (["checkpoint_minutes=0"], "checkpoint_minutes=0.0 must be positive"),

@@ -1,9 +1,10 @@
-"""The result of a suite: rows of numbers and spans -> text."""
+"""The result of a suite: rows of numbers and spans -> text, or rows of a CSV file."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from hybrid_vit.benchmarks.timing import Span
+from hybrid_vit.utils.tables import text_table
 
 Row = dict[str, Any]  # column -> text, number, Span or None
 
@@ -29,17 +30,8 @@ class Table:
     def text(self) -> str:
         """Aligned columns: the median, and in brackets the smallest and the largest."""
         columns = list(self.rows[0])
-        cells = [columns, *([shown(row[column]) for column in columns] for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-        words = [isinstance(self.rows[0][column], str) for column in columns]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if word else cell.rjust(width)
-                for cell, width, word in zip(line, widths, words, strict=True)
-            )
-            for line in cells
-        ]
-        return "\n".join([self.title, *(f"  {line.rstrip()}" for line in lines), *(f"  {note}" for note in self.notes)])
+        table = text_table(columns, [[shown(row[column]) for column in columns] for row in self.rows], indent="  ")
+        return "\n".join([self.title, table, *(f"  {note}" for note in self.notes)])
 
     def flat(self) -> list[Row]:
         """The rows for a CSV file: a span is three columns."""

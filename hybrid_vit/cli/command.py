@@ -30,20 +30,9 @@ from hydra.core.utils import run_job
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from hybrid_vit.cli.sweep import (
-    Differs,
-    JobFailed,
-    Planned,
-    Unusable,
-    attended,
-    candidates,
-    context,
-    jobs,
-    note_failure,
-    purpose,
-    sweep,
-    unused,
-)
+from hybrid_vit.cli.folder import candidates, purpose, unused
+from hybrid_vit.cli.jobs import Differs, Planned, Unusable, jobs
+from hybrid_vit.cli.sweep import JobFailed, attended, context, note_failure, sweep
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import (
     Spec,

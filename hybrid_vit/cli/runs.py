@@ -5,8 +5,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from hybrid_vit.cli.changeable import WORDS, changeable
 from hybrid_vit.cli.command import arguments, check, claim, held
-from hybrid_vit.cli.sweep import CHANGEABLE, Differs, Unusable, changeable, look
+from hybrid_vit.cli.jobs import Differs, Unusable
+from hybrid_vit.cli.overview import look
 from hybrid_vit.config.compose import (
     Spec,
     as_train,
@@ -123,12 +125,11 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
     directory = run_directory(resume, lengthen=bool(longer))
     if args.multirun:
         raise UserError(f"{resume} continues one run; leave out -m")
-    keys = [parse_override(text).key_or_group for text in settings]
+    keys = [key for text in settings for key in keys_set(text)]
     for key in keys:
         if not changeable(key) and key not in longer and not (is_helper() and key.startswith("hydra.")):
             raise UserError(
-                f"{key} cannot change when a run continues, only {', '.join(CHANGEABLE)} can; "
-                f"leave out resume to start a new run"
+                f"{key} cannot change when a run continues, only {WORDS} can; leave out resume to start a new run"
             )
     own = load_run_config(directory)
     own["trainer"]["max_time"] = None  # where it stopped before is not where it ends
@@ -146,6 +147,16 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
 
     there = [f"resume={quote(directory)}", f"hydra.run.dir={quote(directory)}", "hydra.output_subdir=null"]
     return merged, [*flags, *settings, *there]
+
+
+def keys_set(text: str) -> list[str]:
+    """The keys that a setting changes: `trainer={max_time: 1h}` changes trainer.max_time alone."""
+    override = parse_override(text)
+    key, value = override.key_or_group, override.value()
+    if not isinstance(value, dict):
+        return [key]
+    below = dotted_keys(value, f"{key}.")
+    return [name for name in below if not any(other.startswith(f"{name}.") for other in below)]
 
 
 def check_longer(spec: Spec, keys: list[str], directory: Path) -> None:

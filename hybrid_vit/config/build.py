@@ -5,17 +5,16 @@ from collections.abc import Callable
 from typing import Any
 
 from hybrid_vit import augment, models
+from hybrid_vit.config import schema
 from hybrid_vit.utils.errors import UserError
 
-MODELS = ("hybrid_vit", "timm_model", "CvT", "WideResNet")
-STEMS = ("ConvStem", "PatchStem", "TokenizerStem", "ResNetStem", "MobileStem", "WhitenedStem")
 TRANSFORMS = (
     *("RandomCrop", "RandomResizedCrop", "RandomHorizontalFlip", "ColorJitter", "RandomErasing"),
     *("AutoAugment", "RandAugment", "TrivialAugment", "Mix", "Mixup", "CutMix"),
 )
 # Everything that a configuration may name as `_target_`, and nothing else.
 PARTS: dict[str, Callable[..., Any]] = {
-    **{f"hybrid_vit.models.{name}": getattr(models, name) for name in (*MODELS, *STEMS)},
+    **{target: getattr(models, target.removeprefix("hybrid_vit.models.")) for target in schema.PARTS},
     **{f"hybrid_vit.augment.{name}": getattr(augment, name) for name in TRANSFORMS},
 }
 

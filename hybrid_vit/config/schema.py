@@ -23,11 +23,18 @@ def limited(allowed: Allowed, default: Any = MISSING) -> Any:
 
 
 @dataclass
-class ConvStem:
-    _target_: str = "hybrid_vit.models.ConvStem"
+class Stem:
+    """The keys that every stem has."""
+
+    _target_: str = MISSING
     embed_dim: int = MISSING
     img_size: int = MISSING
     grid: int = limited("[1, 4096]", 16)
+
+
+@dataclass
+class ConvStem(Stem):
+    _target_: str = "hybrid_vit.models.ConvStem"
     depth: int = limited("[1, 1000]", 3)
     channels: list[int] | None = limited("[1, 16384]", None)
     strides: list[int] | None = limited("[1, 64]", None)
@@ -35,39 +42,27 @@ class ConvStem:
 
 
 @dataclass
-class PatchStem:
+class PatchStem(Stem):
     _target_: str = "hybrid_vit.models.PatchStem"
-    embed_dim: int = MISSING
-    img_size: int = MISSING
-    grid: int = limited("[1, 4096]", 16)
     patch_size: int | None = limited("[1, 4096]", None)
 
 
 @dataclass
-class TokenizerStem:
+class TokenizerStem(Stem):
     _target_: str = "hybrid_vit.models.TokenizerStem"
-    embed_dim: int = MISSING
-    img_size: int = MISSING
-    grid: int = limited("[1, 4096]", 16)
 
 
 @dataclass
-class ResNetStem:
+class ResNetStem(Stem):
     _target_: str = "hybrid_vit.models.ResNetStem"
-    embed_dim: int = MISSING
-    img_size: int = MISSING
-    grid: int = limited("[1, 4096]", 16)
     depth: int = limited("[1, 1000]", 3)
     channels: list[int] | None = limited("[1, 16384]", None)
     squeeze_excitation: bool = False
 
 
 @dataclass
-class MobileStem:
+class MobileStem(Stem):
     _target_: str = "hybrid_vit.models.MobileStem"
-    embed_dim: int = MISSING
-    img_size: int = MISSING
-    grid: int = limited("[1, 4096]", 16)
     depth: int = limited("[1, 1000]", 3)
     channels: list[int] | None = limited("[1, 16384]", None)
     expand_ratio: int = limited("[1, 64]", 4)
@@ -304,12 +299,12 @@ class Bench:
 
 @dataclass
 class Arms:
-    """What varies in a multirun, instead of Hydra's own sweeper; `cli/sweep.py` reads it.
+    """What varies in a multirun, instead of Hydra's own sweeper; `cli/jobs.py` reads it.
 
     `params`: key -> values, all combinations of them; `arms`: a name -> the settings that make it; `only` these arms.
     """
 
-    _target_: str = "hybrid_vit.cli.sweep"
+    _target_: str = "hybrid_vit.cli.jobs"
     params: dict[str, str] = field(default_factory=dict)
     arms: dict[str, list[str]] = field(default_factory=dict)
     only: list[str] | None = None

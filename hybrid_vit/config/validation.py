@@ -1,6 +1,5 @@
 """What is wrong with a plain configuration, as far as that is known without torch -> one sentence, or nothing."""
 
-import importlib.util
 import inspect
 import math
 import os
@@ -14,6 +13,7 @@ from hybrid_vit.config.compose import Spec, get_value, options, suggest
 from hybrid_vit.utils import limits
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.extras import needed
 from hybrid_vit.utils.paths import find_run
 
 CHANNELS = 3
@@ -108,8 +108,8 @@ def check_training(spec: Spec) -> None:
     limits.check_progressive(progressive["sizes"], progressive["until"])
     if optim["betas"] is not None and len(optim["betas"]) != 2:
         raise UserError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
-    if spec["logger"]["name"] == "tensorboard" and not importlib.util.find_spec("tensorboard"):
-        raise UserError("logger=tensorboard needs a package: pip install tensorboard; logger=csv needs none")
+    if spec["logger"]["name"] == "tensorboard":
+        needed("tensorboard", extra="tensorboard", what="logger=tensorboard")
     logged = [name for name in spec["callbacks"] if name in ("DeviceStatsMonitor", "LearningRateMonitor")]
     if logged and spec["logger"]["name"] == "none":
         raise UserError(f"callbacks={','.join(logged)} needs a logger to write to; add one, e.g. logger=csv")

@@ -216,23 +216,6 @@ class DataModule(LightningDataModule):
             for name, part in sorted(self._parts.items())
         }
 
-    def augmented_batch(self, n: int) -> Tensor:
-        """The first n (at most batch_size) images that the model sees in training: (n, 3, H, W) float32."""
-        part = self._parts["train"]
-        sampler = EpochSampler(len(part), self.batch_size, seed=self.seed, shuffle=True)
-        share, draw = next(sampler.shares())
-        assert draw is not None
-        index = sampler.order()[share]
-        if isinstance(part, PictureFolder):
-            read = (
-                part.cropped(i, self.crop, sampler.sample_seed(i)) if self.crop else part[i] for i in index.tolist()
-            )
-            images, labels = torch.stack([image for image, _ in read]), part.labels[index]
-        else:
-            images, labels = (tensor[index.to(tensor.device)] for tensor in part.tensors)
-        augmented, _ = self.augment(images, labels, draw, normalize=self.normalize, num_classes=self.num_classes)
-        return augmented[:n]
-
     def training_images(self, n: int) -> Tensor:
         """The first n training images (or all), normalised and not augmented: (n, 3, H, W) float32."""
         part = self._parts["train"]

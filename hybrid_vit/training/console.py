@@ -8,6 +8,7 @@ from typing import Any
 
 from hybrid_vit.config.schema import Data
 from hybrid_vit.data.module import DataModule
+from hybrid_vit.utils.tables import text_table
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +39,7 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
         ("run", str(directory)),
         ("curve", str(directory / "learning_curve.png")),
     ]
-    width = max(len(name) for name, _ in rows) + 2
-    table = "\n".join(f"  {name:<{width}}{value}" for name, value in rows)
+    table = text_table(("", ""), rows, indent="  ")
     same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
     if source.source in ("cifar10", "cifar100"):
         same = [f"data={source.source}"]

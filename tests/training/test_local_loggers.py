@@ -1,7 +1,7 @@
 """Lightning's loggers in the run directory: what a run leaves there."""
 
 import csv
-import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.validation import check_together
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.run import train
+from hybrid_vit.utils.errors import MissingPackage
 
 TINY = [
     *("data=digits", "augment=none", "accelerator=cpu", "epochs=2", "batch_size=256", "trainer.log_every_n_steps=2"),
@@ -51,6 +52,8 @@ def test_tensorboard_has_steps_epochs_pictures_and_the_result(tmp_path: Path) ->
 
 
 def test_tensorboard_that_is_absent_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="needs a package: pip install tensorboard; logger=csv needs none"):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    with pytest.raises(
+        MissingPackage, match=r"logger=tensorboard needs tensorboard: pip install -e '\.\[tensorboard\]'"
+    ):
         check_together(resolve(compose_config([*TINY, "logger=tensorboard"])))

@@ -1,22 +1,34 @@
 """The learning curves of a report: a study, and published curves -> pictures over epochs, images or minutes."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from hybrid_vit.studies.report.records import Configuration
-from hybrid_vit.studies.report.study import Study, counterparts, course
+from hybrid_vit.studies.report.study import Study, counterparts, course, families
 from hybrid_vit.studies.report.style import Picture, quantity, roomy, short, styles
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.plots import FAINT, OTHER, SERIES, End, Style, frame, label_ends, line
 
 WATCHED = ("val_top1", "published_test_top1", "train_top1")
+MANY = 6  # more lines in one panel cannot be followed
 PUBLISHED = ("epoch", "train_acc", "val_acc")
 MINUTES, IMAGES, EPOCHS = "minutes of training", "images seen (thousands)", "epochs trained"
+
+
+class Group(NamedTuple):
+    """Configurations that are drawn in the same panels: the style of those that are named, and what they are called."""
+
+    title: str
+    configurations: list[Configuration]
+    styles: dict[str, Style]
+    names: dict[str, str]
 
 
 def curves(study: Study) -> tuple[Figure, Picture] | None:
@@ -25,13 +37,28 @@ def curves(study: Study) -> tuple[Figure, Picture] | None:
     if watched is None:
         return None
     over = abscissa(study)
-    figure = Figure(figsize=(7, 8.6), facecolor="white")
-    for ax, key, form in zip(panels(figure), (watched, "train_loss"), ("{:.1f} %", "{:.2f}"), strict=True):
-        lines(ax, study, key, form, over=over)
-        what = quantity(key)
-        frame(ax, f"{what.partition(' (')[0].capitalize()} over {over.partition(' (')[0]}", over, what)
-    named = styles(study)
-    note = "" if len(named) == len(study.configurations) else f" The reference and the {len(SERIES)} best are named."
+    forms = {watched: "{:.1f} %", "train_loss": "{:.2f}"}
+    if len(found := groups(study)) == 1:
+        figure = Figure(figsize=(7, 8.6), facecolor="white")
+        axes = np.array([panels(figure)])
+    else:
+        figure = Figure(figsize=(10.5, 0.6 + 3.6 * len(found)), facecolor="white")
+        axes = figure.subplots(len(found), 2, sharex=True, sharey="col", gridspec_kw={"hspace": 0.42, "wspace": 0.85})
+    drawn = [
+        (ax, each, key, lines(ax, each, key, forms[key], over))
+        for each, row in zip(found, axes, strict=True)
+        for ax, key in zip(row, forms, strict=True)
+    ]
+    for ax, each, key, ends in drawn:  # only now are the axes known, which the rows share
+        label_lines(ax, ends)
+        what = quantity(key).partition(" (")[0]
+        title = f"{short(each.title)}: {what}" if each.title else f"{what.capitalize()} over {over.partition(' (')[0]}"
+        frame(ax, title, over, quantity(key))
+        ax.tick_params(labelbottom=True)
+    named = sum(len(each.styles) for each in found)
+    note = "" if named == len(study.configurations) else f" The reference and the {len(SERIES)} best are named."
+    if len(found) > 1:
+        note += " One row for each family, with the same axes; within a row only the amount of data differs."
     if any(len({len(run.epochs) for run in each.runs}) > 1 for each in study.configurations):
         note += " A line of runs of several lengths ends, with its value, where the shortest does."
     if over == MINUTES:
@@ -54,8 +81,7 @@ def overlay(study: Study, published: dict[str, pd.DataFrame]) -> tuple[Figure, P
             if part.any():
                 ax.add_line(line(x.to_numpy(), y.to_numpy(), style))
                 ends.append(End(float(x.iloc[-1]), float(y.iloc[-1]), f"{short(name)}  {y.iloc[-1]:.1f} %", style))
-        ax.autoscale_view()
-        lines(ax, study, ours, "{:.1f} %", ends)
+        label_lines(ax, [*ends, *lines(ax, whole(study), ours, "{:.1f} %")])
         what = quantity(ours)
         frame(ax, f"{what.partition(' (')[0].capitalize()} beside published curves", EPOCHS, what)
     what = (
@@ -71,6 +97,34 @@ def overlay(study: Study, published: dict[str, pd.DataFrame]) -> tuple[Figure, P
 def panels(figure: Figure) -> list[Axes]:
     """Two, one above the other."""
     return [*figure.subplots(2, 1, gridspec_kw={"hspace": 0.36})]
+
+
+def whole(study: Study) -> Group:
+    """All configurations."""
+    return Group(
+        "", study.configurations, styles(study), {each.label: short(each.label) for each in study.configurations}
+    )
+
+
+def groups(study: Study) -> list[Group]:
+    """All configurations; of more than MANY each family that was trained on several amounts of data, by itself."""
+    found = families(study)
+    if len(study.configurations) <= MANY or len(found) == 1 or any(len(group) == 1 for group in found.values()):
+        return [whole(study)]
+    amounts = sorted(
+        {repr(each.amount): each.runs[0].summary["images"]["train"] for each in study.configurations}.items(),
+        key=lambda item: item[1],
+    )
+    looks = {amount: style for (amount, _), style in zip(amounts, SERIES, strict=False)}
+    return [
+        Group(
+            label,
+            group,
+            {each.label: looks[repr(each.amount)] for each in group if repr(each.amount) in looks},
+            {each.label: each.label.removeprefix(f"{label} ") for each in group},
+        )
+        for label, group in found.items()
+    ]
 
 
 def abscissa(study: Study) -> str:
@@ -89,10 +143,10 @@ def along(configuration: Configuration, epochs: pd.Index, over: str) -> pd.Index
     return epochs * (configuration.runs[0].summary["images"]["train"] / 1000 if over == IMAGES else 1)
 
 
-def lines(ax: Axes, study: Study, key: str, form: str, more: Iterable[End] = (), *, over: str = EPOCHS) -> None:
-    """A line and a band for each configuration, named at their ends, with `more` that has been drawn."""
-    ends, named = [*more], styles(study)
-    for each in sorted(study.configurations, key=lambda each: each.label in named):
+def lines(ax: Axes, group: Group, key: str, form: str, over: str = EPOCHS) -> list[End]:
+    """Draw a line and a band for each configuration; the ends of those that are named."""
+    ends, named = [], group.styles
+    for each in sorted(group.configurations, key=lambda each: each.label in named):
         table = course(each, key)
         if table.empty:
             continue
@@ -102,8 +156,13 @@ def lines(ax: Axes, study: Study, key: str, form: str, more: Iterable[End] = (),
         ax.add_line(line(x.to_numpy(), mean.to_numpy(), style))
         if each.label in named:
             value = float(mean.iloc[-1])
-            ends.append(End(x[-1], value, f"{short(each.label)}  {form.format(value)}", style))
+            ends.append(End(x[-1], value, f"{group.names[each.label]}  {form.format(value)}", style))
     ax.autoscale_view()
+    return ends
+
+
+def label_lines(ax: Axes, ends: Sequence[End]) -> None:
+    """Fix the axes, when all lines are drawn, and write the names beside the ends of the lines."""
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
     ax.set_ylim(*roomy(*ax.get_ylim(), 0.01))
     label_ends(ax, ends)

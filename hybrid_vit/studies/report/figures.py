@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from hybrid_vit.studies.report.claims import lower_is_better, told_apart, unit
 from hybrid_vit.studies.report.curves import curves, overlay
-from hybrid_vit.studies.report.records import Configuration, called
-from hybrid_vit.studies.report.study import Study, opposed
+from hybrid_vit.studies.report.records import Configuration
+from hybrid_vit.studies.report.study import Study, families, opposed
 from hybrid_vit.studies.report.style import (
     Picture,
     cut,
@@ -147,12 +147,9 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
 
 def scaling(study: Study) -> tuple[Figure, Picture] | None:
     """The error over the number of training images, with a power law for each family, and how far it misses."""
-    families: dict[str, list[Configuration]] = {}
-    for each in study.configurations:
-        families.setdefault(repr(sorted(each.family.items())), []).append(each)
-    groups = [[run for each in group for run in each.runs] for group in families.values()]
     series = {}
-    for label, runs in zip(called(groups, [group[0].family for group in families.values()]), groups, strict=True):
+    for label, group in families(study).items():
+        runs = [run for each in group for run in each.runs]
         known = [(run.summary["images"]["train"], error(study, float(run.score(study.metric)))) for run in runs]
         if len({size for size, _ in known}) > 1 and min(value for _, value in known) > 0:
             series[label] = sorted(known)

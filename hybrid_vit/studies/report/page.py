@@ -23,12 +23,10 @@ from hybrid_vit.studies.report.records import Configuration
 from hybrid_vit.studies.report.study import Study, comparisons_table, settings_table
 from hybrid_vit.studies.statistics import ENOUGH, Comparison, Estimate, estimate
 from hybrid_vit.utils.files import write_text
+from hybrid_vit.utils.tables import markdown_table
 
 HERE = Path(__file__).parent
 FILES = ("runs.csv", "comparisons.csv")  # beside the page, which links to them
-NUMBER = re.compile(
-    r"[<±+-]?\s?\d[\d,.]*( (±|to|\().*)?"
-)  # how a cell begins that is a number, with its interval or not
 STYLE = """
 :root { color-scheme: light dark; --ink: #333; --paper: #fff; --line: #e4e4e4; --code: #f6f6f6; --link: #0b5cad; }
 @media (prefers-color-scheme: dark) {
@@ -163,21 +161,14 @@ def fenced(text: str) -> Markup:
 
 
 def table(frame: pd.DataFrame) -> Markup:
-    """A table in Markdown, columns of numbers to the right; its cells are text, whatever is in them."""
-    cells = [[*map(cell, row)] for row in (list(frame.columns), *frame.itertuples(index=False))]
-    rules = ["---:" if numeric(column) else "---" for column in zip(*cells[1:], strict=True)]
-    return Markup("\n".join("| " + " | ".join(row) + " |" for row in (cells[0], rules, *cells[1:])))
-
-
-def numeric(column: Sequence[str]) -> bool:
-    """Whether all that stands in a column is numbers, be they with an interval."""
-    filled = [text for text in column if text]
-    return bool(filled) and all(NUMBER.fullmatch(html.unescape(text)) for text in filled)
+    """A table in Markdown; its cells are text, whatever is in them."""
+    rows = [[*map(cell, row)] for row in frame.itertuples(index=False)]
+    return Markup(markdown_table([*map(str, frame.columns)], rows, escape=escaped))
 
 
 def cell(value: Any) -> str:
-    """A value in a table of Markdown."""
-    return "" if isinstance(value, float) and math.isnan(value) else escaped(value)
+    """A value in a table."""
+    return "" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
 def results(study: Study) -> pd.DataFrame:

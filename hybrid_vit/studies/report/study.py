@@ -11,7 +11,17 @@ import pandas as pd
 
 from hybrid_vit.studies.report.checks import commit, versions
 from hybrid_vit.studies.report.claims import lower_is_better, sentence
-from hybrid_vit.studies.report.records import Configuration, LeftOut, Pair, Run, arrange, collect, differing, shown
+from hybrid_vit.studies.report.records import (
+    Configuration,
+    LeftOut,
+    Pair,
+    Run,
+    arrange,
+    called,
+    collect,
+    differing,
+    shown,
+)
 from hybrid_vit.studies.statistics import Comparison, compare, estimate, family
 from hybrid_vit.utils.errors import UserError
 
@@ -148,6 +158,16 @@ def overlays_table(study: Study, overlays: Mapping[str, pd.DataFrame]) -> pd.Dat
                 rows.append((each.label, name, ours, int(epoch), f"{here:.2f}", f"{there:.2f}", f"{here - there:+.2f}"))
     columns = ["configuration", "curve", "quantity", "epochs trained", "here", "published", "difference"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def families(study: Study) -> dict[str, list[Configuration]]:
+    """Label -> the configurations that differ in the amount of data alone."""
+    groups: dict[str, list[Configuration]] = {}
+    for each in study.configurations:
+        groups.setdefault(repr(sorted(each.family.items())), []).append(each)
+    runs = [[run for each in group for run in each.runs] for group in groups.values()]
+    labels = called(runs, [group[0].family for group in groups.values()])
+    return dict(zip(labels, groups.values(), strict=True))
 
 
 def counterparts(study: Study) -> dict[str, str]:

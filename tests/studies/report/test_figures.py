@@ -284,6 +284,26 @@ def test_unequal_epochs_are_drawn_over_images(families: Study) -> None:
     assert ends == {3 * size / 1000 for size in SIZES}
 
 
+def test_many_lines_have_a_row_of_panels_for_each_family(tmp_path: Path) -> None:
+    for name, width in {"ours": 96, "theirs": 32}.items():
+        for size in (500, 1000, 2000, 4000):
+            fake_runs.write(
+                tmp_path / name / str(size),
+                settings={"name": name, "model.embed_dim": width, "data.val_size": size},
+                summary={"name": name, "images": {"train": size, "test": 400, "val": 100}},
+            )
+    figure, picture = curves.curves(of(tmp_path)) or pytest.fail("no picture")
+    assert [ax.get_title(loc="left") for ax in figure.axes] == [
+        *("ours: validation top-1", "ours: training loss", "theirs: validation top-1", "theirs: training loss"),
+    ]
+    said = {text.get_text().split()[0] for text in figure.axes[2].texts}
+    assert said == {f"val_size={size}" for size in (500, 1000, 2000, 4000)}
+    above, below = ({line.get_color() for line in figure.axes[i].lines} for i in (0, 2))
+    assert above == below and len(above) == 4  # an amount looks the same in both
+    assert figure.axes[0].get_ylim() == figure.axes[2].get_ylim()
+    assert "One row for each family" in picture.caption
+
+
 def test_a_family_that_needs_less_data_is_told(families: Study) -> None:
     found = figures.scaling(families)
     assert {text.split()[0] for text in texts(drawn(found)) if "b = " in text} == {"ours", "theirs"}
