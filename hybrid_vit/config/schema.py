@@ -69,10 +69,8 @@ class MobileStem(Stem):
 
 
 @dataclass
-class WhitenedStem:
+class WhitenedStem(Stem):
     _target_: str = "hybrid_vit.models.WhitenedStem"
-    embed_dim: int = MISSING
-    img_size: int = MISSING
     grid: int = limited("[1, 4096]", 7)
     channels: list[int] | None = limited("[1, 16384]", None)
     patch_size: int = limited("[1, 16]", 2)
