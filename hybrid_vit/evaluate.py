@@ -2,11 +2,9 @@
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, quote
-from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import find_run
 
 
@@ -29,41 +27,22 @@ def findable(spec: Spec, directory: Path, multirun: bool) -> None:
 
 def evaluate(spec: Spec, directory: Path) -> float:
     """Score, write evaluation.json, per_class.csv and confusion.png into `directory`, print; returns top-1."""
-    from tqdm import tqdm
-
-    from hybrid_vit.augment import Augment
-    from hybrid_vit.data.module import DataModule
+    from hybrid_vit.deploy.scoring import find_differences, load_data, score_test_set
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
-    from hybrid_vit.evaluation import per_class, score
+    from hybrid_vit.evaluation import per_class
     from hybrid_vit.evaluation.plots import confusion_matrix
     from hybrid_vit.fast.accelerator import choose, keep_memory
-    from hybrid_vit.utils.files import read_json, write_csv, write_json
+    from hybrid_vit.utils.files import write_csv, write_json
     from hybrid_vit.utils.tables import text_table
 
     keep_memory()
     run = find_run(spec["run"])
-    trained, description = load(run), read_json(run / "model.json")
+    trained = load(run)
     choice = choose(**spec["accelerator"])
     choice.tune(trained)
-    own = (
-        description["data"]
-        | {"check": False}
-        | {key: value for key, value in spec["data"].items() if value is not None}
-    )
-    data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
-    data.prepare_data()
-    data.setup()
-    if data.class_names != trained.class_names:
-        raise UserError(f"data.root={own['root']} has other classes than {run} was trained on; give that run's data")
-    differences = data_differences(trained.fingerprint, data.fingerprint())
-    scores, confusion = score(
-        trained.net.to(choice.device),
-        tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
-        normalize=data.normalize,
-        num_classes=data.num_classes,
-        device=choice.device,
-        bf16=choice.bf16,
-    )
+    data = load_data(trained, spec["data"])
+    differences = find_differences(trained, data)
+    scores, confusion = score_test_set(trained, data, choice)
     images = scores.pop("images")
     classes = per_class(confusion, data.class_names)
     content = {"run": str(run), "images": images, "test": scores, "differences": differences}
@@ -88,14 +67,6 @@ def evaluate(spec: Spec, directory: Path) -> float:
     print(f"\n{text_table(('worst classes', 'top-1', 'most often taken for'), worst)}")
     print(f"\nevery class: {directory / 'per_class.csv'}\nconfusion:   {directory / 'confusion.png'}")
     return scores["top1"]
-
-
-def data_differences(before: dict[str, Any] | None, now: dict[str, Any]) -> list[str]:
-    """How the test set differs from the one that a run was scored on in training, in words; unknown for older runs."""
-    from hybrid_vit.data.module import changes
-
-    keys = ("class_names", "test")
-    return changes(*({key: each[key] for key in keys} for each in (before, now))) if before else []
 
 
 if __name__ == "__main__":

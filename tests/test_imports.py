@@ -47,7 +47,7 @@ FOLDERS: dict[str, set[str]] = {
     "data": {"lightning", "PIL", "sklearn", "numpy"},
     "evaluation": {"torchmetrics", "matplotlib", "numpy", "scipy"},
     "config": {"hydra", "omegaconf", "yaml"},
-    "deploy": {"safetensors"},
+    "deploy": {"safetensors", "scipy", "tqdm", "yaml"},
     "training": {"lightning", "numpy", "scipy", "wandb", "tqdm", "PIL", "yaml"},
     "benchmarks": {"lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"},
     "studies": {

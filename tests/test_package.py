@@ -7,12 +7,14 @@ from pathlib import Path
 
 import hybrid_vit
 
-PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+ROOT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def test_version() -> None:
     assert hybrid_vit.__version__ == version("hybrid-vit") == PROJECT["version"]
-    assert f"\nversion: {PROJECT['version']}\n" in (Path(__file__).parents[1] / "CITATION.cff").read_text()
+    assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_types_are_shipped() -> None:
@@ -24,3 +26,12 @@ def test_the_extra_all_is_the_union_of_the_others() -> None:
     (everything,) = extras["all"]
     named = re.fullmatch(r"hybrid-vit\[(.+)\]", everything)
     assert named and {*named[1].split(",")} == extras.keys() - {"all"}
+
+
+def test_published_weights_are_in_the_wheel_and_small() -> None:
+    included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    published = sorted(path.parent for path in (ROOT / "outputs/published").glob("*/model.safetensors"))
+    assert published
+    for directory in published:
+        assert included[directory.relative_to(ROOT).as_posix()] == f"hybrid_vit/published/{directory.name}"
+    assert sum(file.stat().st_size for directory in published for file in directory.iterdir()) < 20e6

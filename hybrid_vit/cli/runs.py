@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from hybrid_vit.cli.changeable import WORDS, changeable
 from hybrid_vit.cli.command import arguments, check, claim, held
 from hybrid_vit.cli.jobs import Differs, Unusable
@@ -21,7 +23,7 @@ from hybrid_vit.config.compose import (
 )
 from hybrid_vit.config.saved import load_run_config, make_paths_absolute, save_run_config
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.files import read_json, write_text
 
 LENGTHS = ("epochs", "steps")
 
@@ -50,6 +52,7 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     with held(directory):
         if not resume:
             save_run_config(spec, directory)
+            write_text(directory / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(settings))  # as Hydra does
         more = lengthening(spec, directory)
         train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
     return directory

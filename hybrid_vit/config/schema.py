@@ -287,6 +287,14 @@ class Evaluate:
 
 
 @dataclass
+class Publish:
+    name: str = MISSING
+    runs: list[str] = field(default_factory=list)
+    data: EvaluateData = field(default_factory=EvaluateData)
+    accelerator: Accelerator = MISSING
+
+
+@dataclass
 class Bench:
     suite: str = limited((*SUITES, "all"), "all")
     rounds: int = limited("[1, 1e6]", 5)
@@ -334,6 +342,7 @@ class Report:
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
+    "publish": Publish,
     "bench": Bench,
     "search": Search,
     "report": Report,

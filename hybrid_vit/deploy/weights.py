@@ -19,7 +19,12 @@ HEADS = {"head", "head_dist", "fc", "classifier"}  # what timm and transformers 
 
 def save_weights(directory: Path, net: nn.Module) -> None:
     """Write model.safetensors, whole or not at all, with a checksum in its header."""
-    weights = {key: value.contiguous().cpu() for key, value in net.state_dict().items()}
+    write_weights(directory, net.state_dict())
+
+
+def write_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
+    """The same for tensors by name."""
+    weights = {key: value.contiguous().cpu() for key, value in tensors.items()}
     with replacing(directory / WEIGHTS) as partial:
         save_file(weights, partial, metadata={"sha256": checksum(weights)})
 

@@ -154,8 +154,8 @@ class Run:
         task = make_task(config, net, data, steps, teacher, clock)
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
             log.info(
-                "warm-up of %d epochs shortened to %.3g, a tenth of %.3g (optim.warmup_epochs sets another)",
-                *(WARMUP_EPOCHS, task.schedule.warmup_epochs, task.schedule.epochs),
+                "warm-up of %d epochs shortened to %.3g: %g of %.3g epochs (optim.warmup_epochs sets another)",
+                *(WARMUP_EPOCHS, task.schedule.warmup_epochs, config.optim.warmup_share, task.schedule.epochs),
             )
         compile_nets(task, choice)
         if config.verbose:

@@ -6,7 +6,7 @@ from hybrid_vit.utils.errors import UserError
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-PUBLISHED = PACKAGE.parent / "outputs" / "published"
+PUBLISHED = PACKAGE / "published" if (PACKAGE / "published").is_dir() else PACKAGE.parent / "outputs" / "published"
 
 
 def find_run(run: str | Path) -> Path:

@@ -2,7 +2,7 @@
 
 import math
 
-from hybrid_vit.studies.statistics import ENOUGH, Comparison, smallest_flip
+from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, smallest_flip
 
 ALPHA = 0.05
 

@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, estimate, pareto, power_law, size_for
 from hybrid_vit.studies.report.claims import lower_is_better, told_apart, unit
 from hybrid_vit.studies.report.curves import curves, overlay
 from hybrid_vit.studies.report.records import Configuration
@@ -28,7 +29,6 @@ from hybrid_vit.studies.report.style import (
     styles,
     visible,
 )
-from hybrid_vit.studies.statistics import ENOUGH, Comparison, estimate, pareto, power_law, size_for
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, OTHER, SERIES, End, frame, label_ends, line, log_axis, save
 
 UNNAMED = "#c4c4c4"

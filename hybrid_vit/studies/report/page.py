@@ -16,12 +16,12 @@ from markdown.treeprocessors import Treeprocessor  # type: ignore[import-untyped
 from markdown.util import AtomicString  # type: ignore[import-untyped]
 from markupsafe import Markup, escape
 
+from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, Estimate, estimate
 from hybrid_vit.studies.report.checks import commit, versions, warnings
 from hybrid_vit.studies.report.claims import shown_p
 from hybrid_vit.studies.report.figures import Picture
 from hybrid_vit.studies.report.records import Configuration
 from hybrid_vit.studies.report.study import Study, comparisons_table, settings_table
-from hybrid_vit.studies.statistics import ENOUGH, Comparison, Estimate, estimate
 from hybrid_vit.utils.files import write_text
 from hybrid_vit.utils.tables import markdown_table
 

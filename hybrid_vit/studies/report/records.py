@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from hybrid_vit.studies.statistics import ROUNDING
+from hybrid_vit.evaluation.statistics import ROUNDING
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 

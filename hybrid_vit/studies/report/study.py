@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from hybrid_vit.evaluation.statistics import Comparison, compare, estimate, family
 from hybrid_vit.studies.report.checks import commit, versions
 from hybrid_vit.studies.report.claims import lower_is_better, sentence
 from hybrid_vit.studies.report.records import (
@@ -22,7 +23,6 @@ from hybrid_vit.studies.report.records import (
     differing,
     shown,
 )
-from hybrid_vit.studies.statistics import Comparison, compare, estimate, family
 from hybrid_vit.utils.errors import UserError
 
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hybrid_vit.evaluation.statistics import ENOUGH
 from hybrid_vit.studies.report.claims import lower_is_better
 from hybrid_vit.studies.report.study import Study
-from hybrid_vit.studies.statistics import ENOUGH
 from hybrid_vit.utils.plots import REFERENCE, SERIES, Style
 
 LONGEST = 42  # letters of a label in a picture

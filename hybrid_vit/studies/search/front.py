@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.benchmarks.table import Table, figures
-from hybrid_vit.studies.statistics import pareto
+from hybrid_vit.evaluation.statistics import pareto
 from hybrid_vit.utils.files import write_csv, write_text
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, End, Style, frame, headline, label_ends, log_axis, save
 

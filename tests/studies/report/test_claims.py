@@ -2,8 +2,8 @@
 
 import pytest
 
+from hybrid_vit.evaluation.statistics import Comparison, compare, family
 from hybrid_vit.studies.report.claims import sentence, told_apart
-from hybrid_vit.studies.statistics import Comparison, compare, family
 
 
 def said(scores: dict[int, float], reference: dict[int, float], metric: str = "test_top1", others: int = 0) -> str:

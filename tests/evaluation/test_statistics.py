@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hybrid_vit.studies.statistics import Comparison, compare, estimate, family, holm, pareto, power_law, size_for
+from hybrid_vit.evaluation.statistics import Comparison, compare, estimate, family, holm, pareto, power_law, size_for
 
 # Hours of sleep gained with two drugs by the same ten patients (Student 1908; R's `sleep`).
 FIRST = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]

@@ -1,0 +1,126 @@
+"""Publishing: trained runs of one configuration -> weights, description, scores and a model card in one folder."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+from scipy import stats
+
+from hybrid_vit.deploy.card import model_card
+from hybrid_vit.deploy.scoring import load_data, score_test_set
+from hybrid_vit.deploy.trained import load
+from hybrid_vit.deploy.weights import write_weights
+from hybrid_vit.evaluation import per_class
+from hybrid_vit.evaluation.plots import confusion_matrix
+from hybrid_vit.evaluation.statistics import LEVEL, estimate
+from hybrid_vit.fast.accelerator import choose, keep_memory
+from hybrid_vit.utils.files import read_json, write_csv, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written, and how the test set scores it.
+
+    Attributes:
+        half: whether the weights are in half precision.
+        top1, full_top1: per cent, of the weights that were written and of those of the run.
+        images: of the test set.
+    """
+
+    half: bool
+    top1: float
+    full_top1: float
+    images: int
+
+
+def publish_weights(
+    run: Path, directory: Path, data: dict[str, Any], accelerator: dict[str, Any], *, cost: float
+) -> Published:
+    """Write the weights, the description, the scores and the confusion matrix of a run into `directory`.
+
+    Args:
+        data, accelerator: settings that replace the run's own.
+        cost: points of test top-1 that half precision may cost; else the weights keep theirs.
+    """
+    keep_memory()
+    choice = choose(**accelerator)
+    trained = load(run)
+    full = {key: value.clone() for key, value in trained.net.state_dict().items()}
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in full.items()}
+    choice.tune(trained)
+    images = load_data(trained, data)
+    scored = {}
+    for half, weights in ((False, full), (True, halved)):
+        trained.net.load_state_dict(weights)
+        scored[half] = score_test_set(trained, images, choice)
+    top1 = {half: values["top1"] for half, (values, _) in scored.items()}
+    half = top1[False] - top1[True] < cost
+    values, confusion = scored[half]
+    write_weights(directory, halved if half else full)
+    description = read_json(run / "model.json")
+    description["data"]["root"] = portable(description["data"]["root"])
+    write_json(directory / "model.json", description)
+    summary = read_json(run / "summary.json")
+    number = int(values.pop("images"))
+    tested = {f"test_{key}": value for key, value in values.items()}
+    write_json(directory / "summary.json", summary | {"scores": summary["scores"] | tested})
+    confusion_matrix(confusion, trained.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
+    write_csv(directory / "per_class.csv", per_class(confusion, trained.class_names))
+    return Published(half, top1[half], top1[False], number)
+
+
+def write_card(name: str, runs: Sequence[Path], directory: Path, published: Published, config: dict[str, Any]) -> None:
+    """Write README.md and config.yaml: what the weights of the first run score, and all runs together."""
+    summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
+    scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
+    interval = stats.binomtest(round(published.top1 * published.images / 100), published.images).proportion_ci(
+        LEVEL, method="wilson"
+    )
+    rows = [
+        (
+            "test top-1 of these weights",
+            f"{published.top1:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f} %, 95 % Wilson interval)",
+            f"{published.images:,} images",
+        )
+    ]
+    scope = "One run: the interval is that of the test images and says nothing of other seeds."
+    if len(runs) > 1:
+        found = estimate(scores)
+        low, high = found.span
+        kind = "95 % t-interval" if len(runs) > 2 else "both runs"
+        rows.append(("mean over seeds", f"{found.mean:.2f} % ({low:.2f} to {high:.2f} %, {kind})", f"{len(runs)} runs"))
+        scope = f"The weights are those of the first run that was named, whatever its score; all: {listed(scores)}."
+    precision = f"half precision; the run's own weights score {published.full_top1:.2f} %"
+    card = model_card(
+        name,
+        summary,
+        config,
+        classes=len(description["class_names"]),
+        size=description["image_size"],
+        figures=rows,
+        scope=scope,
+        weights=precision if published.half else "single precision",
+        command=command_of(runs[0]),
+    )
+    write_text(directory / "README.md", card)
+    config = config | {"data": config["data"] | {"root": portable(config["data"]["root"])}}
+    write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def command_of(run: Path) -> str:
+    """The command line that a run was started with."""
+    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+    return shlex.join(["python", "-m", "hybrid_vit.train", *overrides])
+
+
+def listed(scores: Sequence[float]) -> str:
+    """Scores in per cent, as text."""
+    return ", ".join(f"{score:.2f}" for score in scores)
+
+
+def portable(root: str | None) -> str | None:
+    """A data directory by its last name: where it lay on the machine that trained says nothing elsewhere."""
+    return root and Path(root).name

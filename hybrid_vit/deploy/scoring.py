@@ -1,0 +1,53 @@
+"""A trained run and its data, together again: run directory -> test images as it saw them -> scores."""
+
+from typing import Any
+
+from scipy.sparse import csr_array
+from tqdm import tqdm
+
+from hybrid_vit.augment import Augment
+from hybrid_vit.data.module import DataModule, changes
+from hybrid_vit.deploy.trained import Trained
+from hybrid_vit.evaluation import score
+from hybrid_vit.fast.accelerator import Choice
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import read_json
+
+
+def load_data(trained: Trained, given: dict[str, Any]) -> DataModule:
+    """The data that a run was trained on, split as there.
+
+    Args:
+        given: settings of the data that replace the run's own, unless they are None.
+
+    Raises:
+        UserError: it has other classes now.
+    """
+    description = read_json(trained.directory / "model.json")
+    own = description["data"] | {"check": False} | {key: value for key, value in given.items() if value is not None}
+    data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
+    data.prepare_data()
+    data.setup()
+    if data.class_names != trained.class_names:
+        raise UserError(
+            f"data.root={own['root']} has other classes than {trained.directory} was trained on; give that run's data"
+        )
+    return data
+
+
+def find_differences(trained: Trained, data: DataModule) -> list[str]:
+    """How the test set differs from the one that was scored in training, in words; unknown for older runs."""
+    before, keys = trained.fingerprint, ("class_names", "test")
+    return changes(*({key: each[key] for key in keys} for each in (before, data.fingerprint()))) if before else []
+
+
+def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[dict[str, float], csr_array]:
+    """Scores, with "images", and the confusion matrix of the network as it is, on the device of `choice`."""
+    return score(
+        trained.net.to(choice.device),
+        tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
+        normalize=data.normalize,
+        num_classes=data.num_classes,
+        device=choice.device,
+        bf16=choice.bf16,
+    )

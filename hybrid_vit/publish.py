@@ -1,0 +1,72 @@
+"""Command: publish trained runs with a model card. `python -m hybrid_vit.publish DIR... name=NAME`."""
+
+import sys
+from pathlib import Path
+
+from hybrid_vit.cli.command import arguments, clear, run_command
+from hybrid_vit.config.compose import Spec, quote
+from hybrid_vit.config.saved import load_run_config
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import find_run
+
+COPIED = ("metrics.csv", "learning_curve.png", "augmented.png")
+MAY_DIFFER = ("seed", "name", "tags", "logger", "resume", "checkpoint_minutes", "verbose")
+COST = 0.05  # points of test top-1 that half precision may cost
+
+
+def main() -> None:
+    with clear(code=2):
+        argv = gathered(sys.argv[1:])
+    run_command("publish", publish, argv, also=publishable)
+
+
+def gathered(argv: list[str]) -> list[str]:
+    """The arguments, with those that are directories as the list `runs`."""
+    _, settings, flags = arguments(argv)
+    places = [text for text in settings if "=" not in text or Path(text).is_dir()]
+    runs = [f"runs=[{','.join(map(quote, places))}]"] if places else []
+    return [*flags, *(text for text in settings if text not in places), *runs]
+
+
+def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
+    """All runs are done, were scored on the whole test set, and differ in their seeds alone."""
+    if not spec["runs"]:
+        raise UserError("no run was given: python -m hybrid_vit.publish DIR... name=NAME")
+    runs = [find_run(run) for run in spec["runs"]]
+    first = compared(runs[0])
+    for run in runs:
+        summary = read_json(run / "summary.json")
+        if summary.get("state") != "done":
+            raise UserError(f"{run} is {summary.get('state')}, not done; finish it with resume={run}")
+        if summary.get("limited"):
+            raise UserError(f"{run} was limited to some batches, so its score is none; train it on all of them")
+        if (other := compared(run)) != first:
+            keys = [key for key in first if other.get(key) != first[key]]
+            raise UserError(f"{run} is of another configuration than {runs[0]} ({', '.join(keys)}); give seeds of one")
+    seeds = [read_json(run / "summary.json")["seed"] for run in runs]
+    if len({*seeds}) < len(seeds):
+        raise UserError(f"the runs have the seeds {seeds}; give each seed once")
+
+
+def compared(run: Path) -> Spec:
+    """The settings in which published runs agree."""
+    return {key: value for key, value in load_run_config(run).items() if key not in MAY_DIFFER}
+
+
+def publish(spec: Spec, directory: Path) -> float:
+    """Write weights, description, scores, pictures and README.md of the runs into `directory`; returns test top-1."""
+    from hybrid_vit.deploy.publishing import publish_weights, write_card  # here, with torch: --help need not wait
+
+    runs = [find_run(run) for run in spec["runs"]]
+    published = publish_weights(runs[0], directory, spec["data"], spec["accelerator"], cost=COST)
+    for name in COPIED:
+        if (runs[0] / name).is_file():
+            (directory / name).write_bytes((runs[0] / name).read_bytes())
+    write_card(spec["name"], runs, directory, published, load_run_config(runs[0]))
+    print(f"{published.top1:.2f} % of {published.images:,} test images; the model card: {directory / 'README.md'}")
+    return published.top1
+
+
+if __name__ == "__main__":
+    main()

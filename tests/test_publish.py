@@ -1,0 +1,99 @@
+"""Publishing: the folder holds the stated weights, is loaded by name, and says what it was made of; refusals."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import hybrid_vit
+from hybrid_vit import publish
+from hybrid_vit.deploy.weights import load_weights
+from hybrid_vit.utils import paths
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of a small training on digits."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        settings = {"experiment": "quickstart", "logger": "none", "steps": 30}
+        return [
+            hybrid_vit.fit(**settings, seed=seed, **{"hydra.run.dir": str(root / f"seed={seed}")}).directory
+            for seed in (0, 1)
+        ]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *argv: object) -> None:
+    monkeypatch.setattr("sys.argv", ["publish", *map(str, argv)])
+    publish.main()
+
+
+def test_a_published_run_is_loaded_by_name_and_states_its_score(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call(monkeypatch, *runs, "name=small")
+    directory = tmp_path / "outputs/published/small"
+    monkeypatch.setattr(paths, "PUBLISHED", directory.parent)
+    weights = load_weights(directory)
+    assert all(value.dtype == torch.half for value in weights.values() if value.is_floating_point())
+    trained, original = hybrid_vit.load("small"), hybrid_vit.load(runs[0])
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(trained(images), original(images), atol=0.02, rtol=0.02)
+    summary = json.loads((directory / "summary.json").read_text())
+    card = (directory / "README.md").read_text(encoding="utf-8")
+    assert f"{summary['scores']['test_top1']:.2f} % (" in card and "| 2 runs |" in card
+    assert 'hybrid_vit.load("small")' in card and "python -m hybrid_vit.train experiment=quickstart" in card
+    assert {"config.yaml", "metrics.csv", "learning_curve.png", "confusion.png", "per_class.csv"} <= {
+        path.name for path in directory.iterdir()
+    }
+    assert str(tmp_path) not in (directory / "model.json").read_text()
+    assert f"{summary['scores']['test_top1']:.2f} % of 359 test images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"state": "stopped"}, "is stopped, not done; finish it with resume="),
+        ({"limited": {"test_batches": 1}}, "was limited to some batches"),
+        ({"seed": 0}, "the runs have the seeds [0, 0]; give each seed once"),
+    ],
+)
+def test_runs_that_cannot_be_published_are_a_sentence(
+    runs: list[Path],
+    change: dict,
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps(summary | change))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, runs[0], other, "name=small")
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_other_settings_and_no_runs_are_a_sentence(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    shutil.copytree(runs[1], other)
+    config = other / ".hydra/config.yaml"
+    config.write_text(config.read_text().replace("batch_size: 64", "batch_size: 32"))
+    for argv, sentence in (
+        ([runs[0], other], "is of another configuration than"),
+        ([], "no run was given"),
+    ):
+        with pytest.raises(SystemExit):
+            call(monkeypatch, *argv, "name=small")
+        assert sentence in capsys.readouterr().err
