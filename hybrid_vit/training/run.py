@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from hybrid_vit.training.parts import (
     model_spec,
 )
 from hybrid_vit.training.progress import Bar, EpochTable
+from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
@@ -138,6 +140,7 @@ class Run:
             "parameters": sum(parameter.numel() for parameter in net.parameters()),
             "macs": count_macs(net, data.image_size),
         }
+        training_macs = Progressive(**vars(config.progressive)).mean(partial(count_macs, net), data.image_size)
         choice.tune(net)
         before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
@@ -178,6 +181,7 @@ class Run:
             "budget": config.budget,
             **({"budget_by": "clock"} if clock else {}),
             **size,
+            "training_macs": training_macs,
             "images": data.sizes,
             "pretrained": bool(config.model.get("pretrained") or config.init_from),
             "protocol": protocol(data, config.score, epoch.limited),
@@ -356,6 +360,7 @@ class Run:
         self.summary |= {
             "steps": self.steps,
             "epochs": self.steps / self.epoch.steps,
+            "gmac_epochs": self.summary["training_macs"] / 1e9 * self.steps / self.epoch.steps,
             "images": images,
             "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
             "seconds": table.seconds,

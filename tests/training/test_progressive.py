@@ -14,6 +14,12 @@ def test_images_grow_with_the_training(progress: float, side: int) -> None:
     torch.testing.assert_close(small.mean(), images.mean(), atol=0.02, rtol=0)
 
 
+def test_the_mean_cost_weighs_each_stage_by_its_share() -> None:
+    cost = {20: 1.0, 24: 2.0, 32: 4.0}.__getitem__
+    assert Progressive([20, 24], [0.2, 0.5]).mean(cost, 32) == pytest.approx(0.2 * 1 + 0.3 * 2 + 0.5 * 4)
+    assert Progressive([], []).mean(cost, 32) == 4
+
+
 def test_without_stages_images_stay_as_they_are() -> None:
     images = torch.randn(2, 3, 32, 32)
     assert Progressive([], [])(images, 0.0) is images
