@@ -35,7 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, config_loader, dotted_keys, get_value, parse_override, quote, resolving
+from hybrid_vit.config.compose import Spec, compose_config, dotted_keys, get_value, parse_override, quote, resolving
 from hybrid_vit.utils.durations import spoken
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, read_json, write_json, write_text
@@ -436,9 +436,22 @@ def launch(cfg: DictConfig, task: TaskFunction, planned: Sequence[Planned]) -> N
         launcher.launch(jobs, initial_job_idx=0)
 
 
+class JobComposer:
+    """Composes the configuration of a job for Hydra's launchers, with the function that has checked it.
+
+    It stands where Hydra's own loader is, which reads all files again for every job.
+    """
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        hydra = master_config.hydra
+        cfg = compose_config([*hydra.overrides.hydra, *sweep_overrides], hydra.job.config_name)
+        OmegaConf.copy_cache(from_config=master_config, to_config=cfg)  # `now` is the same in all jobs
+        return cfg
+
+
 def context(cfg: DictConfig) -> HydraContext:
     """What Hydra's own parts need to know of a configuration."""
-    return HydraContext(config_loader=config_loader(), callbacks=Callbacks(cfg))
+    return HydraContext(config_loader=JobComposer(), callbacks=Callbacks(cfg))  # type: ignore[arg-type]
 
 
 def is_ours(setting: str) -> bool:
