@@ -701,7 +701,7 @@ def test_debug_limit(tmp_path: Path) -> None:
 
 
 def test_debug_profiler(tmp_path: Path) -> None:
-    content = debugged(tmp_path, "debug=profiler", "batch_size=256")
+    content = debugged(tmp_path, "debug=profiler", "batch_size=16")
     assert content["steps"] == 50
     assert "optimizer_step" in (tmp_path / "fit-profile.txt").read_text()
 
