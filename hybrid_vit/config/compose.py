@@ -264,11 +264,13 @@ def resolve(cfg: DictConfig) -> Spec:
     for key in sorted(key for key in dotted_keys(tree) if get_value(tree, key) == MISSING):
         raise UserError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
     with resolving(cfg):
-        values = {key: cfg[key] for key in tree}
-        return {
-            key: OmegaConf.to_container(value, resolve=True, throw_on_missing=True) if OmegaConf.is_config(value) else value
-            for key, value in values.items()
-        }
+        values = ((key, cfg[key]) for key in tree)
+        return {key: resolve_node(value) if OmegaConf.is_config(value) else value for key, value in values}
+
+
+def resolve_node(node: Any) -> Any:
+    """A part of a configuration, resolved, as dictionaries, lists and numbers."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def as_train(spec: Spec) -> schema.Train:
