@@ -207,8 +207,12 @@ def set_value(cfg: DictConfig, override: Override) -> None:
         tree = hydras
     known = dotted_keys(tree)
     if override.get_key_element() != key:
-        if override.is_hydra_override():
-            return  # Hydra's own configuration is open
+        if override.is_hydra_override() and not override.is_delete():  # Hydra's own configuration is open
+            try:
+                OmegaConf.update(cfg, key, value, merge=True, force_add=True)
+            except OmegaConfBaseException as error:
+                raise UserError(f"{text}: {first_lines(error)}") from error
+            return
         remedy = f"write {key}=VALUE" if key in known else suggest(key, known)
         raise UserError(f"{text}: keys are typed, none can be added or removed; {remedy or SEE}")
     if key not in known:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shlex
 import shutil
 from pathlib import Path
@@ -151,6 +152,21 @@ def test_what_was_stopped_goes_on_and_what_failed_is_tried_again(
         *((0, False), (1, False)),
         *((0, False), (1, True), (2, False)),
     ]
+
+
+def test_every_job_has_what_is_added_to_hydras_own_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADDED", raising=False)
+    seen = []
+
+    def effect(spec: dict) -> float:
+        seen.append((spec["seed"], os.environ.get("ADDED")))
+        return 50.0
+
+    train.effect = effect
+    added = "+hydra.job.env_set.ADDED=yes"
+    assert main("-m", "seed=0,1", added, "hydra.sweep.dir=s") == 0
+    assert main("seed=2", added, "hydra.run.dir=r") == 0
+    assert seen == [(0, "yes"), (1, "yes"), (2, "yes")]
 
 
 def test_our_own_mistakes_do_not_stop_the_others_either(train: Train) -> None:
