@@ -1,20 +1,31 @@
-"""What several tests stand on: a small CIFAR-100, a folder of pictures, a stand-in for training."""
+"""What several tests stand on: a small CIFAR-100, a folder of pictures, a stand-in for training.
+
+Fixtures import what is slow to import: the process that starts the workers of pytest-xdist reads this file, too.
+"""
+
+from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import small_cifar
-import torch
-from commands import Train
 from PIL import Image
-from torchvision.datasets import CIFAR100
 
-torch.set_num_threads(1)  # the tensors of tests are small, and equal to the bit needs an equal number of threads
+if TYPE_CHECKING:
+    from commands import Train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """The tensors of tests are small, and equal to the bit needs an equal number of threads."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -31,12 +42,17 @@ def log_files_end() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_cifar_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Root of a small CIFAR-100: 1,000 + 200 images; to be read only."""
+    import small_cifar
+
     return small_cifar.write(tmp_path_factory.mktemp("cifar"))
 
 
 @pytest.fixture
 def small_cifar_root(small_cifar_files: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The same root, while torchvision takes those files for CIFAR-100."""
+    import small_cifar
+    from torchvision.datasets import CIFAR100
+
     for name, value in small_cifar.checksums(small_cifar_files).items():
         monkeypatch.setattr(CIFAR100, name, value)
     return small_cifar_files
@@ -58,9 +74,9 @@ def picture_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def without_pictures() -> Iterator[None]:
-    """A training draws neither its learning curve nor its confusion matrix, which take longer than its steps."""
+    """A training draws none of its pictures, which take longer than its steps."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("learning_curve", "confusion_matrix"):
+        for name in ("learning_curve", "confusion_matrix", "examples"):
             patch.setattr(f"hybrid_vit.training.run.{name}", lambda *what, **how: None)
         yield
 
@@ -68,6 +84,8 @@ def without_pictures() -> Iterator[None]:
 @pytest.fixture
 def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Train:
     """The stand-in, where the command finds it, in an empty working directory."""
+    from commands import Train
+
     fake = Train()
     monkeypatch.setitem(sys.modules, "hybrid_vit.training.run", SimpleNamespace(train=fake))
     monkeypatch.setattr(sys, "argv", ["train"])

@@ -20,13 +20,13 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.core.utils import configure_log
 from hydra.types import HydraContext, RunMode, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from hybrid_vit.cli.folder import RECORD
 from hybrid_vit.cli.jobs import Planned
 from hybrid_vit.cli.overview import Overview, look
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, config_loader, parse_override, quote, resolving
+from hybrid_vit.config.compose import Spec, compose_config, parse_override, quote, resolving
 from hybrid_vit.utils.files import Lock, read_json, write_json
 
 
@@ -153,9 +153,22 @@ def launch(cfg: DictConfig, task: TaskFunction, planned: Sequence[Planned]) -> N
         launcher.launch(jobs, initial_job_idx=0)
 
 
+class JobComposer:
+    """Composes the configuration of a job for Hydra's launchers, with the function that has checked it.
+
+    It stands where Hydra's own loader is, which reads all files again for every job.
+    """
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        hydra = master_config.hydra
+        cfg = compose_config([*hydra.overrides.hydra, *sweep_overrides], hydra.job.config_name)
+        OmegaConf.copy_cache(from_config=master_config, to_config=cfg)  # `now` is the same in all jobs
+        return cfg
+
+
 def context(cfg: DictConfig) -> HydraContext:
     """What Hydra's own parts need to know of a configuration."""
-    return HydraContext(config_loader=config_loader(), callbacks=Callbacks(cfg))
+    return HydraContext(config_loader=JobComposer(), callbacks=Callbacks(cfg))  # type: ignore[arg-type]
 
 
 def is_ours(setting: str) -> bool:

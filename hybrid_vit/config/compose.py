@@ -3,10 +3,10 @@
 Nothing here imports torch, so that a wrong key is answered at once.
 """
 
-import copy
 import difflib
 import functools
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -73,7 +73,7 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     inner = tuple(
         check_choice(override, compose_groups(name, outer)) for override in groups if override.package is not None
     )
-    cfg = copy.deepcopy(compose_groups(name, outer + inner))
+    cfg = pickle.loads(pickled_groups(name, outer + inner))
     cfg.hydra.job.name, cfg.hydra.runtime.cwd = name, os.getcwd()
     for override in values:
         set_value(cfg, override)
@@ -111,6 +111,12 @@ def compose_groups(name: str, groups: tuple[str, ...] = ()) -> DictConfig:
             return compose(name, list(groups), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(first_lines(error, 2)) from error
+
+
+@functools.cache
+def pickled_groups(name: str, groups: tuple[str, ...]) -> bytes:
+    """The same, to be read again for each copy: four times as fast as copy.deepcopy."""
+    return pickle.dumps(compose_groups(name, groups))
 
 
 @functools.cache
@@ -201,8 +207,12 @@ def set_value(cfg: DictConfig, override: Override) -> None:
         tree = hydras
     known = dotted_keys(tree)
     if override.get_key_element() != key:
-        if override.is_hydra_override():
-            return  # Hydra's own configuration is open
+        if override.is_hydra_override() and not override.is_delete():  # Hydra's own configuration is open
+            try:
+                OmegaConf.update(cfg, key, value, merge=True, force_add=True)
+            except OmegaConfBaseException as error:
+                raise UserError(f"{text}: {first_lines(error)}") from error
+            return
         remedy = f"write {key}=VALUE" if key in known else suggest(key, known)
         raise UserError(f"{text}: keys are typed, none can be added or removed; {remedy or SEE}")
     if key not in known:
@@ -253,11 +263,18 @@ def resolve(cfg: DictConfig) -> Spec:
     Raises:
         UserError: a value that is missing, or that refers to a key that is not there.
     """
+    tree: Any = OmegaConf.to_container(cfg, resolve=False)
+    tree.pop("hydra", None)
+    for key in sorted(key for key in dotted_keys(tree) if get_value(tree, key) == MISSING):
+        raise UserError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
     with resolving(cfg):
-        task = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        for key in sorted(OmegaConf.missing_keys(task)):
-            raise UserError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
-        return OmegaConf.to_container(task, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        values = ((key, cfg[key]) for key in tree)
+        return {key: resolve_node(value) if OmegaConf.is_config(value) else value for key, value in values}
+
+
+def resolve_node(node: Any) -> Any:
+    """A part of a configuration, resolved, as dictionaries, lists and numbers."""
+    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def as_train(spec: Spec) -> schema.Train:

@@ -4,6 +4,7 @@ Each dataclass is a schema in Hydra's ConfigStore, on which the YAML files of it
 with limits says them: an interval such as "[0, 1)", which holds for each number of a list, or the choices.
 """
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -377,6 +378,7 @@ def constrained(spec: dict[str, Any], kind: type, prefix: str = "") -> Iterator[
             yield key, value, part.metadata["allowed"]
 
 
+@functools.cache
 def register() -> None:
     """Make the schemas known to Hydra, in a group of their own: `/schema/NAME@_here_` in a list of defaults."""
     for name, node in SCHEMAS.items():

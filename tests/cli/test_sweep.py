@@ -1,54 +1,26 @@
-"""A sweep: which jobs it has, that each is done once, what it says of them, and the launchers that do them."""
+"""A sweep: which jobs it has, and that each is done once."""
 
 import itertools
 import json
-import math
 import os
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 from commands import Train, main, write_checkpoint
-from omegaconf import OmegaConf
+from sweeps import job, settled
 
 from hybrid_vit.cli import command as command_module
-from hybrid_vit.cli import sweep as sweeping
 from hybrid_vit.cli.changeable import changeable
 from hybrid_vit.cli.command import check
-from hybrid_vit.cli.jobs import Planned, file_name, jobs
-from hybrid_vit.cli.overview import Overview, Status, look, row
+from hybrid_vit.cli.jobs import file_name, jobs
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import compose_config, options, resolve
 from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
-from hybrid_vit.utils.paths import CONF
-
-ROOT = CONF.parent
-SMALL = [
-    *("data=digits", "model=hybrid_tiny", "model.embed_dim=32", "model.depth=1", "augment=shift"),
-    *("batch_size=32", "logger=none"),
-]
-
-
-def settled(train: Train) -> None:
-    """From now on a training leaves what a real one leaves."""
-
-    def effect(spec: dict) -> float:
-        directory = train.calls[-1][1]
-        state = {"state": "done", "steps": 10, "seconds": 2.0, "scores": {"val_top1": 50.0, "test_top1": 49.0}}
-        (directory / "summary.json").write_text(json.dumps(state))
-        return 50.0
-
-    train.effect = effect
-
 
 # --- which jobs there are
 
@@ -181,6 +153,21 @@ def test_what_was_stopped_goes_on_and_what_failed_is_tried_again(
         *((0, False), (1, False)),
         *((0, False), (1, True), (2, False)),
     ]
+
+
+def test_every_job_has_what_is_added_to_hydras_own_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ADDED", raising=False)
+    seen = []
+
+    def effect(spec: dict) -> float:
+        seen.append((spec["seed"], os.environ.get("ADDED")))
+        return 50.0
+
+    train.effect = effect
+    added = "+hydra.job.env_set.ADDED=yes"
+    assert main("-m", "seed=0,1", added, "hydra.sweep.dir=s") == 0
+    assert main("seed=2", added, "hydra.run.dir=r") == 0
+    assert seen == [(0, "yes"), (1, "yes"), (2, "yes")]
 
 
 def test_our_own_mistakes_do_not_stop_the_others_either(train: Train) -> None:
@@ -338,203 +325,6 @@ def test_another_sweeper_is_refused(train: Train, capsys: pytest.CaptureFixture[
     assert f"hydra/sweeper={choice}" in said and "leave it out" in said and "python -m hybrid_vit.search" in said
     assert said.count("\n") == 1
     assert not list(Path().iterdir())
-
-
-# --- what it says
-
-
-def job(folder: Path, name: str, summary: dict | None = None, steps: int | None = None) -> Planned:
-    directory = folder / name
-    directory.mkdir(parents=True)
-    if summary is not None:
-        (directory / "summary.json").write_text(json.dumps(summary))
-    if steps is not None:
-        (directory / "metrics.csv").write_text(f"epoch,step,val_top1\n0,{steps},3.0\n")
-    return Planned(name, [], directory)
-
-
-def test_a_directory_tells_how_far_it_is(tmp_path: Path) -> None:
-    assert look(tmp_path / "none").state == "waiting"
-    running = job(tmp_path, "a", {"state": "running", "steps": 200}, 50)
-    assert look(running.directory).state == "waiting"  # a process that is dead left it
-    with Lock(running.directory / ".lock"):
-        assert (look(running.directory).state, look(running.directory).share) == ("running", 0.25)
-
-
-@pytest.mark.parametrize(
-    "content", ["", '{"state": "runn', "[]", "3", '{"state": 3}', '{"state": []}', '{"scores": 3}']
-)
-def test_the_overview_bears_damaged_files(tmp_path: Path, content: str) -> None:
-    bad = job(tmp_path, "a")
-    (bad.directory / "summary.json").write_text(content)
-    for table in ("", "\n", "epoch,step\n0,nan\n", "epoch,step\n0,-3\n", "\0"):
-        (bad.directory / "metrics.csv").write_text(table)
-        overview = Overview(tmp_path, [bad])
-        assert "a    waiting     0%" in overview.write(overview.status())
-    (bad.directory / "summary.json").write_text('{"state": "done", "scores": {"val_top1": null}, "seconds": "?"}')
-    assert "a    done" in overview.table(overview.status())
-
-
-def test_the_overview_estimates_the_time_that_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
-) -> None:
-    planned = [job(tmp_path, "a", {"state": "done", "steps": 10}, 10), job(tmp_path, "b"), job(tmp_path, "c")]
-    overview = Overview(tmp_path, planned)
-    overview.began -= 60
-    (planned[1].directory / "summary.json").write_text('{"state": "running", "steps": 10}')
-    (planned[1].directory / "metrics.csv").write_text("epoch,step\n0,5\n")
-    held = Lock(planned[1].directory / ".lock")
-    held.acquire()
-    request.addfinalizer(held.release)
-    monkeypatch.setattr(time, "time", lambda: 0.0)  # the clock of the machine is set back
-    line = overview.line(overview.status())  # half a job a minute, and one and a half are left
-    assert line == f"{tmp_path.name}: 1 of 3 jobs done, 1 running, 1 waiting, about 3 min left"
-    table = overview.write(overview.status())
-    assert table == (tmp_path / "overview.txt").read_text()
-    assert [line.split()[:3] for line in table.splitlines()[1:4]] == [
-        ["a", "done", "100%"],
-        ["b", "running", "50%"],
-        ["c", "waiting", "0%"],
-    ]
-
-
-# --- with real trainings
-
-
-def command(*settings: str, cwd: Path) -> subprocess.Popen[str]:
-    line = [sys.executable, "-m", "hybrid_vit.train", *SMALL, *settings]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(line, cwd=cwd, env=env, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.slow
-def test_a_killed_sweep_continues(tmp_path: Path) -> None:
-    line = ["sweep=seeds", "seed=0,1", "steps=300", "checkpoint_minutes=0.01", "hydra.sweep.dir=s"]
-    killed = command(*line, cwd=tmp_path)
-    while not (tmp_path / "s" / "seed=0" / "checkpoints" / "last.ckpt").exists():
-        assert killed.poll() is None, killed.communicate()
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    again = command(*line, cwd=tmp_path)
-    _, said = again.communicate()
-    assert again.returncode == 0 and "s: 2 of 2 jobs done" in said
-    rows = (tmp_path / "s" / "seed=0" / "metrics.csv").read_text().splitlines()
-    assert len(rows) == 1 + math.ceil(300 / 40)
-
-
-JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-
-
-def worker(directory: Path, process: subprocess.Popen[str]) -> int:
-    """The process that trains in a directory, once it has a checkpoint there."""
-    while not (directory / "checkpoints" / "last.ckpt").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    return int((directory / ".lock").read_text().split()[1])
-
-
-@pytest.mark.slow
-def test_a_sweep_outlives_a_killed_worker(tmp_path: Path) -> None:
-    line = ["sweep=seeds", "seed=0,1,2", "steps=400", "checkpoint_minutes=0.01", "hydra.sweep.dir=s", *JOBLIB]
-    process = command(*line, cwd=tmp_path)
-    os.kill(worker(tmp_path / "s" / "seed=0", process), signal.SIGKILL)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert "a worker died during seed=0" in said and "s: 3 of 3 jobs done" in said and "Traceback" not in said
-    for path in tmp_path.glob("s/*/metrics.csv"):
-        assert len(path.read_text().splitlines()) == 1 + math.ceil(400 / 40)
-
-
-@pytest.mark.slow
-def test_workers_end_with_their_sweep_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    line = ["sweep=seeds", "seed=0,1", "steps=400", "checkpoint_minutes=0.01", "hydra.sweep.dir=s", *JOBLIB]
-    process = command(*line, cwd=tmp_path)
-    jobs = [tmp_path / "s" / f"seed={seed}" for seed in (0, 1)]
-    for directory in jobs:
-        worker(directory, process)
-    process.send_signal(signal.SIGKILL)
-    again = command(*line, cwd=tmp_path)  # at once: the workers may still be saving their checkpoints
-    before = time.monotonic()
-    while {json.loads((directory / "summary.json").read_text())["state"] for directory in jobs} != {"stopped"}:
-        assert time.monotonic() - before < 60
-        time.sleep(0.05)
-    process.communicate()
-    _, said = again.communicate()
-    assert again.returncode == 0 and "s: 2 of 2 jobs done" in said, said
-
-
-def test_a_job_whose_process_dies_each_time_has_failed_and_the_others_go_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As loky does: one process dies, all are ended, and nobody knows which it was."""
-    planned = [job(tmp_path, name) for name in "abcd"]
-    launched = []
-
-    def launch(cfg: object, task: object, batch: list[Planned]) -> None:
-        launched.append("".join(job.name for job in batch))
-        for first in range(0, len(batch), 2):  # two at a time
-            pair = batch[first : first + 2]
-            if "b" in [job.name for job in pair]:
-                for job in pair:
-                    (job.directory / ".lock").write_text("process 1 on nowhere\n")
-                raise BrokenProcessPool
-            for job in pair:
-                (job.directory / "summary.json").write_text('{"state": "done"}')
-
-    monkeypatch.setattr(sweeping, "launch", launch)
-    sweeping.relaunch(OmegaConf.create(), lambda cfg: None, planned)
-    assert launched == ["abcd", "abcd", "cd", "a", "b"]
-    assert [look(job.directory).state for job in planned] == ["done", "failed", "done", "done"]
-    assert "its process died each time" in look(planned[1].directory).summary["reason"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "launcher",
-    [
-        ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
-        ["hydra/launcher=submitit_local"],
-        ["hydra/launcher=ray", "+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.remote.num_cpus=1"],
-    ],
-    ids=["joblib", "submitit", "ray"],
-)
-def test_other_launchers_do_the_same_jobs(launcher: list[str], tmp_path: Path) -> None:
-    line = ["sweep=stem_depth", "seed=0", "steps=10", "hydra.sweep.dir=s", *launcher]
-    process = command(*line, "optim.lr=1e-3", cwd=tmp_path)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert "s: 4 of 4 jobs done" in said
-    summaries = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("s/*/summary.json"))]
-    names = ["2_convolutions", "3_convolutions", "4_convolutions", "patch"]
-    assert [(summary["name"], summary["state"]) for summary in summaries] == [(name, "done") for name in names]
-    if "joblib" in launcher[0]:
-        assert {summary["threads"] for summary in summaries} == {
-            max((os.cpu_count() or 1) // 2, 1)
-        }  # to each its cores
-
-
-def test_the_command_of_an_agent_of_weights_and_biases() -> None:
-    """Built by wandb's own functions, as its agent does, from the values that the service would send."""
-    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
-
-    sweep = OmegaConf.to_container(OmegaConf.load(ROOT / "docs" / "wandb_sweep.yaml"), resolve=False)
-    assert isinstance(sweep, dict)
-    values = {
-        key: {"value": how["values"][-1] if "values" in how else how["max"]} for key, how in sweep["parameters"].items()
-    }
-    said = create_sweep_command_args({"args": values}) | {"interpreter": ["python"], "program": [sweep["program"]]}
-    line = [text for part in create_sweep_command(sweep["command"]) for text in said.get(part[2:-1], [part])]
-    assert line[:3] == ["python", "-m", "hybrid_vit.train"] and "optim.lr=0.003" in line
-    check(line[3:])
-    assert sweep["metric"]["name"] == "val_top1"  # a column of every run with a validation split
-
-
-def test_a_score_of_some_batches_is_not_shown_as_one() -> None:
-    summary = {"scores": {"val_top1": 12.0, "test_top1": 34.0}, "limited": {"train_batches": 2}}
-    line = "  ".join(row("a", Status("done", 1.0, summary)))
-    assert "12.00" not in line and "34.00" not in line
-    assert line.endswith("limited to train_batches=2: no score")
 
 
 def test_what_a_run_computes_cannot_change_when_it_continues() -> None:

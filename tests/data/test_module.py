@@ -1,80 +1,29 @@
 """The data module: what a trainer and a picture of a batch get from it, and which sentence a wrong setting gets."""
 
-import json
 import logging
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import lightning.pytorch as L
 import pytest
 import torch
-from PIL import Image
+from data_modules import MEAN, STD, Place, module
 from torch import Tensor
 from torch.utils.data import TensorDataset
 from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.augment import (
     Augment,
-    Mix,
     RandomCrop,
-    RandomErasing,
     RandomHorizontalFlip,
     RandomResizedCrop,
-    TrivialAugment,
 )
 from hybrid_vit.augment.draw import Draw, derive_seed
 from hybrid_vit.data import module as data_module
 from hybrid_vit.data.loader import Batch, ResidentLoader, StreamLoader
-from hybrid_vit.data.module import IMAGENET_MEAN, IMAGENET_STD, DataModule, changes
+from hybrid_vit.data.module import IMAGENET_MEAN, IMAGENET_STD, DataModule
 from hybrid_vit.data.pictures import PictureFolder
 from hybrid_vit.data.sources import cifar100
-
-MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-
-
-def module(
-    source: str = "cifar100",
-    root: Path | None = None,
-    *,
-    num_classes: int | None = None,
-    image_size: int = 32,
-    mean: Sequence[float] | None = MEAN,
-    std: Sequence[float] | None = STD,
-    val_size: int | None = 100,
-    batch_size: int = 128,
-    fraction: float = 1.0,
-    check: bool | None = None,
-    augment: Augment | None = None,
-    seed: int = 0,
-    num_workers: int = 0,
-    drop_last: bool = False,
-    monitor_test: bool = False,
-    prepared: bool = True,
-) -> DataModule:
-    data = DataModule(
-        source=source,
-        root=None if root is None else str(root),
-        num_classes=num_classes,
-        image_size=image_size,
-        mean=mean,
-        std=std,
-        val_size=val_size,
-        batch_size=batch_size,
-        fraction=fraction,
-        check=check,
-        eval_batch_size=64,
-        augment=augment or Augment(crop=RandomCrop(padding=4), flip=RandomHorizontalFlip()),
-        seed=seed,
-        num_workers=num_workers,
-        drop_last=drop_last,
-        monitor_test=monitor_test,
-    )
-    if prepared:
-        data.prepare_data()
-        data.setup()
-    return data
 
 
 def test_sizes_names_and_steps(small_cifar_root: Path) -> None:
@@ -170,108 +119,6 @@ def test_of_large_folders_a_sample_is_checked(
     assert [text for text in caplog.messages if "check" in text] == [
         "10 of 45 pictures are checked; data.check=true checks all of them"
     ]
-
-
-def copy_of(root: Path, to: Path) -> tuple[Path, dict[str, Any]]:
-    shutil.copytree(root, to)
-    return to, fingerprint(to)
-
-
-def fingerprint(root: Path) -> dict[str, Any]:
-    found = module("folder", root, image_size=16, val_size=None, batch_size=8, check=False).fingerprint()
-    assert json.loads(json.dumps(found)) == found
-    return found
-
-
-def test_fingerprint_of_a_folder(picture_root: Path, tmp_path: Path) -> None:
-    root, before = copy_of(picture_root, tmp_path / "a")
-    assert changes(before, fingerprint(root)) == changes(before, fingerprint(picture_root)) == []
-    for i in range(7):
-        shutil.copy(root / "cat" / "0.png", root / "cat" / f"new {i}.png")
-    grown = fingerprint(root)
-    more = {key: grown[key]["images"] - before[key]["images"] for key in ("train", "val", "test")}
-    kinds = {"train": "training", "val": "validation", "test": "test"}
-    assert sum(more.values()) == 7 and more["train"] > 1
-    found = changes(before, grown)
-    assert f"{more['train']} more training images" in found and len(found) == sum(n > 0 for n in more.values())
-    assert f"{more['train']} fewer training images" in changes(grown, before)
-    assert all(any(kinds[key] in text for text in found) == (n > 0) for key, n in more.items())
-
-    root, before = copy_of(picture_root, tmp_path / "b")  # cat and dog swapped
-    for old, new in (("cat", "x"), ("dog", "cat"), ("x", "dog")):
-        (root / old).rename(root / new)
-    assert changes(before, fingerprint(root)) != []
-
-    root, before = copy_of(picture_root, tmp_path / "c")  # renamed
-    (root / "cat").rename(root / "zebra")
-    assert changes(before, fingerprint(root))[0] == "other classes (without cat; with zebra)"
-
-    root, before = copy_of(picture_root, tmp_path / "d")  # exchanged for others
-    for name in ("cat", "dog", "eel"):
-        (root / name).rename(root / f"{name}fish")
-    assert changes(before, fingerprint(root))[0] == (
-        "other classes (without cat, dog, eel; with catfish, dogfish, eelfish)"
-    )
-
-    root, before = copy_of(picture_root, tmp_path / "e")  # one file of another size
-    data = module("folder", root, image_size=16, val_size=None, batch_size=8)
-    part = data._parts["train"]
-    assert isinstance(part, PictureFolder)
-    with part.paths[3].open("ab") as file:
-        file.write(b"1")
-    assert changes(before, fingerprint(root)) == ["other training images, as many as before"]
-
-
-def test_the_fingerprint_of_a_folder_knows_what_is_in_files_of_one_size(tmp_path: Path) -> None:
-    for name, grey in (("cat", 10), ("dog", 200)):
-        (tmp_path / "before" / name).mkdir(parents=True)
-        for i in range(4):
-            Image.new("RGB", (9, 9), (grey, i, 0)).save(tmp_path / "before" / name / f"{i}.bmp")
-    shutil.copytree(tmp_path / "before", tmp_path / "after")
-    cat, dog = (tmp_path / "after" / name for name in ("cat", "dog"))
-    cat.rename(tmp_path / "aside")
-    dog.rename(cat)
-    (tmp_path / "aside").rename(dog)
-    before, after = (fingerprint(tmp_path / name) for name in ("before", "after"))
-    assert before["train"]["sha256"] == after["train"]["sha256"]  # names, sizes and labels
-    assert "other training images, as many as before" in changes(before, after)
-    for each in before.values():
-        if isinstance(each, dict):
-            each.pop("heads")  # as an older version wrote it
-    assert changes(before, after) == []
-
-
-def test_fingerprint_of_tensors(small_cifar_root: Path) -> None:
-    data = module(root=small_cifar_root)
-    before = data.fingerprint()
-    assert [before[key]["images"] for key in ("train", "val", "test")] == [900, 100, 200]
-    assert changes(before, module(root=small_cifar_root).fingerprint()) == []
-    assert changes(before, module(root=small_cifar_root, seed=1).fingerprint()) == [
-        "other training images, as many as before",
-        "other validation images, as many as before",
-    ]
-    assert changes(before, module(root=small_cifar_root, val_size=0).fingerprint()) == [
-        "100 more training images",
-        "100 fewer validation images",
-    ]
-    part = data._parts["test"]
-    assert isinstance(part, TensorDataset)
-    for change, text in (
-        (lambda: part.tensors[0][0, 0, 0, 0].bitwise_xor_(1), "images"),
-        (lambda: part.tensors[1][:2].copy_(part.tensors[1][:2].flip(0)), "labels"),
-    ):
-        before = data.fingerprint()
-        change()
-        assert changes(before, data.fingerprint()) == ["other test images, as many as before"], text
-
-
-def test_changes_in_words() -> None:
-    before = {"class_names": ["a", "b"], "train": {"images": 5, "sha256": "x"}}
-    assert changes(before, before | {"class_names": ["b", "a"]}) == ["other classes (in another order)"]
-    assert changes(before, before | {"class_names": ["a", "b", *"cdefgh"]}) == [
-        "other classes (with c, d, e, f, g, ...)"
-    ]
-    assert changes(before, before | {"train": {"images": 4, "sha256": "y"}}) == ["1 fewer training image"]
 
 
 def test_without_validation(small_cifar_root: Path) -> None:
@@ -394,69 +241,6 @@ class _Of(L.LightningDataModule):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         self.data.trainer = self.trainer
         return self.data.on_after_batch_transfer(batch, dataloader_idx)
-
-
-AUGMENTS = {
-    "default": None,
-    "all": Augment(
-        crop=RandomCrop(padding=4),
-        policy=TrivialAugment(),
-        erase=RandomErasing(p=0.5),
-        mix=Mix(mixup_alpha=0.8, cutmix_alpha=1.0, p=0.8),
-    ),
-}
-
-
-class Place:
-    """What the data module asks of a trainer."""
-
-    training = True
-
-    def __init__(self, rank: int, world_size: int) -> None:
-        self.global_rank, self.world_size = rank, world_size
-        self.strategy = self
-        self.root_device = torch.device("cpu")
-
-
-@pytest.mark.parametrize("source", ["digits", "folder"])
-def test_every_process_has_the_whole_test_set(picture_root: Path, source: str) -> None:
-    folder = {"root": picture_root, "image_size": 16, "batch_size": 8, "num_workers": 0} if source == "folder" else {}
-    plain = {"root": None, "image_size": 32, "batch_size": 8, "mean": None, "std": None, "val_size": None}
-    data = module(source, **plain | folder)
-    data.trainer = Place(1, 2)  # type: ignore[assignment]
-    assert sum(len(batch.labels) for batch in data.test_dataloader()) == data.sizes["test"]
-    (val,) = data.val_dataloader()
-    assert sum(len(batch.labels) for batch in val) == (data.sizes["val"] + 1) // 2
-    data.teardown("test")
-
-
-@pytest.mark.parametrize("augment", AUGMENTS)
-def test_processes_share_every_batch(small_cifar_root: Path, augment: str) -> None:
-    alone = module(root=small_cifar_root, augment=AUGMENTS[augment])
-    expected = [alone.on_after_batch_transfer(batch, 0) for batch in alone.train_dataloader()]
-    shares = []
-    for rank in range(3):
-        data = module(root=small_cifar_root, augment=AUGMENTS[augment])
-        data.trainer = Place(rank, 3)  # type: ignore[assignment]
-        assert data.steps_per_epoch == 8
-        shares.append([data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()])
-    for (images, targets), *parts in zip(expected, *shares, strict=True):
-        assert torch.cat([part[0] for part in parts]).equal(images)
-        assert torch.cat([part[1] for part in parts]).equal(targets)
-
-
-def test_processes_share_every_batch_of_a_folder(picture_root: Path) -> None:
-    def batches(rank: int, world_size: int) -> list[tuple[Tensor, Tensor]]:
-        data = module(
-            "folder", picture_root, image_size=16, val_size=0, batch_size=8, augment=AUGMENTS["all"], prepared=False
-        )
-        data.setup()
-        data.trainer = Place(rank, world_size)  # type: ignore[assignment]
-        return [data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader()]
-
-    for (images, targets), *parts in zip(batches(0, 1), batches(0, 2), batches(1, 2), strict=True):
-        assert torch.cat([part[0] for part in parts]).equal(images)
-        assert torch.cat([part[1] for part in parts]).equal(targets)
 
 
 def test_folder(picture_root: Path) -> None:

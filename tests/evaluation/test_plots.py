@@ -183,13 +183,13 @@ def test_examples_bear_the_names_of_their_classes(
     from matplotlib.axes import Axes
 
     titles: list[str] = []
-    set_title = Axes.set_title
+    text = Axes.text
 
-    def watched(self: Axes, label: str, **options: Any) -> Any:
+    def watched(self: Axes, x: float, y: float, label: str, **options: Any) -> Any:
         titles.append(label)
-        return set_title(self, label, **options)
+        return text(self, x, y, label, **options)
 
-    monkeypatch.setattr(Axes, "set_title", watched)
+    monkeypatch.setattr(Axes, "text", watched)
     images = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
     images[:, 0] = 200
     examples(images, targets, ["cat", "aquarium_fish", "dog"], tmp_path / "x.png")

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
+from torch.multiprocessing.spawn import start_processes
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybrid_vit.training.distributed import (
@@ -171,7 +173,9 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes computed, each with its share of the batch."""
     folder = tmp_path_factory.mktemp("halves")
     kinds = [case for case in CASES if case != "BatchNormAct2d" or importlib.util.find_spec("timm")]
-    torch.multiprocessing.spawn(one_of_two, (str(folder), kinds), nprocs=2)
+    # Both are forked from one process that has imported what is slow to import.
+    multiprocessing.set_forkserver_preload(["torch.distributed", "timm.layers", "hybrid_vit.training.distributed"])
+    start_processes(one_of_two, (str(folder), kinds), nprocs=2, start_method="forkserver")
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -48,7 +48,7 @@ def test_of_every_model_tokens_and_positions_do_not_decay(name: str) -> None:
     try:
         net = build_model(name)
     except ModuleNotFoundError as error:
-        pytest.skip(str(error))
+        pytest.skip(f"{name} is of a library of the extra 'baselines': {error}")
     still = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
     expected = {n for n, p in net.named_parameters() if p.ndim > 1 and n.rpartition(".")[2] not in still}
     names = {id(parameter): n for n, parameter in net.named_parameters()}
