@@ -20,7 +20,7 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 @pytest.mark.parametrize(
     ("name", "word", "offered"),
     [
-        ("train", "model=hybrid_", ["model=hybrid_192", "model=hybrid_384", "model=hybrid_tiny"]),
+        ("train", "model=wrn_", ["model=wrn_16_8"]),
         ("bench", "rou", ["rounds="]),
     ],
 )

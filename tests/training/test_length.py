@@ -70,7 +70,7 @@ def test_the_warm_up_is_a_tenth_of_a_short_run_however_its_length_is_given(
     with pytest.raises(Stopped):
         run(tmp_path, length, "optim.warmup_epochs=null")
     assert (seen[0].schedule.epochs, seen[0].schedule.warmup_epochs) == pytest.approx((2, 0.2))
-    assert "warm-up of 5 epochs shortened to 0.2, a tenth of 2" in caplog.text
+    assert "warm-up of 5 epochs shortened to 0.2: 0.1 of 2 epochs" in caplog.text
 
 
 def test_steps_end_in_mid_epoch(tmp_path: Path) -> None:
