@@ -3,7 +3,8 @@
 import logging
 import time
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ from torch import nn
 from torch.optim import Optimizer
 
 from hybrid_vit.augment import Augment
+from hybrid_vit.config import schema
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import adopt, load
+from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.models import WhiteningConv
-from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, affordable, measure
+from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, Cost, affordable, measure
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import synchronised
 from hybrid_vit.training.ema import EMA
@@ -163,7 +166,13 @@ def compile_nets(task: Classification, choice: Choice) -> None:
 
 
 def fix_steps(
-    config: Train, choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, began: float
+    config: Train,
+    choice: Choice,
+    net: nn.Module,
+    data: DataModule,
+    distill: Distillation | None,
+    began: float,
+    share: float,
 ) -> tuple[int, Clock | None]:
     """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them.
 
@@ -171,6 +180,7 @@ def fix_steps(
 
     Args:
         began: when the time of the budget began, by `time.monotonic`.
+        share: what a step costs, the mean over the training, of what one with whole images costs.
     """
     epoch = Epoch.of(config.trainer, data)
     steps = config.steps or config.epochs * epoch.steps
@@ -178,9 +188,11 @@ def fix_steps(
         return steps, None
     if processes(config) > 1:
         raise UserError("budget is measured in one process; with several give epochs or steps instead")
-    task = make_task(config, deepcopy(net), data, steps, distill)
+    whole = replace(config, progressive=schema.Progressive())
+    task = make_task(whole, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
     cost = measure(task, data, choice, 0.02 * seconds(config.budget), config.trainer.accumulate_grad_batches)
+    cost = Cost(cost.step * share, cost.image)
     left = seconds(config.budget) - (time.monotonic() - began)
     by_clock = config.budget_by == "clock"
     margin = CLOCK_MARGIN if by_clock else MARGIN
@@ -198,6 +210,26 @@ def fix_steps(
         *(*measured, steps),
     )
     return steps, None
+
+
+def training_macs(config: Train, net: nn.Module, data: DataModule) -> float:
+    """Multiply-accumulates of an image, the mean over the training with its smaller images.
+
+    Args:
+        net: not set up for the machine yet, for threads are not counted.
+
+    Raises:
+        UserError: it does not take those sizes.
+    """
+    try:
+        return Progressive(**vars(config.progressive)).mean(partial(count_macs, net), data.image_size)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if not config.progressive.sizes:
+            raise
+        raise UserError(
+            f"the model does not take images of progressive.sizes {config.progressive.sizes} "
+            f"({' '.join(str(error).split())[:80]}); leave progressive out"
+        ) from error
 
 
 def processes(config: Train) -> int:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +46,9 @@ from hybrid_vit.training.parts import (
     make_task,
     make_teacher,
     model_spec,
+    training_macs,
 )
 from hybrid_vit.training.progress import Bar, EpochTable
-from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
@@ -140,19 +139,20 @@ class Run:
             "parameters": sum(parameter.numel() for parameter in net.parameters()),
             "macs": count_macs(net, data.image_size),
         }
-        training_macs = Progressive(**vars(config.progressive)).mean(partial(count_macs, net), data.image_size)
+        mean_macs = training_macs(config, net, data)
+        share = mean_macs / size["macs"]
         choice.tune(net)
         before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
         lengthened = before.get("lengthened", [])
         if checkpoint and before.get("state") == "done":
             lengthened = [*lengthened, before["steps"]]
-            steps, clock = fix_steps(config, choice, net, data, teacher, began)
+            steps, clock = fix_steps(config, choice, net, data, teacher, began, share)
         elif checkpoint:
             steps = before["steps"]
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
         else:
-            steps, clock = fix_steps(config, choice, net, data, teacher, began)
+            steps, clock = fix_steps(config, choice, net, data, teacher, began, share)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
@@ -181,7 +181,7 @@ class Run:
             "budget": config.budget,
             **({"budget_by": "clock"} if clock else {}),
             **size,
-            "training_macs": training_macs,
+            "training_macs": mean_macs,
             "images": data.sizes,
             "pretrained": bool(config.model.get("pretrained") or config.init_from),
             "protocol": protocol(data, config.score, epoch.limited),

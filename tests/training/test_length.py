@@ -13,10 +13,10 @@ from small_runs import TINY, assert_same_run, rows, run, stop, summary
 from stopping import OneEpoch
 
 from hybrid_vit.config.compose import as_train, compose_config, resolve
-from hybrid_vit.training.budget import Clock
+from hybrid_vit.training.budget import Clock, Cost
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.training.length import Epoch
-from hybrid_vit.training.parts import make_data
+from hybrid_vit.training.parts import make_data, training_macs
 from hybrid_vit.training.run import Run, train
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -52,6 +52,25 @@ def test_a_budget_is_turned_into_steps(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(Stopped):
         run(tmp_path, "budget=2m")
     assert summary(tmp_path)["steps"] > 0
+
+
+def test_a_budget_counts_smaller_images_by_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Run, "fit", lambda self, callbacks: stop())
+    monkeypatch.setattr("hybrid_vit.training.parts.measure", lambda *what: Cost(0.01, 0.0))
+    for name, settings in (("whole", []), ("small", ["progressive.sizes=[16]", "progressive.until=[0.5]"])):
+        with pytest.raises(Stopped):
+            run(tmp_path / name, "budget=2m", *settings)
+    whole, small = summary(tmp_path / "whole"), summary(tmp_path / "small")
+    share = small["training_macs"] / whole["macs"]
+    assert whole["training_macs"] == whole["macs"] and 0.6 < share < 0.7
+    assert small["steps"] * share == pytest.approx(whole["steps"], rel=0.05)
+
+
+def test_sizes_that_a_model_does_not_take_are_a_sentence() -> None:
+    settings = ["progressive.sizes=[1]", "progressive.until=[0.5]"]
+    config = as_train(resolve(compose_config([*TINY, *settings])))
+    with pytest.raises(ValueError, match=r"does not take images of progressive\.sizes \[1\].*leave progressive out"):
+        training_macs(config, torch.nn.Conv2d(3, 4, 3), make_data(config))
 
 
 def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
