@@ -24,7 +24,7 @@ def known(spec: Spec, directory: Path, multirun: bool) -> None:
 
 def bench(spec: Spec, directory: Path) -> None:
     """Run the suites, print their tables, write bench.json and a CSV and a picture of each into `directory`."""
-    from hybrid_vit.benchmarks.pictures import draw
+    from hybrid_vit.benchmarks.plots import draw
     from hybrid_vit.benchmarks.turns import Turns
     from hybrid_vit.utils.files import write_csv, write_json
 

@@ -288,6 +288,15 @@ class Evaluate:
 
 
 @dataclass
+class Predict:
+    run: str = MISSING
+    top: int = limited("[1, 1e6]", 5)
+    format: str = limited(("table", "json", "csv"), "table")
+    fast: bool = False
+    batch_size: int = limited("[1, 1e6]", 64)
+
+
+@dataclass
 class Publish:
     name: str = MISSING
     runs: list[str] = field(default_factory=list)
@@ -343,6 +352,7 @@ class Report:
 SCHEMAS = {
     "train": Train,
     "evaluate": Evaluate,
+    "predict": Predict,
     "publish": Publish,
     "bench": Bench,
     "search": Search,

@@ -108,11 +108,20 @@ class Trained(nn.Module):
             return self.predict([pictures])[0]
         found: list[Prediction] = []
         for first in range(0, len(pictures), batch_size):
-            probabilities = self(self.preprocess(pictures[first : first + batch_size])).softmax(dim=1).cpu()
-            order = probabilities.argsort(dim=1, descending=True, stable=True)
-            for row, ranked in zip(probabilities.tolist(), order.tolist(), strict=True):
-                by_name = {self.class_names[index]: row[index] for index in ranked}
-                found.append(Prediction(self.class_names[ranked[0]], row[ranked[0]], by_name))
+            found += self.rank([*self.preprocess(pictures[first : first + batch_size])])
+        return found
+
+    @torch.inference_mode()
+    def rank(self, images: Sequence[Tensor]) -> list[Prediction]:
+        """What the network says of preprocessed images, each (3, image_size, image_size)."""
+        if not images:
+            return []
+        probabilities = self(torch.stack([*images])).softmax(dim=1).cpu()
+        order = probabilities.argsort(dim=1, descending=True, stable=True)
+        found = []
+        for row, ranked in zip(probabilities.tolist(), order.tolist(), strict=True):
+            by_name = {self.class_names[index]: row[index] for index in ranked}
+            found.append(Prediction(self.class_names[ranked[0]], row[ranked[0]], by_name))
         return found
 
 

@@ -16,7 +16,7 @@ from hybrid_vit import build_model
 from hybrid_vit.bench import bench, models, recipe, trainings
 from hybrid_vit.benchmarks import growth, infer, input, startup, timing, zoo
 from hybrid_vit.benchmarks.peers import SIZES, peer, pil_transforms
-from hybrid_vit.benchmarks.pictures import draw
+from hybrid_vit.benchmarks.plots import draw
 from hybrid_vit.benchmarks.step import difference
 from hybrid_vit.benchmarks.table import Table, shown
 from hybrid_vit.benchmarks.timing import Span

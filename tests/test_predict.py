@@ -1,0 +1,110 @@
+"""Classifying images from the command line: places, formats, broken files."""
+
+import csv
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import hybrid_vit
+from hybrid_vit import predict
+from hybrid_vit.deploy.prediction import find_images
+
+DIGIT = Path(__file__).parents[1] / "docs" / "digit.png"
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with three images of several kinds, a text, and a broken file."""
+    folder = tmp_path / "photos"
+    (folder / "inner").mkdir(parents=True)
+    shutil.copy(DIGIT, folder / "a.png")
+    noise = np.random.default_rng(0).integers(0, 256, (40, 30, 4), dtype=np.uint8)
+    Image.fromarray(noise).save(folder / "inner" / "b, c=d.png")
+    Image.fromarray(noise[..., 0]).save(folder / "inner" / "grey.JPG")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "z.png").write_bytes(DIGIT.read_bytes()[:100])
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["predict", "model=quickstart", *argv])
+    try:
+        predict.main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_places_are_files_folders_patterns_and_names_on_stdin(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [images / "a.png", images / "inner" / "b, c=d.png", images / "inner" / "grey.JPG", images / "z.png"]
+    assert find_images([str(images)]) == whole
+    assert find_images(["photos/*.png", "photos/inner/grey.JPG"]) == [
+        *(Path("photos") / name for name in ("a.png", "z.png")),
+        Path("photos/inner/grey.JPG"),
+    ]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("photos/a.png\n\nphotos/inner/b, c=d.png\r\n"))
+    assert find_images(["-"]) == [Path("photos/a.png"), Path("photos/inner/b, c=d.png")]
+    for place, sentence in (("photos/none.png", "does not exist"), ("empty", "there are no images in empty")):
+        Path("empty").mkdir(exist_ok=True)
+        with pytest.raises(ValueError, match=sentence):
+            find_images([place])
+
+
+def test_json_lines_are_the_predictions_of_python_and_a_broken_file_is_named(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(images.parent.rglob("*"))
+    assert call(monkeypatch, "photos", "format=json", "top=3", "batch_size=2") == 1
+    said = capsys.readouterr()
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert [row["path"] for row in rows] == [str(path) for path in find_images(["photos"])]
+    assert "photos/z.png cannot be read" in rows[-1]["error"] and "1 of 4 images could not be read" in said.err
+    for row in rows[:-1]:
+        expected = [*hybrid_vit.load("quickstart").predict(row["path"]).probabilities.items()][:3]
+        assert [each["label"] for each in row["predictions"]] == [label for label, _ in expected]
+        assert [each["probability"] for each in row["predictions"]] == pytest.approx(
+            [share for _, share in expected], rel=1e-4
+        )
+    assert sorted(images.parent.rglob("*")) == before  # nothing is written
+
+
+@pytest.mark.parametrize("fast", ["false", "true"])
+def test_the_digit_is_read_in_every_format(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fast: str
+) -> None:
+    label = hybrid_vit.load("quickstart").predict(DIGIT).label
+    assert call(monkeypatch, "photos/a.png", "top=2", f"fast={fast}") == 0
+    path, first, share, percent, *_ = capsys.readouterr().out.split()
+    assert (path, first, percent) == ("photos/a.png", label, "%") and float(share) > 50
+    assert call(monkeypatch, "photos/inner/b, c=d.png", "photos/a.png", "format=csv", "top=2", f"fast={fast}") == 0
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert [row["path"] for row in rows] == ["photos/inner/b, c=d.png", "photos/a.png"]
+    assert rows[1]["label_1"] == label and float(rows[1]["probability_1"]) > float(rows[1]["probability_2"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        ([], "no image was given"),
+        (["photos", "model=nothing"], "nothing is not a run directory"),
+        (["photos", "format=xml"], "format is one of table, json, csv"),
+        (["nowhere.png"], "nowhere.png does not exist"),
+    ],
+)
+def test_mistakes_are_a_sentence(
+    images: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    sentence: str,
+) -> None:
+    assert call(monkeypatch, *argv) in (1, 2)
+    said = capsys.readouterr()
+    assert sentence in said.err and said.err.count("\n") == 1 and not said.out
