@@ -195,6 +195,13 @@ class DataModule(LightningDataModule):
         return {name: len(part) for name, part in self._parts.items()}
 
     @property
+    def class_sizes(self) -> dict[str, int]:
+        """Number of training images of each class, after `setup`."""
+        part = self._parts["train"]
+        labels = part.labels if isinstance(part, PictureFolder) else part.tensors[1]
+        return dict(zip(self.class_names, labels.bincount(minlength=self.num_classes).tolist(), strict=True))
+
+    @property
     def steps_per_epoch(self) -> int:
         """Training batches of an epoch, after `setup`."""
         return len(self._sampler("train", training=True))

@@ -37,6 +37,7 @@ from hybrid_vit.utils.limits import check_teacher, warmup
 
 log = logging.getLogger(__name__)
 
+FEW = 20  # training images of a class; with fewer, chance decides much of its accuracy
 WHITENED = 5000  # images from which a whitening convolution gets its kernels
 
 
@@ -51,6 +52,12 @@ def make_data(config: Train) -> DataModule:
     )
     data.prepare_data()
     data.setup()
+    few = [f"{name} ({size})" for name, size in data.class_sizes.items() if size < FEW]
+    if few:
+        log.warning(
+            "%d of %d classes have fewer than %d training images: %s%s; more images, or init_from=RUN, will help",
+            *(len(few), data.num_classes, FEW, ", ".join(few[:5]), ", ..." if few[5:] else ""),
+        )
     return data
 
 

@@ -14,6 +14,7 @@ from small_runs import TINY, assert_same_run, rows, run, summary
 import hybrid_vit
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS
+from hybrid_vit.training.parts import make_data
 from hybrid_vit.training.run import train
 from hybrid_vit.training.task import Classification
 
@@ -127,3 +128,12 @@ def test_callbacks_by_name_and_as_objects(tmp_path: Path, monkeypatch: pytest.Mo
     settings = dict(text.split("=") for text in [*TINY, "steps=6"])
     hybrid_vit.fit(callbacks=[Steps(), "Timer"], **settings | {"hydra.run.dir": tmp_path / "run"})
     assert len(seen) == 6 and {"Steps", "Timer"} <= {*seen[0]}
+
+
+def test_classes_of_few_images_are_named(picture_root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = ["data=folder", f"data.root={picture_root}", "data.val_size=0", "batch_size=8"]
+    data = make_data(as_train(resolve(compose_config([*TINY, *settings]))))
+    assert sum(data.class_sizes.values()) == data.sizes["train"] and set(data.class_sizes) == {"cat", "dog", "eel"}
+    few = {name: size for name, size in data.class_sizes.items() if size < 20}
+    assert "eel" in few and f"{len(few)} of 3 classes have fewer than 20 training images" in caplog.text
+    assert all(f"{name} ({size})" in caplog.text for name, size in few.items())
