@@ -192,6 +192,6 @@ def written(value: Any) -> str:
 
 
 def placeholder(interpolation: re.Match[str]) -> str:
-    """A part that is known when the command runs: TIME, or the name of an option, such as MODEL; a key stays as it is."""
+    """What is known when the command runs: TIME, or the name of an option, such as MODEL; a key stays as it is."""
     kind, name = interpolation.groups()
     return {"now:": "TIME", "": interpolation[0]}.get(kind, name.upper())

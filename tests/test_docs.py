@@ -48,11 +48,11 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Each `python -m hybrid_vit.NAME ...` of a block, and of the text between backquotes."""
+    """Each `python -m hybrid_vit.NAME ...` of a block and, where it has settings, of the text between backquotes."""
     found = []
     for page in PAGES:
         lines = "".join(blocks(page, "")).replace("\\\n", " ").splitlines()
-        lines += re.findall(r"(?<!`)`(python -m hybrid_vit[^`]+)`", page.read_text())
+        lines += re.findall(r"(?<!`)`(python -m hybrid_vit\.\w+\s[^`]+)`", page.read_text())
         for line in lines:
             _, python, command = line.partition("python -m hybrid_vit.")  # behind a pipe, too
             if python:
