@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 # Some container images set it; without bytecode on disk every process compiles torch and lightning anew (15 s here).
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint docs clean
 
 quickstart: .venv/ready
 	$(RUN) -m hybrid_vit.train experiment=quickstart
@@ -17,6 +17,12 @@ lint: .venv/ready
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# The site, in site/; a broken link or a key without a meaning is an error.
+docs: export PATH := $(PATH):$(CURDIR)/.venv/bin
+docs: .venv/ready
+	@uv pip install --quiet --python .venv --constraints constraints.txt --group docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 # .venv/begun is left by an installation that was interrupted: the next one begins afresh.
 .venv/ready: export PATH := $(PATH):$(CURDIR)/.venv/bin

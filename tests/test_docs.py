@@ -1,19 +1,44 @@
-"""The documentation: its commands are accepted, its Python runs, its links lead somewhere."""
+"""The documentation: its commands are accepted, its Python runs, its links lead somewhere, its tables are complete."""
 
+import importlib.util
 import re
 import shlex
 import shutil
+import sys
+from dataclasses import fields, is_dataclass
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import yaml
 
 import hybrid_vit
-from hybrid_vit import search
-from hybrid_vit.cli.command import arguments, check
+from hybrid_vit import models
+from hybrid_vit.cli.command import check
+from hybrid_vit.config import schema
 from hybrid_vit.config.compose import compose_config
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+COMMANDS = ("train", "evaluate", "predict", "publish", "bench", "report", "search")
+
+
+def load_hooks() -> ModuleType:
+    """docs/hooks.py, which mkdocs loads by its path."""
+    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+hooks = load_hooks()
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -23,12 +48,16 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-    """Each `python -m hybrid_vit.NAME ...` of a block, and of the text between backquotes."""
+    """Each `python -m hybrid_vit.NAME ...` of a block and, where it has settings, of the text between backquotes."""
     found = []
     for page in PAGES:
         lines = "".join(blocks(page, "")).replace("\\\n", " ").splitlines()
-        lines += re.findall(r"(?<!`)`(python -m hybrid_vit[^`]+)`", page.read_text())
-        found += [shlex.join(shlex.split(line, comments=True)) for line in lines if "python -m hybrid_vit." in line]
+        lines += re.findall(r"(?<!`)`(python -m hybrid_vit\.\w+\s[^`]+)`", page.read_text())
+        for line in lines:
+            _, python, command = line.partition("python -m hybrid_vit.")  # behind a pipe, too
+            if python:
+                words = shlex.split(python + command, comments=True)
+                found.append(shlex.join(words[: words.index(">")] if ">" in words else words))
     return sorted({line for line in found if not re.search(r"NAME=|=NAME", line)})
 
 
@@ -39,38 +68,41 @@ def test_a_command_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.Mo
         (tmp_path / "PICTURES" / name).mkdir(parents=True)
         shutil.copy(ROOT / "docs" / "digit.png", tmp_path / "PICTURES" / name)
     words = shlex.split(line.replace("outputs/runs/NAME", "quickstart"))[2:]
-    name, argv = words[0].removeprefix("hybrid_vit."), words[1:]
-    if name == "search":
-        argv, training = search.divided(argv)
-        compose_config([f"{key}={value}" for key, value in training.items()])
-    argv = [text for text in argv if not text.startswith(("resume=", "--config-dir", "outputs/searches", "+front="))]
-    if name in ("evaluate", "report"):
-        assert arguments(argv)
-    else:
-        assert check(argv, name)
+    name = words[0].removeprefix("hybrid_vit.")
+    skipped = ("resume=", "--config-dir", "outputs/searches", "+front=")
+    given: list[tuple[str, list[str]]] = []
+    module = import_module(f"hybrid_vit.{name}")
+    monkeypatch.setattr(module, "run_command", lambda name, job, argv, **_: given.append((name, argv)))
+    monkeypatch.setattr(sys, "argv", [name, *(word for word in words[1:] if not word.startswith(skipped))])
+    module.main()
+    ((name, argv),) = given
+    assert check(argv, name)
 
 
 def test_there_are_commands_of_every_kind() -> None:
-    assert {line.split()[2] for line in commands()} == {
-        f"hybrid_vit.{name}" for name in ("train", "evaluate", "bench", "report", "search")
-    }
+    assert {line.split()[2] for line in commands()} == {f"hybrid_vit.{name}" for name in COMMANDS}
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "guide.md"], ids=lambda page: page.name)
-def test_the_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+def test_the_python_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fit(**settings: object) -> object:
         """Its training is in test_api.py."""
         compose_config([f"{key}={value}" for key, value in settings.items()])
         return hybrid_vit.load("quickstart")
 
-    monkeypatch.chdir(ROOT)
+    (tmp_path / "docs").mkdir()
+    for copy in ("docs/digit.png", "photo.jpg"):
+        shutil.copy(DOCS / "digit.png", tmp_path / copy)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hybrid_vit, "fit", fit)
     (code,) = blocks(page, "python")
     exec(code, {})
     assert capsys.readouterr().out.startswith("3")  # docs/digit.png, of the test set
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith(("https://", "../../actions/")):
@@ -81,3 +113,61 @@ def test_links_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}, link
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    nav = re.search(r"^nav:\n(?:  .*\n)+", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert nav
+    named = [*hooks.named(yaml.safe_load(nav[0])["nav"])]
+    assert len(named) == len({*named})
+    pages = {name if (DOCS / name).exists() else f"../{name}" for name in named}
+    assert all((DOCS / page).is_file() for page in pages)
+    assert {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")} <= pages
+
+
+def test_every_command_has_its_help() -> None:
+    shown = re.findall(r"^<!-- help: (\w+) -->$", (DOCS / "reference/commands.md").read_text(), re.MULTILINE)
+    assert {*shown} == {*COMMANDS} == {*hooks.COMMANDS.values()}
+
+
+def test_every_key_has_a_meaning_and_a_table() -> None:
+    kinds = {value for value in vars(schema).values() if isinstance(value, type) and is_dataclass(value)}
+    keys = {kind.__name__: {part.name for part in hooks.own_keys(kind)} for kind in kinds - {schema.Arms}}
+    assert {name: {*meanings} for name, meanings in hooks.meanings().items()} == {k: v for k, v in keys.items() if v}
+    shown = set()
+    page = (DOCS / "reference/configuration.md").read_text()
+    for argument in re.findall(r"^<!-- keys: (.+) -->$", page, re.MULTILINE):
+        kind = getattr(schema, argument.split()[0].split(".")[0])
+        for group in argument.split()[0].split(".")[1:]:
+            (kind,) = [part.type for part in fields(kind) if part.name == group]
+        shown.add(kind.__name__)
+    assert shown == {*hooks.meanings()}
+
+
+def test_a_table_of_keys() -> None:
+    table = hooks.generated_table("Train.optim").splitlines()
+    assert table[2] == "| `optim.name` | the optimizer | str | `adamw` | `adamw`, `sgd`, `muon` |"
+    assert "| `optim.lr` | highest learning rate | float | `0.0004` | (0, inf) |" in table
+    assert any(row.endswith("| list of int or null | `null` | [1, 64] |") for row in keys_of("ConvStem model.stem."))
+    assert any(row.endswith("| `outputs/reports/TIME` |  |") for row in keys_of("Report"))
+
+
+def keys_of(argument: str) -> list[str]:
+    return hooks.generated_table(argument).splitlines()
+
+
+def test_every_model_is_in_the_python_reference() -> None:
+    shown = re.findall(r"^::: hybrid_vit\.models\.(\w+)$", (DOCS / "reference/python.md").read_text(), re.MULTILINE)
+    assert sorted(shown) == sorted(models.__all__)
+
+
+def test_links_that_leave_the_folder_of_the_pages() -> None:
+    page = DOCS / "guide" / "training.md"
+    text = (
+        "[a](../../conf/train.yaml) [b](../results.md#speed) [c](../../CONTRIBUTING.md#style) [d](../../conf) "
+        "[e](https://example.org)"
+    )
+    assert hooks.relinked(f"{text}\n```\n{text}\n```\n", page) == (
+        "[a](../conf/train.yaml.md) [b](../results.md#speed) [c](../CONTRIBUTING.md#style) d [e](https://example.org)"
+        f"\n```\n{text}\n```\n"
+    )

@@ -1,4 +1,4 @@
-"""Tab completion in bash, as docs/guide.md says that it is switched on."""
+"""Tab completion in bash, as docs/guide/installation.md says that it is switched on."""
 
 import os
 import subprocess
