@@ -21,6 +21,7 @@ from hybrid_vit.fast import (
     set_shards,
     set_strided_depthwise,
     set_trimmed,
+    set_winograd,
 )
 from hybrid_vit.utils.errors import UserError
 
@@ -62,6 +63,8 @@ class Choice:
         set_shards(net, self.shards)
         set_trimmed(net)
         set_strided_depthwise(net, fp32=self.accelerator == "cpu" and self.bf16 and not self.compile)
+        if self.accelerator == "cpu" and self.precision in ("32", "32-true") and not self.compile:
+            set_winograd(net)
         if self.accelerator == "cpu":
             net.to(memory_format=torch.channels_last)  # convolutions then neither repack nor transpose
 
