@@ -95,7 +95,8 @@ def set_winograd(net: nn.Module) -> None:
     """Make the wide 3x3 convolutions of `net` compute their weight gradient so; keys and outputs stay."""
     for module in net.modules():
         if (
-            type(module) in (nn.Conv2d, IdentityConv)  # timm's subclasses pad in their own way
+            isinstance(module, nn.Conv2d)
+            and type(module) in (nn.Conv2d, IdentityConv)  # timm's subclasses pad in their own way
             and (module.kernel_size, module.stride, module.padding, module.dilation) == ((3, 3), (1, 1), (1, 1), (1, 1))
             and (module.groups, module.bias, module.padding_mode) == (1, None, "zeros")
             and min(module.in_channels, module.out_channels) >= CHANNELS
