@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, quote
+from hybrid_vit.cli.command import clear, gather_runs, run_command
+from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -17,16 +17,8 @@ COST = 0.05  # points of test top-1 that half precision may cost
 
 def main() -> None:
     with clear(code=2):
-        argv = gathered(sys.argv[1:])
+        argv = gather_runs(sys.argv[1:])
     run_command("publish", publish, argv, also=publishable)
-
-
-def gathered(argv: list[str]) -> list[str]:
-    """The arguments, with those that are directories as the list `runs`."""
-    _, settings, flags = arguments(argv)
-    places = [text for text in settings if "=" not in text or Path(text).is_dir()]
-    runs = [f"runs=[{','.join(map(quote, places))}]"] if places else []
-    return [*flags, *(text for text in settings if text not in places), *runs]
 
 
 def publishable(spec: Spec, directory: Path, multirun: bool) -> None:

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, quote
+from hybrid_vit.cli.command import clear, gather_runs, run_command
+from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.utils.errors import UserError
 
@@ -15,7 +15,7 @@ def main() -> None:
     argv = sys.argv[1:]
     known: list[tuple[Spec, Any]] = []  # the check has read the runs: a large folder is walked through once
     with clear(code=2):
-        settings = gathered(argv)
+        settings = gather_runs(argv)
 
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
         known.append((chosen(spec), reportable(spec)))
@@ -25,15 +25,6 @@ def main() -> None:
         report(spec, found, directory, made=shlex.join(["python", "-m", "hybrid_vit.report", *argv]))
 
     run_command("report", job, settings, also=check)
-
-
-def gathered(argv: list[str]) -> list[str]:
-    """The arguments, with those that are directories as the list `runs`."""
-    _, settings, flags = arguments(argv)
-    places = [text for text in settings if "=" not in text or Path(text).is_dir()]  # a sweep names some depth=4
-    rest = [text for text in settings if text not in places]
-    runs = [f"runs=[{','.join(map(quote, places))}]"] if places else []
-    return [*flags, *rest, *runs]
 
 
 def chosen(spec: Spec) -> Spec:

@@ -203,6 +203,15 @@ def check_place(directory: Path, key: str) -> None:
         raise UserError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
 
 
+def gather_runs(argv: list[str]) -> list[str]:
+    """The arguments, with those that are directories as the list `runs`."""
+    _, settings, flags = arguments(argv)
+    places = [text for text in settings if "=" not in text or Path(text).is_dir()]  # a sweep names some depth=4
+    rest = [text for text in settings if text not in places]
+    runs = [f"runs=[{','.join(map(quote, places))}]"] if places else []
+    return [*flags, *rest, *runs]
+
+
 def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
     """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
 
