@@ -89,6 +89,11 @@ class Augment:
         self.erase = erase
         self.mix = mix
 
+    @property
+    def weak(self) -> "Augment":
+        """Crop and flip alone."""
+        return Augment(crop=self.crop, flip=self.flip)
+
     def __call__(
         self,
         images: Tensor,

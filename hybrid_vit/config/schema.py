@@ -132,6 +132,14 @@ class WideResNet:
 
 
 @dataclass
+class Ensemble:
+    """Of the description that `hybrid_vit.ensemble` writes; nothing in `conf/` is one."""
+
+    _target_: str = "hybrid_vit.models.Ensemble"
+    members: list[Any] = MISSING
+
+
+@dataclass
 class Data:
     source: str = MISSING
     root: str | None = MISSING
@@ -254,6 +262,7 @@ class Train:
     batch_size: int = limited("[1, 1e6]", 128)
     label_smoothing: float = limited("[0, 1)", 0.0)
     dropout: bool = True  # false: every rate of the model that ends in drop_rate or path_rate is 0
+    augment_until: float = limited("[0, 1]", 1.0)
     score: str = limited(("ema", "raw"), "ema")
     ema: Average = field(default_factory=Average)
     distill: Distill = field(default_factory=Distill)
@@ -283,6 +292,7 @@ class EvaluateData:
 @dataclass
 class Evaluate:
     run: str = MISSING
+    tta: bool = False
     data: EvaluateData = field(default_factory=EvaluateData)
     accelerator: Accelerator = MISSING
 
@@ -354,6 +364,7 @@ SCHEMAS = {
     "evaluate": Evaluate,
     "predict": Predict,
     "publish": Publish,
+    "ensemble": Publish,
     "bench": Bench,
     "search": Search,
     "report": Report,
@@ -361,6 +372,7 @@ SCHEMAS = {
     "timm": Timm,
     "cvt": CvT,
     "wide_resnet": WideResNet,
+    "members": Ensemble,
     "conv": ConvStem,
     "patch": PatchStem,
     "tokenizer": TokenizerStem,

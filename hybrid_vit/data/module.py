@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ class DataModule(LightningDataModule):
 
     Attributes:
         normalize: uint8 images -> float32.
+        weak: asked for each training batch: whether only the crop and the flip of `augment` are left.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class DataModule(LightningDataModule):
         self.monitor_test = monitor_test
         self.world_size = world_size
         self.normalize = Normalize(self.mean, self.std)
+        self.weak: Callable[[], bool] = lambda: False
         self._expected_classes = num_classes
         self._loaded: Source | None = None
         self._parts: dict[str, Part] = {}
@@ -160,12 +162,17 @@ class DataModule(LightningDataModule):
 
     def test_dataloader(self) -> ResidentLoader | StreamLoader:
         """The whole test set in order, in every process: the first one scores it alone, however long that takes."""
-        return self._loader("test", training=False, shared=False)
+        return self.whole("test")
+
+    def whole(self, part: str) -> ResidentLoader | StreamLoader:
+        """All images of "train", "val" or "test" in order and as they are, in every process."""
+        return self._loader(part, training=False, shared=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> tuple[Tensor, Tensor]:
         """uint8 batch -> (float32 images, targets), augmented if it has a draw and the trainer (if any) trains."""
         if batch.draw is not None and (self.trainer is None or self.trainer.training):
-            return self.augment(
+            augment = self.augment.weak if self.trainer and self.weak() else self.augment
+            return augment(
                 batch.images, batch.labels, batch.draw, normalize=self.normalize, num_classes=self.num_classes
             )
         return self.normalize(batch.images), batch.labels

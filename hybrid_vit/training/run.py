@@ -27,7 +27,7 @@ from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
-from hybrid_vit.evaluation import count_macs, per_class, score
+from hybrid_vit.evaluation import count_macs, per_class, score, temperature
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
@@ -155,6 +155,7 @@ class Run:
             steps, clock = fix_steps(config, choice, net, data, teacher, began, share)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
+        data.weak = lambda: task.share_done >= config.augment_until
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
             log.info(
                 "warm-up of %d epochs shortened to %.3g: %g of %.3g epochs (optim.warmup_epochs sets another)",
@@ -231,8 +232,8 @@ class Run:
             if self.logger:
                 self.logger.finish(self.summary)
 
-    def describe(self) -> None:
-        """Write model.json."""
+    def describe(self, **more: Any) -> None:
+        """Write model.json, with what is known beside how the model is built."""
         description = {
             "model": untrained(model_spec(self.config, self.data)),
             "class_names": self.data.class_names,
@@ -243,7 +244,7 @@ class Run:
             "fingerprint": self.data.fingerprint(),
             "seed": self.config.seed,
         }
-        write_json(self.directory / "model.json", description)
+        write_json(self.directory / "model.json", description | more)
 
     def write_summary(self, *, whole: bool = True) -> None:
         """Write summary.json, whole or not at all; if not `whole`, in its old place where the disk has no other."""
@@ -349,6 +350,9 @@ class Run:
             device=device,
             bf16=self.choice.bf16,
         )
+        if "val" in data.sizes:
+            by = {"normalize": data.normalize, "device": device, "bf16": self.choice.bf16}
+            self.describe(temperature=temperature(net, data.whole("val"), **by))
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
         learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)

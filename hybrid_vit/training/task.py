@@ -99,6 +99,13 @@ class Classification(LightningModule):
             return self.progress() * self.schedule.epochs
         return n / (1 if self.schedule.interval == "epoch" else self.steps_per_epoch)
 
+    @property
+    def share_done(self) -> float:
+        """The share of the training that is over, in [0, 1]."""
+        if self.progress is not None:
+            return self.progress()
+        return self.trainer.global_step / (self.schedule.epochs * self.steps_per_epoch)
+
     def on_train_start(self) -> None:
         """Learning rates as the schedule has them: those of a checkpoint may be of a shorter one, or of a clock."""
         for config in self.trainer.lr_scheduler_configs:
@@ -113,7 +120,7 @@ class Classification(LightningModule):
         images, targets = batch
         images = images.to(self.dtype)
         if self.progressive is not None:
-            images = self.progressive(images, self.epochs_after(self.trainer.global_step) / self.schedule.epochs)
+            images = self.progressive(images, self.share_done)
         answers = self.net(images)
         logits = answers[:, 0] if answers.ndim == 3 else answers  # a distillation token answers to the teacher
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

@@ -1,7 +1,11 @@
-"""Progressive resolution: which size when, and the sentences for stages that cannot be."""
+"""What changes within a training: the size of images, and which, and what is left of the augmentation."""
+
+from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import Callback
+from small_runs import run
 
 from hybrid_vit.training.progressive import Progressive
 
@@ -29,3 +33,17 @@ def test_without_stages_images_stay_as_they_are() -> None:
 def test_stages_that_cannot_be_are_a_sentence(sizes: list[int], until: list[float]) -> None:
     with pytest.raises(ValueError, match=r"progressive\.sizes .* needs as many ends, one after the other"):
         Progressive(sizes, until)
+
+
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_mixing_ends_where_the_weak_augmentation_begins(tmp_path: Path, interval: str) -> None:
+    class Targets(Callback):
+        def __init__(self) -> None:
+            self.mixed: list[bool] = []
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
+            self.mixed.append(batch[1].ndim == 2)
+
+    targets = Targets()
+    run(tmp_path / "run", "augment=cct", "augment_until=0.6", f"optim.interval={interval}", callbacks=[targets])
+    assert targets.mixed == [True] * 9 + [False] * 6
