@@ -32,6 +32,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     from hybrid_vit.evaluation import per_class
     from hybrid_vit.evaluation.plots import confusion_matrix
     from hybrid_vit.fast.accelerator import choose, keep_memory
+    from hybrid_vit.models import mirrored
     from hybrid_vit.utils.files import write_csv, write_json
     from hybrid_vit.utils.tables import text_table
 
@@ -46,17 +47,20 @@ def evaluate(spec: Spec, directory: Path) -> float:
     images = scores.pop("images")
     classes = per_class(confusion, data.class_names)
     content = {"run": str(run), "images": images, "test": scores, "differences": differences}
+    if spec["tta"]:
+        trained.net = mirrored(trained.net)
+        content["tta"], _ = score_test_set(trained, data, choice)
+        content["tta"].pop("images")
     write_json(directory / "evaluation.json", content)
     write_csv(directory / "per_class.csv", classes)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
-    reported = trained.summary.get("scores", {})
-    before = [reported.get(f"test_{name}") for name in scores]
-    rows = [
-        (name, f"{value:.3f}", "" if old is None else f"{old:.3f}")
-        for (name, value), old in zip(scores.items(), before, strict=True)
-    ]
-    print(text_table(("", "test", "in training"), rows))
+    reported = {key.removeprefix("test_"): value for key, value in trained.summary.get("scores", {}).items()}
+    columns = {"test": scores, "in training": reported}
+    if spec["tta"]:
+        columns["with mirror images"] = content["tta"]
+    cells = [[f"{column[name]:.3f}" if name in column else "" for column in columns.values()] for name in scores]
+    print(text_table(("", *columns), [(name, *row) for name, row in zip(scores, cells, strict=True)]))
     if trained.summary.get("limited"):
         print(f"\nnot comparable: trained on some batches only; {trained.summary['protocol']}")
     if differences:

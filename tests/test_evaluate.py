@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from hybrid_vit import evaluate
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.data.sources import SOURCES, Source, digits
+from hybrid_vit.deploy.scoring import load_data
+from hybrid_vit.deploy.trained import load
 from hybrid_vit.training.run import train
 
 TINY = [
@@ -89,3 +92,20 @@ def test_a_run_that_is_not_there(
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_mirror_images_are_scored_beside(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}", "tta=true")
+    trained, content = load(run), json.loads((tmp_path / "evaluation.json").read_text())
+    data = load_data(trained, {})
+    right = 0
+    with torch.inference_mode():
+        for images, labels, _ in data.test_dataloader():
+            images = data.normalize(images)
+            mean = (trained(images).softmax(1) + trained(images.flip(3)).softmax(1)) / 2
+            right += int((mean.argmax(1) == labels).sum())
+    assert content["tta"]["top1"] == pytest.approx(100 * right / content["images"])
+    assert content["tta"].keys() == content["test"].keys()
+    assert "with mirror images" in capsys.readouterr().out

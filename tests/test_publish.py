@@ -35,6 +35,7 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publish, "COST", 100)  # of 359 images one may change
     call(monkeypatch, *runs, "name=small")
     directory = tmp_path / "outputs/published/small"
     monkeypatch.setattr(paths, "PUBLISHED", directory.parent)
@@ -44,6 +45,8 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(trained(images), original(images), atol=0.02, rtol=0.02)
+    temperature = json.loads((runs[0] / "model.json").read_text())["temperature"]
+    assert trained.temperature == temperature > 0
     summary = json.loads((directory / "summary.json").read_text())
     card = (directory / "README.md").read_text(encoding="utf-8")
     assert f"{summary['scores']['test_top1']:.2f} % (" in card and "| 2 runs |" in card
@@ -51,6 +54,7 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     assert {"config.yaml", "metrics.csv", "learning_curve.png", "confusion.png", "per_class.csv"} <= {
         path.name for path in directory.iterdir()
     }
+    assert f"temperature of {temperature:.2f}" in card
     assert str(tmp_path) not in (directory / "model.json").read_text()
     assert f"{summary['scores']['test_top1']:.2f} % of 359 test images" in capsys.readouterr().out
 

@@ -46,4 +46,5 @@ def build(spec: Any) -> Any:
 
 def untrained(model: dict[str, Any]) -> dict[str, Any]:
     """The specification of a model that does not begin with a library's trained weights: its own are at hand."""
-    return {key: False if key == "pretrained" else value for key, value in model.items()}
+    members = {"members": [untrained(member) for member in model["members"]]} if "members" in model else {}
+    return model | members | ({"pretrained": False} if "pretrained" in model else {})

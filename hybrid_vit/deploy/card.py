@@ -41,7 +41,8 @@ The weights are in `model.safetensors` ({weights}), the preprocessing and the cl
 
 {images:,} training images of `{data}`. {protocol}.
 The model knows its {classes} classes and nothing else: it answers with one of them for any image.
-Images of another size are resized to {size} x {size} pixels. Its probabilities are not calibrated.
+Images of another size are resized to {size} x {size} pixels. 
+{calibration}
 
 ## Licence
 
@@ -58,6 +59,7 @@ def model_card(
     size: int,
     figures: Sequence[Sequence[str]],
     scope: str,
+    calibration: str,
     weights: str,
     command: str,
 ) -> str:
@@ -68,6 +70,7 @@ def model_card(
         config: of the same run.
         figures: rows of (what, value, n).
         scope: what the rows do and do not say.
+        calibration: what the probabilities are worth.
         weights: their number format, and what it costs.
     """
     optim, optimizer = config["optim"], dict(config["optim"])
@@ -102,6 +105,7 @@ def model_card(
         classes=classes,
         figures=markdown_table(("", "value", "n"), figures),
         scope=scope,
+        calibration=calibration,
         weights=weights,
         command=command,
         recipe=markdown_table(("", ""), recipe),

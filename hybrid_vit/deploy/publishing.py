@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml  # type: ignore[import-untyped]
 from scipy import stats
+from torch import Tensor
 
 from hybrid_vit.deploy.card import model_card
-from hybrid_vit.deploy.scoring import load_data, score_test_set
+from hybrid_vit.deploy.scoring import load_data, logits_of_test_set, score_test_set
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import write_weights
-from hybrid_vit.evaluation import per_class
+from hybrid_vit.evaluation import Calibration, fit_temperature, per_class
 from hybrid_vit.evaluation.plots import confusion_matrix
 from hybrid_vit.evaluation.statistics import LEVEL, estimate
 from hybrid_vit.fast.accelerator import choose, keep_memory
@@ -28,12 +30,14 @@ class Published:
         half: whether the weights are in half precision.
         top1, full_top1: per cent, of the weights that were written and of those of the run.
         images: of the test set.
+        calibration: what its probabilities are worth, in a sentence.
     """
 
     half: bool
     top1: float
     full_top1: float
     images: int
+    calibration: str
 
 
 def publish_weights(
@@ -61,6 +65,10 @@ def publish_weights(
     values, confusion = scored[half]
     write_weights(directory, halved if half else full)
     description = read_json(run / "model.json")
+    trained.net.load_state_dict(halved if half else full)
+    known = description.get("temperature")
+    temperature, calibration = calibrate(*logits_of_test_set(trained, images, choice), known)
+    description["temperature"] = temperature
     description["data"]["root"] = portable(description["data"]["root"])
     write_json(directory / "model.json", description)
     summary = read_json(run / "summary.json")
@@ -69,7 +77,32 @@ def publish_weights(
     write_json(directory / "summary.json", summary | {"scores": summary["scores"] | tested})
     confusion_matrix(confusion, trained.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, trained.class_names))
-    return Published(half, top1[half], top1[False], number)
+    return Published(half, top1[half], top1[False], number, calibration)
+
+
+def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[float, str]:
+    """The temperature, and the calibration error without and with it, in a sentence.
+
+    Args:
+        logits, labels: (N, C) and (N,) of the test set.
+        known: the temperature, where validation images have told it. Else the test images tell it, and the error of
+            each half of them is that with the temperature of the other half.
+    """
+    halves = [slice(0, None, 2), slice(1, None, 2)]
+    scaled = torch.empty_like(logits)
+    for half, other in (halves, halves[::-1]):
+        scaled[half] = logits[half] / (known or fit_temperature(logits[other], labels[other]))
+    errors = []
+    for each in (logits, scaled):
+        calibration = Calibration(logits.shape[1])
+        calibration.update(each, labels)
+        errors.append(calibration.compute()["ece"])
+    temperature = known or fit_temperature(logits, labels)
+    return temperature, (
+        f"Expected calibration error on the test set, 15 bins: {errors[0]:.1f} % without and {errors[1]:.1f} % with a "
+        f"temperature of {temperature:.2f}, by which `predict` divides the logits. "
+        + ("It is that of the validation images." if known else "It was fitted on the test images, by halves.")
+    )
 
 
 def write_card(name: str, runs: Sequence[Path], directory: Path, published: Published, config: dict[str, Any]) -> None:
@@ -102,6 +135,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         size=description["image_size"],
         figures=rows,
         scope=scope,
+        calibration=published.calibration,
         weights=precision if published.half else "single precision",
         command=command_of(runs[0]),
     )

@@ -53,6 +53,7 @@ class Trained(nn.Module):
         image_size: side of its images in pixels.
         summary: the run's summary.
         directory: of the run.
+        temperature: by which `rank` divides the logits; 1 where none was measured.
         fingerprint: of the data it was trained and scored on, as `DataModule.fingerprint`; None in older runs.
     """
 
@@ -63,6 +64,7 @@ class Trained(nn.Module):
         self.class_names: list[str] = description["class_names"]
         self.image_size: int = description["image_size"]
         self.normalize = Normalize(description["mean"], description["std"])
+        self.temperature = float(description.get("temperature", 1.0))
         self.summary, self.directory = summary, directory
         self.fingerprint: dict[str, Any] | None = description.get("fingerprint")
 
@@ -116,7 +118,7 @@ class Trained(nn.Module):
         """What the network says of preprocessed images, each (3, image_size, image_size)."""
         if not images:
             return []
-        probabilities = self(torch.stack([*images])).softmax(dim=1).cpu()
+        probabilities = (self(torch.stack([*images])) / self.temperature).softmax(dim=1).cpu()
         order = probabilities.argsort(dim=1, descending=True, stable=True)
         found = []
         for row, ranked in zip(probabilities.tolist(), order.tolist(), strict=True):

@@ -1,6 +1,19 @@
 """Evaluation: what a trained network scores, and how sure one may be of it."""
 
+from hybrid_vit.evaluation.calibration import Calibration, fit_temperature
 from hybrid_vit.evaluation.metrics import EVALUATORS, Confusion, Evaluator, Scores
-from hybrid_vit.evaluation.scoring import count_macs, per_class, score
+from hybrid_vit.evaluation.scoring import count_macs, logits_of, per_class, score, temperature
 
-__all__ = ["EVALUATORS", "Confusion", "Evaluator", "Scores", "count_macs", "per_class", "score"]
+__all__ = [
+    "EVALUATORS",
+    "Calibration",
+    "Confusion",
+    "Evaluator",
+    "Scores",
+    "count_macs",
+    "fit_temperature",
+    "logits_of",
+    "per_class",
+    "score",
+    "temperature",
+]

@@ -14,6 +14,8 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 from torchmetrics import Metric
 
+from hybrid_vit.evaluation.calibration import Calibration
+
 K = 5  # the k of "top5"
 
 
@@ -105,6 +107,7 @@ class Confusion:
 EVALUATORS: dict[str, Callable[[int], Evaluator]] = {
     "accuracy": lambda num_classes: Scores(alone=True),
     "confusion": Confusion,
+    "calibration": Calibration,
 }
 
 

@@ -4,7 +4,7 @@ Training ends with this function and `hybrid_vit.evaluate` calls it again, so bo
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 
 import torch
@@ -13,8 +13,39 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from hybrid_vit.evaluation.calibration import fit_temperature
 from hybrid_vit.evaluation.metrics import EVALUATORS, Confusion
 from hybrid_vit.utils.errors import UserError
+
+
+def logits_of(
+    net: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor, object]],
+    *,
+    normalize: Callable[[Tensor], Tensor],
+    device: torch.device,
+    bf16: bool = False,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(B, C) fp32 logits and (B,) labels of each batch, by `net` in eval mode; the arguments are those of `score`."""
+    net.eval()
+    dtype = next(net.parameters()).dtype
+    for images, labels, _ in batches:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
+            logits = net(normalize(images.to(device)).to(dtype)).float()
+        yield logits, labels.to(device)
+
+
+def temperature(
+    net: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor, object]],
+    *,
+    normalize: Callable[[Tensor], Tensor],
+    device: torch.device,
+    bf16: bool = False,
+) -> float:
+    """What the logits of `net` are to be divided by, from images that it was not trained on: see `fit_temperature`."""
+    logits, labels = zip(*logits_of(net, batches, normalize=normalize, device=device, bf16=bf16), strict=True)
+    return fit_temperature(torch.cat(logits), torch.cat(labels))
 
 
 @torch.inference_mode()
@@ -40,12 +71,7 @@ def score(
     for evaluator in evaluators.values():
         if isinstance(evaluator, nn.Module):
             evaluator.to(device)
-    net.eval()
-    dtype = next(net.parameters()).dtype
-    for images, labels, _ in batches:
-        images, labels = normalize(images.to(device)).to(dtype), labels.to(device)
-        with torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext():
-            logits = net(images).float()
+    for logits, labels in logits_of(net, batches, normalize=normalize, device=device, bf16=bf16):
         for evaluator in evaluators.values():
             evaluator.update(logits, labels)
     values = {key: value for evaluator in evaluators.values() for key, value in evaluator.compute().items()}

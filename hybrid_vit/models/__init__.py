@@ -1,6 +1,7 @@
 """Models: the hybrid, its parts, others' models. One joins by a class, a YAML in `conf/` and a row in a test."""
 
 from hybrid_vit.models.encoder import Attention, Block, ConvBlock, Encoder
+from hybrid_vit.models.ensemble import Ensemble, mirrored
 from hybrid_vit.models.external import CvT, timm_model
 from hybrid_vit.models.hybrid import HybridViT, hybrid_vit
 from hybrid_vit.models.mlp import MLP, ConvMLP
@@ -19,6 +20,7 @@ __all__ = [
     "ConvStem",
     "CvT",
     "Encoder",
+    "Ensemble",
     "HybridViT",
     "MobileStem",
     "PatchStem",
@@ -29,5 +31,6 @@ __all__ = [
     "WhiteningConv",
     "WideResNet",
     "hybrid_vit",
+    "mirrored",
     "timm_model",
 ]

@@ -74,6 +74,15 @@ def test_preprocessing_is_that_of_training_for_every_kind_of_picture(run: Path, 
     assert trained.preprocess(own).equal(trained.normalize(own[None]))
 
 
+def test_probabilities_are_those_at_the_temperature(run: Path) -> None:
+    picture = Image.new("RGB", (32, 32), (200, 60, 0))
+    logits = hybrid_vit.load(run)(hybrid_vit.load(run).preprocess(picture))
+    write_json(run / "model.json", json.loads((run / "model.json").read_text()) | {"temperature": 2.5})
+    expected = (logits / 2.5).softmax(1)[0].tolist()
+    answer = hybrid_vit.load(run).predict(picture)
+    assert [answer.probabilities[name] for name in "abc"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [

@@ -59,7 +59,7 @@ def test_top1_is_the_trace_of_the_counts_where_logits_are_equal() -> None:
     assert values["top1"] == 100 * counts.trace() / 300
 
 
-class Calibration:
+class Confidence:
     """Mean confidence: another evaluator, by the interface alone."""
 
     def __init__(self, num_classes: int) -> None:
@@ -74,8 +74,8 @@ class Calibration:
 
 def test_another_evaluator_is_a_class_and_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
     before, _ = scored(300, 10)
-    made: Callable[[int], Evaluator] = Calibration
-    monkeypatch.setitem(EVALUATORS, "calibration", made)
+    made: Callable[[int], Evaluator] = Confidence
+    monkeypatch.setitem(EVALUATORS, "confidence", made)
     values, _ = scored(300, 10)
     net = Coarse(10)
     logits = torch.cat([net(images / 255) for images, _, _ in batches(300, 10)]).detach()

@@ -1,0 +1,50 @@
+"""Ensembles: run directories -> one directory that is loaded, scored, and learned from like a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hybrid_vit.deploy.scoring import load_data, score_test_set
+from hybrid_vit.deploy.trained import load, read_description
+from hybrid_vit.deploy.weights import save_weights
+from hybrid_vit.evaluation import count_macs
+from hybrid_vit.fast.accelerator import choose, keep_memory
+from hybrid_vit.models import Ensemble
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import write_json
+
+COMMON = ("class_names", "image_size", "mean", "std")
+
+
+def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerator: dict[str, Any]) -> dict[str, float]:
+    """Write model.json, model.safetensors and summary.json; returns top-1 of each run and of "ensemble", in per cent.
+
+    Args:
+        data, accelerator: settings that replace the runs' own.
+
+    Raises:
+        UserError: the runs have other classes or images than the first.
+    """
+    descriptions = [read_description(run) for run in runs]
+    for run, description in zip(runs, descriptions, strict=True):
+        if different := [key for key in COMMON if description[key] != descriptions[0][key]]:
+            raise UserError(f"{run} and {runs[0]} differ in {', '.join(different)}; join runs of the same data")
+    keep_memory()
+    choice = choose(**accelerator)
+    members = [load(run) for run in runs]
+    images = load_data(members[0], data)
+    net = Ensemble([member.net for member in members])
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    macs = count_macs(net, members[0].image_size)
+    model = {"_target_": "hybrid_vit.models.Ensemble", "members": [each["model"] for each in descriptions]}
+    save_weights(directory, net)
+    write_json(directory / "model.json", descriptions[0] | {"model": model})
+    summary = {"name": directory.name, "members": [str(run) for run in runs], "parameters": parameters, "macs": macs}
+    write_json(directory / "summary.json", summary | {"state": "running"})
+    choice.tune(net)
+    rows = {run.name: member.summary["scores"]["test_top1"] for run, member in zip(runs, members, strict=True)}
+    scores, _ = score_test_set(load(directory), images, choice)
+    scores.pop("images")
+    scores = {f"test_{key}": value for key, value in scores.items()}
+    write_json(directory / "summary.json", summary | {"state": "done", "scores": scores})
+    return rows | {"ensemble": scores["test_top1"]}

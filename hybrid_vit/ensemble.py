@@ -1,0 +1,36 @@
+"""Command: join trained runs into a model that averages their answers. `python -m hybrid_vit.ensemble DIR DIR...`."""
+
+import sys
+from pathlib import Path
+
+from hybrid_vit.cli.command import clear, gather_runs, run_command
+from hybrid_vit.config.compose import Spec
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import find_run
+
+
+def main() -> None:
+    with clear(code=2):
+        argv = gather_runs(sys.argv[1:])
+    run_command("ensemble", ensemble, argv, also=joinable)
+
+
+def joinable(spec: Spec, directory: Path, multirun: bool) -> None:
+    """There are several runs; known before a directory is made."""
+    if len({find_run(run).resolve() for run in spec["runs"]}) < 2:
+        raise UserError("an ensemble needs at least two runs: python -m hybrid_vit.ensemble DIR DIR... name=NAME")
+
+
+def ensemble(spec: Spec, directory: Path) -> float:
+    """Write the ensemble into `directory` as a run, scored on the test set; print and return its top-1."""
+    from hybrid_vit.deploy.ensembles import join  # here, with torch: --help and a wrong key need not wait for it
+    from hybrid_vit.utils.tables import text_table
+
+    rows = join([find_run(run) for run in spec["runs"]], directory, spec["data"], spec["accelerator"])
+    print(text_table(("", "test top-1"), [(name, f"{top1:.2f} %") for name, top1 in rows.items()]))
+    print(f"\n{directory}")
+    return rows["ensemble"]
+
+
+if __name__ == "__main__":
+    main()

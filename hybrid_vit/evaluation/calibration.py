@@ -1,0 +1,57 @@
+"""Calibration: do the probabilities of a network come true? Logits and labels -> error, temperature.
+
+Guo et al. 2017 (arXiv 1706.04599).
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+BINS = 15  # as in the paper
+
+
+class Calibration:
+    """The evaluator "ece": expected calibration error, in per cent, of the probability of the predicted class."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._parts: list[Tensor] = []
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """logits (B, C), targets (B,)."""
+        probability, predicted = logits.float().softmax(1).max(1)
+        self._parts.append(torch.stack([probability, (predicted == targets).float()]))
+
+    def compute(self) -> dict[str, float]:
+        """{"ece": per cent}."""
+        return {"ece": calibration_error(*torch.cat(self._parts, dim=1).cpu())}
+
+
+def calibration_error(probability: Tensor, hit: Tensor) -> float:
+    """The mean difference between probability and accuracy over bins of equal width, weighted by images, in per cent.
+
+    Args:
+        probability: (N,) in [0, 1], of the predicted class.
+        hit: (N,), 1 where the prediction is right, else 0.
+    """
+    bins = (probability * BINS).ceil().long().clamp(1, BINS) - 1
+    surplus = torch.zeros(BINS, dtype=torch.float64).index_add_(0, bins, (probability - hit).double())
+    return 100 * float(surplus.abs().sum()) / len(probability)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The T for which softmax(logits / T) has the smallest cross entropy; between 1/20 and 20.
+
+    Args:
+        logits: (N, C) of images that the network was not trained on.
+        labels: (N,) int64.
+    """
+    logits = logits.double()
+    found = minimize_scalar(
+        lambda log: float(F.cross_entropy(logits / math.exp(log), labels)),
+        bounds=(-math.log(20), math.log(20)),
+        method="bounded",
+    )
+    return math.exp(found.x)

@@ -1,0 +1,79 @@
+"""Ensembles: they average probabilities, and their directory is loaded, scored and learned from like a run's."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import hybrid_vit
+from hybrid_vit import ensemble
+from hybrid_vit.config.build import untrained
+from hybrid_vit.models import Ensemble
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two seeds of a small training on digits."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        settings = {"experiment": "quickstart", "logger": "none", "steps": 5}
+        return [
+            hybrid_vit.fit(**settings, seed=seed, **{"hydra.run.dir": str(root / f"s{seed}")}).directory
+            for seed in (0, 1)
+        ]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *argv: object) -> None:
+    monkeypatch.setattr("sys.argv", ["ensemble", *map(str, argv)])
+    ensemble.main()
+
+
+def test_probabilities_are_averaged() -> None:
+    members = [nn.Sequential(nn.Flatten(), nn.Linear(12, 5)) for _ in range(3)]
+    images = torch.randn(4, 3, 2, 2)
+    mean = torch.stack([member(images).softmax(1) for member in members]).mean(0)
+    torch.testing.assert_close(Ensemble(members)(images).softmax(1), mean)
+
+
+def test_members_begin_without_the_weights_of_a_library() -> None:
+    timm = {"_target_": "hybrid_vit.models.timm_model", "architecture": "resnet18", "pretrained": True}
+    assert untrained({"_target_": "hybrid_vit.models.Ensemble", "members": [timm]})["members"] == [
+        timm | {"pretrained": False}
+    ]
+
+
+def test_it_is_loaded_scored_and_taught_from(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    call(monkeypatch, *runs, "name=pair")
+    directory = tmp_path / "outputs/ensembles/pair"
+    trained, members = hybrid_vit.load(directory), [hybrid_vit.load(run) for run in runs]
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        mean = torch.stack([member(images).softmax(1) for member in members]).mean(0)
+        torch.testing.assert_close(trained(images).softmax(1), mean, atol=1e-5, rtol=1e-4)
+    summary = json.loads((directory / "summary.json").read_text())
+    assert summary["state"] == "done"
+    assert summary["parameters"] == 2 * members[0].summary["parameters"]
+    assert f"{summary['scores']['test_top1']:.2f} %" in capsys.readouterr().out
+    student = hybrid_vit.fit(
+        experiment="quickstart", logger="none", steps=2, **{"distill.teacher": str(directory), "distill.kind": "soft"}
+    )
+    assert student.summary["state"] == "done"
+
+
+def test_what_cannot_be_joined_is_a_sentence(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for argv, sentence in (
+        ([runs[0], runs[0]], "an ensemble needs at least two runs"),
+        ([runs[0], "fast_4m"], "join runs of the same data"),
+    ):
+        with pytest.raises(SystemExit):
+            call(monkeypatch, *argv, "name=pair")
+        assert sentence in capsys.readouterr().err
