@@ -41,7 +41,7 @@ The weights are in `model.safetensors` ({weights}), the preprocessing and the cl
 
 {images:,} training images of `{data}`. {protocol}.
 The model knows its {classes} classes and nothing else: it answers with one of them for any image.
-Images of another size are resized to {size} x {size} pixels. 
+Images of another size are resized to {size} x {size} pixels.
 {calibration}
 
 ## Licence
