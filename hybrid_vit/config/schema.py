@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 Allowed = str | tuple[str, ...]
-SUITES = ("startup", "input", "loop", "growth", "infer", "step", "zoo")
+SUITES = ("startup", "input", "loop", "growth", "infer", "export", "step", "zoo")
 
 
 def limited(allowed: Allowed, default: Any = MISSING) -> Any:
@@ -305,6 +305,18 @@ class Publish:
 
 
 @dataclass
+class Export:
+    run: str = MISSING
+    target: str = limited(("onnx", "torch_export", "openvino", "hub"), "onnx")
+    preprocess: bool = False
+    int8: bool = False
+    calibration: int = limited("[1, 1e6]", 512)
+    images: int | None = limited("[0, 1e9]", None)
+    push: str | None = None
+    data: EvaluateData = field(default_factory=EvaluateData)
+
+
+@dataclass
 class Bench:
     suite: str = limited((*SUITES, "all"), "all")
     rounds: int = limited("[1, 1e6]", 5)
@@ -349,17 +361,9 @@ class Report:
     command: str | None = None
 
 
+NAMESAKES = (Train, Evaluate, Predict, Publish, Export, Bench, Search, Report, Hybrid, Timm, CvT)
 SCHEMAS = {
-    "train": Train,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "publish": Publish,
-    "bench": Bench,
-    "search": Search,
-    "report": Report,
-    "hybrid": Hybrid,
-    "timm": Timm,
-    "cvt": CvT,
+    **{kind.__name__.lower(): kind for kind in (*NAMESAKES, Data, Optim, Accelerator, Logger)},
     "wide_resnet": WideResNet,
     "conv": ConvStem,
     "patch": PatchStem,
@@ -367,10 +371,6 @@ SCHEMAS = {
     "resnet": ResNetStem,
     "mobile": MobileStem,
     "whitened": WhitenedStem,
-    "data": Data,
-    "optim": Optim,
-    "accelerator": Accelerator,
-    "logger": Logger,
 }
 
 PARTS = {node._target_: node for node in SCHEMAS.values() if hasattr(node, "_target_")}
