@@ -48,7 +48,7 @@ def bench(spec: Spec, directory: Path) -> None:
 
 def measure(suite: str, spec: Spec) -> Any:
     """The table of one suite."""
-    from hybrid_vit.benchmarks import growth, infer, input, loop, startup, step, zoo
+    from hybrid_vit.benchmarks import export, growth, infer, input, loop, startup, step, zoo
     from hybrid_vit.utils.paths import PUBLISHED
 
     common = {"rounds": spec["rounds"]}
@@ -61,6 +61,8 @@ def measure(suite: str, spec: Spec) -> Any:
             return growth.run(**common, **machine)
         case "infer":
             return infer.run(**common, **machine)
+        case "export":
+            return export.run(**common, **machine, models=[*models(spec)] if spec["models"] else export.MODELS)
         case "input":
             return input.run(**common, **batch, recipes={name: recipe(name) for name in ("document", "run_192")})
         case "loop":
@@ -75,7 +77,7 @@ def measure(suite: str, spec: Spec) -> Any:
 
 
 def models(spec: Spec) -> dict[str, Spec]:
-    """What the zoo suite measures: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
+    """What the suites zoo and export measure: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
     names = [spec["models"]] if isinstance(spec["models"], str) else spec["models"]
     return {name: resolve(compose_config([f"model={name}"]))["model"] for name in names or options("model")}
 

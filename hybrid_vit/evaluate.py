@@ -3,21 +3,15 @@
 import sys
 from pathlib import Path
 
-from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, quote
+from hybrid_vit.cli.command import clear, name_run, run_command
+from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.paths import find_run
 
 
 def main() -> None:
     with clear(code=2):
-        argv = named(sys.argv[1:])
+        argv = name_run(sys.argv[1:])
     run_command("evaluate", evaluate, argv, also=findable)
-
-
-def named(argv: list[str]) -> list[str]:
-    """The arguments; one that is a directory or a bare name is the `run`."""
-    _, settings, flags = arguments(argv)
-    return [*flags, *(text if "=" in text and not Path(text).is_dir() else f"run={quote(text)}" for text in settings)]
 
 
 def findable(spec: Spec, directory: Path, multirun: bool) -> None:

@@ -23,16 +23,14 @@ def main() -> None:
 
 def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
     """All runs are done, were scored on the whole test set, and differ in their seeds alone."""
+    from hybrid_vit.deploy.card import check_scored
+
     if not spec["runs"]:
         raise UserError("no run was given: python -m hybrid_vit.publish DIR... name=NAME")
     runs = [find_run(run) for run in spec["runs"]]
     first = compared(runs[0])
     for run in runs:
-        summary = read_json(run / "summary.json")
-        if summary.get("state") != "done":
-            raise UserError(f"{run} is {summary.get('state')}, not done; finish it with resume={run}")
-        if summary.get("limited"):
-            raise UserError(f"{run} was limited to some batches, so its score is none; train it on all of them")
+        check_scored(run)
         if (other := compared(run)) != first:
             keys = [key for key in first if other.get(key) != first[key]]
             raise UserError(f"{run} is of another configuration than {runs[0]} ({', '.join(keys)}); give seeds of one")

@@ -11,7 +11,7 @@ import hybrid_vit
 
 PACKAGE = Path(hybrid_vit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-COMMANDS = {"train", "evaluate", "bench", "report", "search"}
+COMMANDS = {"train", "evaluate", "export", "bench", "report", "search"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -47,7 +47,7 @@ FOLDERS: dict[str, set[str]] = {
     "data": {"lightning", "PIL", "sklearn", "numpy"},
     "evaluation": {"torchmetrics", "matplotlib", "numpy", "scipy"},
     "config": {"hydra", "omegaconf", "yaml"},
-    "deploy": {"safetensors", "scipy", "tqdm", "yaml"},
+    "deploy": {"huggingface_hub", "onnxruntime", "safetensors", "scipy", "tqdm", "yaml"},
     "training": {"lightning", "numpy", "scipy", "wandb", "tqdm", "PIL", "yaml"},
     "benchmarks": {"lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"},
     "studies": {

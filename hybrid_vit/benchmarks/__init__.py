@@ -6,5 +6,5 @@ table.py    what a suite measured, as text
 pictures.py the same, drawn
 work.py     the training step, and what the suites share
 peers.py    what others run
-step.py infer.py input.py loop.py growth.py startup.py zoo.py   a suite each
+step.py infer.py export.py input.py loop.py growth.py startup.py zoo.py   a suite each
 """

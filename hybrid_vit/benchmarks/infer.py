@@ -1,5 +1,6 @@
 """Suite infer: images a second and the latency of single calls, ours against others' of the same size, in eval mode."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,37 +25,52 @@ def run(*, rounds: int, accelerator: dict[str, Any]) -> Table:
     choice = choose(**accelerator)
     for batch in BATCHES:
         common = {"accelerator": accelerator, "batch_size": batch}
-        cases = [
-            Case("ours", ours, common),
-            *(Case(name, theirs, {"key": key, **common}) for key, name in LABELS.items()),
-        ]
-        if choice.bf16:
-            precise = {"accelerator": {**accelerator, "precision": "32-true"}, "batch_size": batch}
-            cases.insert(1, Case("ours in fp32", ours, precise))
-        seconds = compare(cases, rounds=rounds)
-        single = [Case(case.name, case.run, {**case.arguments, "calls": 1}) for case in cases]
-        calls = compare(single, rounds=CALLS) if batch == 1 else {}
-        for case in seconds:
-            p50, p99 = np.percentile(calls[case], (50, 99)) * 1e3 if batch == 1 else (None, None)
-            rows.append(
-                {
-                    "batch": str(batch),
-                    "network": case,
-                    "images/s": Span.of([batch / took for took in seconds[case]]),
-                    "ours is faster": None if case == "ours" else ratio(seconds, case, "ours"),
-                    "p50, ms": p50,
-                    "p99, ms": p99,
-                }
-            )
+        cases = ours_first(MODEL, accelerator, batch)
+        cases += [Case(name, theirs, {"key": key, **common}) for key, name in LABELS.items()]
+        rows += measure(cases, batch=batch, rounds=rounds)
     note = f"ours computes in {'bf16' if choice.bf16 else 'fp32'}; latency: {CALLS} single calls of each, in turn"
     return Table("infer", f"inference, {MODEL} and networks of its size", rows, [note], ratio="ours is faster")
 
 
-def ours(turn: Turn, accelerator: dict[str, Any], batch_size: int, calls: int | None = None) -> None:
+def ours_first(model: str, accelerator: dict[str, Any], batch: int) -> list[Case]:
+    """The case "ours" and, where it computes in bf16, the same in fp32."""
+    common = {"model": model, "batch_size": batch}
+    cases = [Case("ours", ours, {"accelerator": accelerator, **common})]
+    if choose(**accelerator).bf16:
+        precise = accelerator | {"precision": "32-true"}
+        cases.append(Case("ours in fp32", ours, {"accelerator": precise, **common}))
+    return cases
+
+
+def measure(cases: Sequence[Case], *, batch: int, rounds: int) -> list[Row]:
+    """A row for each case, one of which is "ours": images a second and, of batch size 1, the latency of single calls.
+
+    A case takes `calls`, the number of its calls in a turn.
+    """
+    seconds = compare(cases, rounds=rounds)
+    single = [Case(case.name, case.run, {**case.arguments, "calls": 1}) for case in cases]
+    calls = compare(single, rounds=CALLS) if batch == 1 else {}
+    rows: list[Row] = []
+    for case in seconds:
+        p50, p99 = np.percentile(calls[case], (50, 99)) * 1e3 if batch == 1 else (None, None)
+        rows.append(
+            {
+                "batch": str(batch),
+                "network": case,
+                "images/s": Span.of([batch / took for took in seconds[case]]),
+                "ours is faster": None if case == "ours" else ratio(seconds, case, "ours"),
+                "p50, ms": p50,
+                "p99, ms": p99,
+            }
+        )
+    return rows
+
+
+def ours(turn: Turn, model: str, accelerator: dict[str, Any], batch_size: int, calls: int | None = None) -> None:
     """Case: ours, as `hybrid_vit.load(run, fast=True)` makes it."""
     keep_memory()
     choice = choose(**accelerator)
-    infer(turn, choice.serve(build_model(MODEL)), accelerator, batch_size, calls)
+    infer(turn, choice.serve(build_model(model)), accelerator, batch_size, calls)
 
 
 def theirs(turn: Turn, key: str, accelerator: dict[str, Any], batch_size: int, calls: int | None = None) -> None:

@@ -203,6 +203,14 @@ def check_place(directory: Path, key: str) -> None:
         raise UserError(f"{directory} cannot be written: {what}; choose another place with {key}=PATH") from None
 
 
+def name_run(argv: list[str]) -> list[str]:
+    """The arguments; one that is a directory or a bare name is the `run`, and so is the value of `model`."""
+    _, settings, flags = arguments(argv)
+    # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
+    settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in settings]
+    return [*flags, *(text if "=" in text and not Path(text).is_dir() else f"run={quote(text)}" for text in settings)]
+
+
 def gather_runs(argv: list[str]) -> list[str]:
     """The arguments, with those that are directories as the list `runs`."""
     _, settings, flags = arguments(argv)

@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 Allowed = str | tuple[str, ...]
-SUITES = ("startup", "input", "loop", "growth", "infer", "step", "zoo")
+SUITES = ("startup", "input", "loop", "growth", "infer", "export", "step", "zoo")
 
 
 def limited(allowed: Allowed, default: Any = MISSING) -> Any:
@@ -315,6 +315,18 @@ class Publish:
 
 
 @dataclass
+class Export:
+    run: str = MISSING
+    target: str = limited(("onnx", "torch_export", "openvino", "hub"), "onnx")
+    preprocess: bool = False
+    int8: bool = False
+    calibration: int = limited("[1, 1e6]", 512)
+    images: int | None = limited("[0, 1e9]", None)
+    push: str | None = None
+    data: EvaluateData = field(default_factory=EvaluateData)
+
+
+@dataclass
 class Bench:
     suite: str = limited((*SUITES, "all"), "all")
     rounds: int = limited("[1, 1e6]", 5)
@@ -359,18 +371,10 @@ class Report:
     command: str | None = None
 
 
+NAMESAKES = (Train, Evaluate, Predict, Publish, Export, Bench, Search, Report, Hybrid, Timm, CvT)
 SCHEMAS = {
-    "train": Train,
-    "evaluate": Evaluate,
-    "predict": Predict,
-    "publish": Publish,
+    **{kind.__name__.lower(): kind for kind in (*NAMESAKES, Data, Optim, Accelerator, Logger)},
     "ensemble": Publish,
-    "bench": Bench,
-    "search": Search,
-    "report": Report,
-    "hybrid": Hybrid,
-    "timm": Timm,
-    "cvt": CvT,
     "wide_resnet": WideResNet,
     "members": Ensemble,
     "conv": ConvStem,
@@ -379,10 +383,6 @@ SCHEMAS = {
     "resnet": ResNetStem,
     "mobile": MobileStem,
     "whitened": WhitenedStem,
-    "data": Data,
-    "optim": Optim,
-    "accelerator": Accelerator,
-    "logger": Logger,
 }
 
 PARTS = {node._target_: node for node in SCHEMAS.values() if hasattr(node, "_target_")}

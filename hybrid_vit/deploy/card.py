@@ -1,14 +1,19 @@
-"""The model card of a published run: its description, its scores -> README.md."""
+"""The model card of a trained run: its description, its scores -> README.md."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from scipy import stats
+
 from hybrid_vit.utils.durations import spoken
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.tables import markdown_table
 
 TEMPLATE = """# {name}
 
-An image classifier, trained from scratch: {parameters:,} parameters, {macs:,.0f} million multiply-adds for an image of
+An image classifier, {origin}: {parameters:,} parameters, {macs:,.0f} million multiply-adds for an image of
 {size} x {size} pixels, {classes} classes.
 
 {figures}
@@ -17,26 +22,14 @@ An image classifier, trained from scratch: {parameters:,} parameters, {macs:,.0f
 
 ## Use
 
-```python
-import hybrid_vit
-
-model = hybrid_vit.load("{name}")
-print(model.predict("image.png").label)
-```
-
-The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `model.json`.
-`python -m hybrid_vit.evaluate run={name}` scores them again.
+{use}
 
 ## Training
 
-```
 {command}
-```
 
 {recipe}
-
-![Learning curve](learning_curve.png)
-
+{curve}
 ## Data and limits
 
 {images:,} training images of `{data}`. {protocol}.
@@ -50,6 +43,28 @@ MIT, as the code. The images that it was trained on have their own terms.
 """
 
 
+def check_scored(run: Path) -> dict[str, Any]:
+    """The summary of a run whose card can state a score.
+
+    Raises:
+        UserError: it is not done, or was limited to some batches.
+    """
+    summary = read_json(run / "summary.json")
+    if summary.get("state") != "done":
+        raise UserError(f"{run} is {summary.get('state')}, not done; finish it with resume={run}")
+    if summary.get("limited"):
+        raise UserError(f"{run} was limited to some batches, so its score is none; train it on all of them")
+    return summary
+
+
+def score_row(top1: float, images: int) -> tuple[str, str, str]:
+    """The row (what, value, n) of a score in per cent, with its interval over test images."""
+    interval = stats.binomtest(round(top1 * images / 100), images).proportion_ci(0.95, method="wilson")
+    low, high = 100 * interval.low, 100 * interval.high
+    value = f"{top1:.2f} % ({low:.2f} to {high:.2f} %, 95 % Wilson interval)"
+    return "test top-1 of these weights", value, f"{images:,} images"
+
+
 def model_card(
     name: str,
     summary: Mapping[str, Any],
@@ -60,10 +75,11 @@ def model_card(
     figures: Sequence[Sequence[str]],
     scope: str,
     calibration: str,
-    weights: str,
-    command: str,
+    use: str,
+    command: str | None,
+    curve: bool = True,
 ) -> str:
-    """README.md of a published run.
+    """README.md of a trained run.
 
     Args:
         summary: of the run whose weights these are.
@@ -71,7 +87,9 @@ def model_card(
         figures: rows of (what, value, n).
         scope: what the rows do and do not say.
         calibration: what the probabilities are worth.
-        weights: their number format, and what it costs.
+        use: how it is loaded; what its files hold.
+        command: that trained it, if known.
+        curve: whether learning_curve.png lies beside it.
     """
     optim, optimizer = config["optim"], dict(config["optim"])
     named = ("lr", "adamw_lr", "weight_decay", "schedule")
@@ -106,8 +124,10 @@ def model_card(
         figures=markdown_table(("", "value", "n"), figures),
         scope=scope,
         calibration=calibration,
-        weights=weights,
-        command=command,
+        origin="fine-tuned" if summary.get("pretrained") or config.get("init_from") else "trained from scratch",
+        use=use,
+        command=f"```\n{command}\n```" if command else "The whole configuration is in `config.yaml`.",
+        curve="\n![Learning curve](learning_curve.png)\n" if curve else "",
         recipe=markdown_table(("", ""), recipe),
         images=summary["images"]["train"],
         data=config["data"]["source"],

@@ -8,18 +8,27 @@ from typing import Any
 
 import torch
 import yaml  # type: ignore[import-untyped]
-from scipy import stats
 from torch import Tensor
 
-from hybrid_vit.deploy.card import model_card
+from hybrid_vit.deploy.card import model_card, score_row
 from hybrid_vit.deploy.scoring import load_data, logits_of_test_set, score_test_set
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import write_weights
 from hybrid_vit.evaluation import Calibration, fit_temperature, per_class
 from hybrid_vit.evaluation.plots import confusion_matrix
-from hybrid_vit.evaluation.statistics import LEVEL, estimate
+from hybrid_vit.evaluation.statistics import estimate
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.utils.files import read_json, write_csv, write_json, write_text
+
+USE = """```python
+import hybrid_vit
+
+model = hybrid_vit.load("{name}")
+print(model.predict("image.png").label)
+```
+
+The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `model.json`.
+`python -m hybrid_vit.evaluate run={name}` scores them again."""
 
 
 @dataclass(frozen=True)
@@ -109,16 +118,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     """Write README.md and config.yaml: what the weights of the first run score, and all runs together."""
     summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
     scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
-    interval = stats.binomtest(round(published.top1 * published.images / 100), published.images).proportion_ci(
-        LEVEL, method="wilson"
-    )
-    rows = [
-        (
-            "test top-1 of these weights",
-            f"{published.top1:.2f} % ({100 * interval.low:.2f} to {100 * interval.high:.2f} %, 95 % Wilson interval)",
-            f"{published.images:,} images",
-        )
-    ]
+    rows = [score_row(published.top1, published.images)]
     scope = "One run: the interval is that of the test images and says nothing of other seeds."
     if len(runs) > 1:
         found = estimate(scores)
@@ -136,7 +136,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         figures=rows,
         scope=scope,
         calibration=published.calibration,
-        weights=precision if published.half else "single precision",
+        use=USE.format(name=name, weights=precision if published.half else "single precision"),
         command=command_of(runs[0]),
     )
     write_text(directory / "README.md", card)
@@ -144,9 +144,12 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
-def command_of(run: Path) -> str:
-    """The command line that a run was started with."""
-    overrides = yaml.safe_load((run / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+def command_of(run: Path) -> str | None:
+    """The command line that a run was started with; a published run does not say it."""
+    path = run / ".hydra" / "overrides.yaml"
+    if not path.is_file():
+        return None
+    overrides = yaml.safe_load(path.read_text(encoding="utf-8"))
     return shlex.join(["python", "-m", "hybrid_vit.train", *overrides])
 
 

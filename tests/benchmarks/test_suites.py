@@ -237,6 +237,20 @@ def test_infer_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.slow
+def test_export_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer, "BATCHES", (1, 4))
+    monkeypatch.setattr(infer, "CALLS", 3)
+    spec = {"suite": "export", "rounds": 1, "batch_size": 16, "accelerator": {"kind": "cpu"}}
+    bench(spec | {"models": ["hybrid_fast"]}, tmp_path)
+    (table,) = json.loads((tmp_path / "bench.json").read_text())["tables"]
+    for batch in ("1", "4"):
+        rows = {row["network"]: row for row in table["rows"] if row["batch"] == batch}
+        assert {"ours", "PyTorch, eager", "ONNX Runtime", "ONNX Runtime, int8"} <= rows.keys()
+        assert all(row["images/s"]["low"] > 0 for row in rows.values())
+        assert all((row["p50, ms"] is None) == (batch == "4") for row in rows.values())
+
+
+@pytest.mark.slow
 def test_growth_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(growth, "AXES", {"grid": (4, 8), "batch": (1, 2)})
     bench({"suite": "growth", "rounds": 1, "batch_size": 16, "accelerator": {"kind": "cpu"}}, tmp_path)

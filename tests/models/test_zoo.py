@@ -89,7 +89,7 @@ def test_it_comes_back_from_its_run(name: str, net: nn.Module, images: torch.Ten
         torch.testing.assert_close(packed(folded(net))(images), net(images), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", models("hybrid_tiny", "resnet18"), indirect=True)  # test_export.py has the others
+@pytest.mark.parametrize("name", models("hybrid_tiny", "resnet18"), indirect=True)  # test_graphs.py has the others
 def test_it_exports(net: nn.Module, images: torch.Tensor) -> None:
     exported = torch.export.export(net, (images,)).module()
     with torch.no_grad():

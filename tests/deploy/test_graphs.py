@@ -1,12 +1,12 @@
-"""Export: every model of ours becomes one graph for batches of any size, with the same logits."""
+"""Graphs: every model of ours becomes one for batches of any size, with the same logits."""
 
 import pytest
 import torch
-from torch.export import Dim, export
 
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import compose_config, resolve
-from hybrid_vit.fast import set_attention, set_shards, set_trimmed
+from hybrid_vit.deploy.graphs import Portable, trace
+from hybrid_vit.fast import set_attention, set_shards
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.num_heads=2"]
 MODELS = {
@@ -31,14 +31,13 @@ SLOW = ("hybrid_192", "hybrid_384")  # so small, the same as hybrid_tiny but for
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in FORMS]
 )
-def test_an_exported_model_takes_a_batch_of_any_size(name: str) -> None:
+def test_a_graph_takes_a_batch_of_any_size(name: str) -> None:
     torch.manual_seed(0)
     net = build(resolve(compose_config(FORMS[name]))["model"] | {"num_classes": 7}).eval()
     set_shards(net, 2)
-    set_trimmed(net)
     if name == "explicit":
         set_attention(net, "explicit")
-    graph = export(net, (torch.randn(2, 3, 32, 32),), dynamic_shapes={"x": {0: Dim("batch")}}).module()
+    graph = trace(Portable(net), 32).module()
     for images in (1, 2, 7):
         x = torch.randn(images, 3, 32, 32)
         torch.testing.assert_close(graph(x), net(x), rtol=1e-5, atol=1e-5)

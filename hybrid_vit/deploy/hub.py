@@ -1,0 +1,181 @@
+"""A trained run as a repository of the Hugging Face Hub: a folder that `from_pretrained` and `hybrid_vit.load` read.
+
+config.json         how to build the model, its classes and its preprocessing; model.json is the same
+model.safetensors   the weights, in half precision where that loses nothing
+summary.json        of the run
+model.pt2           the network for plain torch, preprocessing inside
+README.md           the model card, with the Hub's metadata; config.yaml and learning_curve.png belong to it
+"""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+import yaml  # type: ignore[import-untyped]
+from huggingface_hub import PyTorchModelHubMixin
+from huggingface_hub.errors import HFValidationError, HTTPError
+from torch import Tensor
+
+from hybrid_vit.deploy.card import model_card, score_row
+from hybrid_vit.deploy.graphs import write_graphs
+from hybrid_vit.deploy.publishing import command_of, portable
+from hybrid_vit.deploy.trained import Trained, load, read_description
+from hybrid_vit.deploy.weights import write_weights
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import write_json, write_text
+
+CURVE = "learning_curve.png"
+CARD = ("README.md", "config.yaml", CURVE)
+LIBRARY = {"library_name": "hybrid_vit", "license": "mit", "pipeline_tag": "image-classification"}
+USE = """With this package, in this folder:
+
+```python
+import hybrid_vit
+
+model = hybrid_vit.load(".")
+print(model.predict("image.png").label)
+```
+
+By the name of a repository or a folder, downloaded if need be:
+
+```python
+from hybrid_vit.deploy.hub import HubModel
+
+model = HubModel.from_pretrained("{place}")
+print(model.predict("image.png").label)
+```
+
+With torch {torch} or later alone, in this folder. Images are (B, {size}, {size}, 3) uint8; the network normalises them:
+
+```python
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+net = torch.export.load("model.pt2").module()
+class_names = json.loads(Path("config.json").read_text(encoding="utf-8"))["class_names"]
+image = Image.open("image.png").convert("RGB").resize(({size}, {size}))
+logits = net(torch.from_numpy(np.array(image))[None])
+print(class_names[logits.argmax()])
+```
+
+The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `config.json`."""
+
+
+class HubModel(Trained, PyTorchModelHubMixin, **LIBRARY):  # type: ignore[misc]
+    """A trained network with the Hub's `from_pretrained`, `save_pretrained` and `push_to_hub`."""
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, **options: Any) -> "HubModel":
+        directory = Path(model_id)
+        if not directory.is_dir():
+            keys = ("revision", "cache_dir", "force_download", "local_files_only", "token")
+            given = {key: options[key] for key in keys}
+            directory = Path(huggingface_hub.snapshot_download(model_id, **given))
+        trained = load(directory)
+        return cls(trained.net, read_description(directory), trained.summary, directory)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        write_hub(self, save_directory)
+        for name in CARD:
+            if (self.directory / name).is_file():
+                shutil.copyfile(self.directory / name, save_directory / name)
+
+
+def write_hub(trained: Trained, directory: Path) -> Path:
+    """Write all but the card into `directory`; returns the file that `runtimes.open_graph` takes."""
+    description = read_description(trained.directory)
+    description["data"]["root"] = portable(description["data"].get("root"))
+    write_weights(directory, compact(trained.net.state_dict()))
+    for name in ("config.json", "model.json"):
+        write_json(directory / name, description)
+    write_json(directory / "summary.json", trained.summary)
+    (file,) = write_graphs(trained, directory, "torch_export", preprocess=True)
+    return file
+
+
+def compact(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in half precision if that loses nothing, as for those that were published in it; else as they are."""
+    halved = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
+    return halved if all(halved[key].to(value.dtype).equal(value) for key, value in weights.items()) else weights
+
+
+def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, place: str) -> None:
+    """Write README.md, with the Hub's metadata at its head, and what belongs to it.
+
+    Args:
+        config: of the run.
+        place: what the repository is called, or "." for the folder itself.
+    """
+    summary, run = trained.summary, trained.directory
+    top1, images, source = summary["scores"]["test_top1"], summary["images"]["test"], config["data"]["source"]
+    if (run / CURVE).is_file():
+        shutil.copyfile(run / CURVE, directory / CURVE)
+    half = any(value.dtype == torch.half for value in compact(trained.net.state_dict()).values())
+    card = model_card(
+        config["name"],
+        summary,
+        config,
+        classes=len(trained.class_names),
+        size=trained.image_size,
+        figures=[score_row(top1, images)],
+        scope="One run: the interval is that of the test images and says nothing of other seeds.",
+        calibration=f"Before the softmax, `predict` divides the logits by the temperature {trained.temperature:.2f}.",
+        use=USE.format(
+            place=place,
+            torch=torch.__version__.partition("+")[0],
+            size=trained.image_size,
+            weights="half precision" if half else "single precision",
+        ),
+        command=command_of(run),
+        curve=(directory / CURVE).is_file(),
+    )
+    result = {
+        "task": {"type": LIBRARY["pipeline_tag"]},
+        "dataset": {"name": source, "type": source, "split": "test"},
+        "metrics": [{"type": "accuracy", "name": "test top-1, %", "value": top1}],
+    }
+    metadata = LIBRARY | {
+        "tags": ["hybrid_vit", "model_hub_mixin", "pytorch_model_hub_mixin"],
+        "model-index": [{"name": config["name"], "results": [result]}],
+    }
+    write_text(directory / "README.md", f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{card}")
+    config = config | {"data": config["data"] | {"root": portable(config["data"]["root"])}}
+    write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+
+def check_push(repository: str) -> None:
+    """There is a token, and the repository may be called so; known without the network.
+
+    Raises:
+        UserError: not so.
+    """
+    if huggingface_hub.get_token() is None:
+        raise UserError(f"push={repository} needs a token of the Hub: run `hf auth login`, or set HF_TOKEN")
+    try:
+        huggingface_hub.utils.validate_repo_id(repository)
+    except HFValidationError as error:
+        raise UserError(f"push={repository} is no name of a repository ({error}); write push=USER/NAME") from None
+
+
+def push(directory: Path, repository: str) -> str:
+    """Upload the folder, into a repository that is made if there is none; its address.
+
+    Raises:
+        UserError: the Hub refuses, or cannot be reached; the folder stays as it is.
+    """
+    hub = huggingface_hub.HfApi()
+    try:
+        name = hub.create_repo(repository, exist_ok=True).repo_id
+        hub.upload_folder(repo_id=name, folder_path=directory, commit_message="hybrid_vit.export")
+    except (HTTPError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"push={repository} failed ({reason}); {directory} is complete: `hf upload {repository} {directory}`"
+        ) from error
+    return f"{hub.endpoint}/{name}"

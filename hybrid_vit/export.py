@@ -1,0 +1,88 @@
+"""Command: a trained run as a file for other runtimes. `python -m hybrid_vit.export run=NAME target=onnx`."""
+
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+from hybrid_vit.cli.command import clear, name_run, run_command
+from hybrid_vit.config.compose import Spec
+from hybrid_vit.config.saved import load_recorded_config
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.extras import needed
+from hybrid_vit.utils.paths import find_run
+
+# Packages of each target, and their extra.
+ONNX = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
+PACKAGES: dict[str, dict[str, str]] = {
+    "onnx": ONNX,
+    "openvino": ONNX | {"openvino": "openvino"},
+    "torch_export": {},
+    "hub": {"huggingface_hub": "export"},
+}
+
+
+def main() -> None:
+    with clear(code=2):
+        argv = name_run(sys.argv[1:])
+    run_command("export", export, argv, also=exportable)
+
+
+def exportable(spec: Spec, directory: Path, multirun: bool) -> None:
+    """The run and the packages are there, and the settings are of this target; known before a directory is made."""
+    target, run = spec["target"], find_run(spec["run"])
+    if spec["int8"] and target not in ("onnx", "openvino"):
+        raise UserError(f"int8=true is for target=onnx and target=openvino; leave it out for target={target}")
+    if spec["push"] and target != "hub":
+        raise UserError(f"push={spec['push']} uploads a folder of target=hub; set target=hub, or leave push out")
+    for package, extra in PACKAGES[target].items():
+        needed(package, extra=extra, what=f"target={target}")
+    if target == "hub":
+        from hybrid_vit.deploy.card import check_scored
+
+        check_scored(run)
+    if spec["push"]:
+        from hybrid_vit.deploy.hub import check_push
+
+        check_push(spec["push"])
+
+
+def export(spec: Spec, directory: Path) -> None:
+    """Write the files and, from the test set, export.json into `directory`; print what differs from the network."""
+    from hybrid_vit.deploy.graphs import describe, write_graphs
+    from hybrid_vit.deploy.parity import compare, draw_images, table
+    from hybrid_vit.deploy.scoring import load_data
+    from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
+    from hybrid_vit.fast.accelerator import keep_memory
+    from hybrid_vit.utils.files import write_json
+    from hybrid_vit.utils.provenance import provenance
+
+    keep_memory()
+    target, run = spec["target"], find_run(spec["run"])
+    trained, preprocess = load(run), spec["preprocess"] or target == "hub"
+    data = load_data(trained, spec["data"]) if spec["int8"] or spec["images"] != 0 else None
+    if target == "hub":
+        from hybrid_vit.deploy.hub import push, write_hub, write_hub_card
+
+        files = [write_hub(trained, directory)]
+        write_hub_card(trained, load_recorded_config(run), directory, spec["push"] or ".")
+    else:
+        calibration = draw_images(data, spec["calibration"]) if data and spec["int8"] else None
+        files = write_graphs(trained, directory, target, preprocess=preprocess, calibration=calibration)
+    parity = compare(trained, files, data, preprocess=preprocess, limit=spec["images"]) if data else {}
+    content = {
+        "run": str(run),
+        "target": target,
+        **describe(trained, preprocess=preprocess),
+        "files": {file.name: asdict(parity[file.name]) if parity else None for file in files},
+        "versions": provenance()["versions"] | {name: version(name) for name in PACKAGES[target]},
+    }
+    write_json(directory / "export.json", content)
+    print(table(files, parity))
+    print(f"\nfiles: {directory}")
+    if spec["push"]:
+        print(f"pushed: {push(directory, spec['push'])}")
+
+
+if __name__ == "__main__":
+    main()

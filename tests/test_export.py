@@ -1,0 +1,257 @@
+"""Exporting from the command line: files that answer as the network in other runtimes, the Hub's folder, mistakes."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+import hybrid_vit
+from hybrid_vit import export
+from hybrid_vit.data.sources import digits
+from hybrid_vit.deploy.runtimes import open_graph
+from hybrid_vit.deploy.trained import Trained
+
+ROOT = Path(__file__).parents[1]
+CLOSE = {"rtol": 1e-4, "atol": 1e-4}  # the logits are up to 10 in size
+
+
+class Export(NamedTuple):
+    """A folder that the command wrote, and what it printed."""
+
+    folder: Path
+    printed: str
+
+    @property
+    def about(self) -> dict:
+        return json.loads((self.folder / "export.json").read_text())
+
+
+def call(*argv: object) -> str:
+    """What the command prints."""
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(io.StringIO()) as printed:
+        patch.setattr(sys, "argv", ["export", *map(str, argv)])
+        export.main()
+    return printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    return hybrid_vit.load("quickstart")
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    """(359, 3, 32, 32) uint8: the test set of the run."""
+    return digits(None).test_images
+
+
+@pytest.fixture(scope="module")
+def onnx_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    folder = tmp_path_factory.mktemp("onnx")
+    settings = ("preprocess=true", "int8=true", "calibration=64", f"hydra.run.dir={folder}")
+    return Export(folder, call("quickstart", "target=onnx", *settings))
+
+
+@pytest.fixture(scope="module")
+def hub_export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+    folder = tmp_path_factory.mktemp("hub")
+    printed = call("model=quickstart", "target=hub", "images=50", f"hydra.run.dir={folder}")
+    shutil.copy(ROOT / "docs" / "digit.png", folder / "image.png")
+    return Export(folder, printed)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_onnx_with_the_preprocessing_inside(
+    onnx_export: Export, trained: Trained, images: torch.Tensor, batch: int
+) -> None:
+    session = onnxruntime.InferenceSession(onnx_export.folder / "model.onnx")
+    (given,), (answer,) = session.get_inputs(), session.get_outputs()
+    assert (given.name, given.type, given.shape) == ("images", "tensor(uint8)", ["batch", 32, 32, 3])
+    assert (answer.name, answer.shape) == ("logits", ["batch", 10])
+    pixels = images[:batch].permute(0, 2, 3, 1).numpy()
+    (logits,) = session.run(None, {"images": np.ascontiguousarray(pixels)})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(logits), trained(trained.normalize(images[:batch])), **CLOSE)
+
+
+def test_the_parity_is_that_of_the_test_set(onnx_export: Export, trained: Trained, images: torch.Tensor) -> None:
+    labels = digits(None).test_labels
+    pixels = images.permute(0, 2, 3, 1).contiguous()
+    with torch.no_grad():
+        before = trained(trained.normalize(images))
+    found = onnx_export.about["files"]
+    assert [*found] == ["model.onnx", "model_int8.onnx"]
+    for name, parity in found.items():
+        after = open_graph(onnx_export.folder / name)(pixels)
+        assert parity["images"] == 359
+        assert parity["largest_difference"] == pytest.approx((before - after).abs().max().item(), rel=0.1)
+        assert parity["changed"] == (before.argmax(1) != after.argmax(1)).sum()
+        assert parity["top1_before"] == pytest.approx(100 * (before.argmax(1) == labels).double().mean().item())
+        assert parity["top1"] == pytest.approx(100 * (after.argmax(1) == labels).double().mean().item())
+    assert found["model.onnx"]["largest_difference"] < 1e-4 and found["model.onnx"]["changed"] == 0
+    assert 1e-3 < found["model_int8.onnx"]["largest_difference"] < 3
+    assert found["model_int8.onnx"]["top1"] > 95
+    lines = onnx_export.printed.splitlines()
+    assert lines[0].split()[:2] == ["file", "MB"] and "0 of 359" in lines[1]
+
+
+def test_int8_is_int8(onnx_export: Export) -> None:
+    graph = onnx.load(onnx_export.folder / "model_int8.onnx").graph
+    weights = {weight.name: weight.data_type for weight in graph.initializer}
+    scaled = {node.output[0]: weights.get(node.input[0]) for node in graph.node if node.op_type == "DequantizeLinear"}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert convolutions and all(scaled[node.input[1]] == onnx.TensorProto.INT8 for node in convolutions)
+    sizes = [(onnx_export.folder / name).stat().st_size for name in ("model.onnx", "model_int8.onnx")]
+    assert sizes[1] < 0.5 * sizes[0]
+
+
+def test_the_guide_runs_the_file(
+    onnx_export: Export, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(onnx_export.folder)
+    shutil.copy(ROOT / "docs" / "digit.png", "image.png")
+    (code,) = re.findall(r"^```py\n(.*?)^```", (ROOT / "docs/guide/export.md").read_text(), re.MULTILINE | re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == "3\n"
+
+
+def test_torch_export_without_the_preprocessing(trained: Trained, images: torch.Tensor, tmp_path: Path) -> None:
+    printed = call("run=quickstart", "target=torch_export", "images=0", f"hydra.run.dir={tmp_path}")
+    net = torch.export.load(tmp_path / "model.pt2").module()
+    for batch in (1, 3):
+        normalised = trained.normalize(images[:batch])
+        with torch.no_grad():
+            torch.testing.assert_close(net(normalised), trained(normalised), **CLOSE)
+    about = Export(tmp_path, printed).about
+    assert about["files"] == {"model.pt2": None} and "logit" not in printed  # nothing was compared
+    assert about["input"]["mean"] == list(trained.normalize.mean)
+    assert about["input"]["shape"] == ["batch", 3, 32, 32]
+
+
+def test_openvino(images: torch.Tensor, trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    settings = ("int8=true", "calibration=64", "preprocess=true", f"hydra.run.dir={tmp_path}")
+    about = Export(tmp_path, call("quickstart", "target=openvino", *settings)).about
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("model.xml", "model.bin", "model_int8.xml", "model_int8.bin", "export.json"),
+    }
+    run = open_graph(tmp_path / "model.xml")
+    for batch in (1, 3):
+        with torch.no_grad():
+            expected = trained(trained.normalize(images[:batch]))
+        torch.testing.assert_close(run(images[:batch].permute(0, 2, 3, 1).contiguous()), expected, **CLOSE)
+    assert about["files"]["model.xml"]["changed"] == 0
+    assert about["files"]["model_int8.xml"]["top1"] > 95
+
+
+def test_the_hubs_folder_is_read_by_this_package(hub_export: Export, trained: Trained, images: torch.Tensor) -> None:
+    from hybrid_vit.deploy.hub import HubModel
+
+    folder = hub_export.folder
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"config.json", "model.safetensors", "README.md", "model.pt2", "learning_curve.png", "export.json"}
+    normalised = trained.normalize(images[:5])
+    read = HubModel.from_pretrained(folder)
+    for model in (hybrid_vit.load(folder), read):
+        assert torch.equal(model(normalised), trained(normalised))
+        assert model.class_names == trained.class_names
+    read.save_pretrained(folder / "again")
+    assert torch.equal(HubModel.from_pretrained(folder / "again")(normalised), trained(normalised))
+    for name in ("README.md", "config.json", "model.safetensors"):
+        assert (folder / "again" / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_the_card_states_the_score_and_its_code_runs(
+    hub_export: Export, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(hub_export.folder / "README.md")
+    (result,) = card.data.eval_results
+    assert (card.data.license, card.data.library_name) == ("mit", "hybrid_vit")
+    assert result.metric_value == pytest.approx(98.61, abs=0.01)
+    assert "98.61 % (" in card.text and "359 images" in card.text and "## Licence" in card.text
+    monkeypatch.chdir(hub_export.folder)
+    *ours, plain = re.findall(r"^```python\n(.*?)^```", card.text, re.MULTILINE | re.DOTALL)
+    assert len(ours) == 2
+    for code in ours:
+        exec(code, {})
+    assert capsys.readouterr().out == "3\n3\n"
+    without = f"import sys; sys.modules['hybrid_vit'] = None\n{plain}"
+    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
+    assert done.stdout == "3\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["target=tensorrt"], "target=tensorrt is unknown; target is one of onnx, torch_export, openvino, hub"),
+        (["target=onx"], "did you mean onnx?"),
+        (["target=torch_export", "int8=true"], "int8=true is for target=onnx and target=openvino"),
+        (["push=me/digits"], "push=me/digits uploads a folder of target=hub; set target=hub"),
+        (["target=hub", "push=me/digits"], "push=me/digits needs a token of the Hub: run `hf auth login`"),
+        (["run=nothing"], "nothing is not a run directory"),
+        (["prepocess=true"], "did you mean preprocess?"),
+    ],
+)
+def test_mistakes_are_a_sentence_and_write_nothing(
+    argv: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(SystemExit) as stopped:
+        call("run=quickstart", *argv)
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2
+    assert sentence in said and said.count("\n") == 1
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
+def test_a_missing_package_is_a_sentence(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(SystemExit):
+        call("quickstart", "target=onnx")
+    assert capsys.readouterr().err == f"target=onnx needs {package}: pip install -e '.[export]'\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [({"state": "stopped"}, "is stopped, not done"), ({"limited": {"test_batches": 1}}, "was limited to some batches")],
+)
+def test_a_card_needs_a_score(
+    change: dict, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(ROOT / "outputs/published/quickstart", tmp_path / "run")
+    (run / "summary.json").write_text(json.dumps(json.loads((run / "summary.json").read_text()) | change))
+    with pytest.raises(SystemExit):
+        call(run, "target=hub")
+    assert sentence in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_hub_that_cannot_be_reached_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hybrid_vit.deploy.hub import check_push, push
+
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_none")
+    with pytest.raises(ValueError, match=r"^push=a b is no name of a repository \(.*\); write push=USER/NAME$"):
+        check_push("a b")
+    check_push("me/digits")
+    with pytest.raises(ValueError, match=r"^push=me/digits failed \(.*is complete: `hf upload me/digits "):
+        push(tmp_path, "me/digits")
