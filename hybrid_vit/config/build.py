@@ -15,6 +15,7 @@ TRANSFORMS = (
 # Everything that a configuration may name as `_target_`, and nothing else.
 PARTS: dict[str, Callable[..., Any]] = {
     **{target: getattr(models, target.removeprefix("hybrid_vit.models.")) for target in schema.PARTS},
+    "hybrid_vit.models.Ensemble": models.Ensemble,  # in the description of a run, not in conf/
     **{f"hybrid_vit.augment.{name}": getattr(augment, name) for name in TRANSFORMS},
 }
 

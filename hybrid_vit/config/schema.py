@@ -132,14 +132,6 @@ class WideResNet:
 
 
 @dataclass
-class Ensemble:
-    """Of the description that `hybrid_vit.ensemble` writes; nothing in `conf/` is one."""
-
-    _target_: str = "hybrid_vit.models.Ensemble"
-    members: list[Any] = MISSING
-
-
-@dataclass
 class Data:
     source: str = MISSING
     root: str | None = MISSING
@@ -315,6 +307,11 @@ class Publish:
 
 
 @dataclass
+class Ensemble(Publish):
+    """The keys are those of `Publish`."""
+
+
+@dataclass
 class Export:
     run: str = MISSING
     target: str = limited(("onnx", "torch_export", "openvino", "hub"), "onnx")
@@ -371,12 +368,10 @@ class Report:
     command: str | None = None
 
 
-NAMESAKES = (Train, Evaluate, Predict, Publish, Export, Bench, Search, Report, Hybrid, Timm, CvT)
+NAMESAKES = (Train, Evaluate, Predict, Publish, Ensemble, Export, Bench, Search, Report, Hybrid, Timm, CvT)
 SCHEMAS = {
     **{kind.__name__.lower(): kind for kind in (*NAMESAKES, Data, Optim, Accelerator, Logger)},
-    "ensemble": Publish,
     "wide_resnet": WideResNet,
-    "members": Ensemble,
     "conv": ConvStem,
     "patch": PatchStem,
     "tokenizer": TokenizerStem,
