@@ -23,7 +23,7 @@ def spec_of(group: str, option: str) -> dict:
     """A group that nothing is chosen in by default, such as an ablation, is added; a search is not of training."""
     if group == "search":
         return resolve(compose_config([f"search={option}"], "search"))
-    root = ["data.root=/pictures"] if option == "folder" else []
+    root = ["data.root=/pictures"] if option in ("folder", "medmnist") else []
     return resolve(compose_config([f"{KEYS.get(group, f'+{group}')}={option}", *root]))
 
 

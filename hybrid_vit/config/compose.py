@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit.config import schema
+from hybrid_vit.config.start import start_from
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import CONF
 
@@ -75,12 +76,20 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     )
     cfg = pickle.loads(pickled_groups(name, outer + inner))
     cfg.hydra.job.name, cfg.hydra.runtime.cwd = name, os.getcwd()
+    given = [override.value() for override in values if override.key_or_group == "init_from"]
+    if run := (given or [cfg.get("init_from")])[-1]:
+        start_from(cfg, str(run), model=not any(is_of_model(override) for override in groups))
     for override in values:
         set_value(cfg, override)
     for kind in ("hydra", "task"):
         same = [each for each in groups + values if each.is_hydra_override() == (kind == "hydra")]
         cfg.hydra.overrides[kind] = [each.input_line for each in same]
     return cfg
+
+
+def is_of_model(override: Override) -> bool:
+    """Whether it chooses the model, or a part of it such as stem@model.stem."""
+    return "model" in (override.key_or_group, (override.package or "").partition(".")[0])
 
 
 @contextmanager

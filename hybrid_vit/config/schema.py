@@ -162,6 +162,7 @@ class Optim:
     lr: float = limited("(0, inf)")
     weight_decay: float = limited("[0, inf)")
     decay_all: bool = False
+    layer_decay: float | None = limited("(0, 1]", None)
     betas: list[float] | None = limited("[0, 1)", None)
     eps: float | None = limited("(0, inf)", None)
     momentum: float | None = limited("[0, 1)", None)
@@ -262,6 +263,8 @@ class Train:
     early_stopping: EarlyStopping = field(default_factory=EarlyStopping)
     callbacks: list[str] = field(default_factory=list)
     init_from: str | None = None
+    transfer: str = limited(("full", "partial", "linear", "scratch"), "full")
+    unfreeze: int | None = limited("[1, 1000]", None)
     checkpoint_minutes: float = limited("(0, inf)", 5.0)
     resume: str | None = None
     tags: list[str] = field(default_factory=list)

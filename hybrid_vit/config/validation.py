@@ -122,6 +122,7 @@ def check_training(spec: Spec) -> None:
     for key in ("init_from", "distill.teacher"):
         if (run := get_value(spec, key)) is not None:
             find_run(run)
+    check_transfer(spec)
     limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
     for key, part in spec["augment"].items():
         if part is not None and not (isinstance(part, dict) and "_target_" in part):
@@ -129,6 +130,20 @@ def check_training(spec: Spec) -> None:
                 f"augment.{key}={part} is no part of an augmentation; "
                 f"use augment.{key}=null for none, or one of augment={', '.join(options('augment'))}"
             )
+
+
+def check_transfer(spec: Spec) -> None:
+    """A network of which a part does not learn needs trained weights; `unfreeze` says how much of it learns."""
+    transfer, unfreeze = spec["transfer"], spec["unfreeze"]
+    if transfer in ("linear", "partial") and not (spec["init_from"] or spec["model"].get("pretrained")):
+        raise UserError(f"transfer={transfer} needs trained weights; give init_from=RUN, or use transfer=full")
+    if transfer == "scratch" and not spec["init_from"]:
+        raise UserError("transfer=scratch trains the model of init_from without its weights; give init_from=RUN")
+    if (transfer == "partial") != (unfreeze is not None):
+        raise UserError(
+            "transfer=partial needs unfreeze=K, and unfreeze=K needs transfer=partial: the classifier and the K layers "
+            "before it learn, e.g. transfer=partial unfreeze=1"
+        )
 
 
 def check_data(data: Spec) -> None:
@@ -143,7 +158,8 @@ def check_data(data: Spec) -> None:
     root = Path(data["root"]).expanduser()
     if data["source"] == "folder" and not root.exists():
         raise UserError(f"the picture folder {root} does not exist; set data.root to one that does")
-    if root.exists() and not root.is_dir():
+    suffix = {"folder": ".csv", "medmnist": ".npz"}.get(data["source"])
+    if root.exists() and not root.is_dir() and root.suffix.lower() != suffix:
         raise UserError(f"data.root={root} is a file; give the folder that holds the data")
 
 

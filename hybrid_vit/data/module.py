@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 
 from hybrid_vit.augment import Augment, Normalize, RandomResizedCrop
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
-from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
+from hybrid_vit.data.pictures import PictureFolder, check, name_below, picture_splits
 from hybrid_vit.data.sources import Source, load_source, resized
 from hybrid_vit.data.split import nested_subset, stratified_split
 from hybrid_vit.utils.errors import UserError
@@ -44,13 +44,13 @@ class DataModule(LightningDataModule):
     said at `picture_splits`.
 
     Args:
-        source: "cifar100", "cifar10" or "digits", kept on the device; "folder" for pictures that are streamed.
-        root: folder of the files; None where the source needs none.
+        source: one of `sources.SOURCES`, kept on the device; "folder" for pictures that are streamed.
+        root: folder of the files, a CSV that lists them or an .npz of MedMNIST; None where the source needs none.
         num_classes: to be checked against the data; None takes it from there.
         image_size: side in pixels, to which all images are brought.
         mean: of each channel, for images in 0..1; None for ImageNet's.
         std: of each channel, for images in 0..1; None for ImageNet's.
-        val_size: images to validate on; 0 trains on all, None takes a tenth, or the folder's own val/.
+        val_size: images to validate on; 0 uses none, None takes a tenth, or those that the data set has for it.
         batch_size: of training, over all processes; `setup` lowers it to the number of training images.
         fraction: of the training images, class by class, that are trained on, rounded to a number of images; at least
             one of each class. Smaller ones are parts of larger ones.
@@ -68,6 +68,7 @@ class DataModule(LightningDataModule):
     Attributes:
         normalize: uint8 images -> float32.
         weak: asked for each training batch: whether only the crop and the flip of `augment` are left.
+        class_parts: the classes of each of the data sets that the source joins; empty if it is one.
     """
 
     def __init__(
@@ -119,6 +120,7 @@ class DataModule(LightningDataModule):
         self._loaded: Source | None = None
         self._parts: dict[str, Part] = {}
         self._class_names: list[str] = []
+        self.class_parts: dict[str, range] = {}
         self._streams: list[StreamLoader] = []
 
     # Lightning's hooks
@@ -250,14 +252,23 @@ class DataModule(LightningDataModule):
         train_images, test_images = (resized(part, self.image_size) for part in (data.train_images, data.test_images))
         labels = data.train_labels
         size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size
-        train, val = stratified_split(labels, size, self.seed, "val_size")
+        own = data.val if size else None
+        if own and self.val_size not in (None, len(own[1])):
+            raise UserError(
+                f"data={self.source} has {len(own[1])} validation images of its own, not val_size={self.val_size}; "
+                "leave val_size out, or use 0 for none"
+            )
+        train, val = stratified_split(labels, 0 if own else size, self.seed, "val_size")
         train = train[self._kept(labels[train])]
         parts: dict[str, Part] = {
             "train": TensorDataset(train_images[train], data.train_labels[train]),
             "test": TensorDataset(test_images, data.test_labels),
         }
-        if len(val):
+        if own:
+            parts["val"] = TensorDataset(resized(own[0], self.image_size), own[1])
+        elif len(val):
             parts["val"] = TensorDataset(train_images[val], data.train_labels[val])
+        self.class_parts = dict(data.parts)
         return parts, data.class_names
 
     def _folder(self) -> tuple[dict[str, Part], list[str]]:
@@ -291,9 +302,10 @@ class DataModule(LightningDataModule):
         if isinstance(part, PictureFolder):
             assert self.root is not None
             top = Path(self.root).expanduser()
+            top = top.parent if top.is_file() else top
             rows = zip(part.paths, part.labels.tolist(), strict=True)
             for path, label in sorted(rows):
-                row = f"{path.relative_to(top).as_posix()}\0{path.stat().st_size}\0{label}\n"
+                row = f"{name_below(path, top)}\0{path.stat().st_size}\0{label}\n"
                 checksum.update(row.encode("utf-8", "surrogateescape"))
         else:
             for tensor in part.tensors:

@@ -4,7 +4,7 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path
@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional as TF
 from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data.decode import decode, square
 from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_folders
+from hybrid_vit.data.listing import listed_pictures
 from hybrid_vit.data.split import split_by_name
 from hybrid_vit.utils.errors import UserError
 
@@ -33,6 +34,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         root: folder of the class folders, whose sorted names are the classes.
         image_size: side in pixels.
         left_out: counts what is left out, by reason.
+        found: the pictures of each class, if they are known already; they may lie elsewhere.
 
     Raises:
         FileNotFoundError: no such folder, or no pictures in it.
@@ -40,14 +42,21 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         UserError: fewer than two classes; when an item is asked for, a picture that cannot be read.
     """
 
-    def __init__(self, root: str | Path, image_size: int, left_out: LeftOut | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int,
+        left_out: LeftOut | None = None,
+        found: Mapping[str, Sequence[Path]] | None = None,
+    ) -> None:
         self.root = _folder(root)
         self.image_size = image_size
-        found = class_folders(self.root, Counter() if left_out is None else left_out)
+        found = class_folders(self.root, Counter() if left_out is None else left_out) if found is None else found
         # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
         self.class_names = [os.fsencode(name).decode("utf-8", "replace") for name in found]
         self.paths = [path for paths in found.values() for path in paths]
-        self.labels = torch.tensor([label for label, paths in enumerate(found.values()) for _ in paths])
+        labels = [label for label, paths in enumerate(found.values()) for _ in paths]
+        self.labels = torch.tensor(labels, dtype=torch.int64)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,7 +81,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
     @property
     def names(self) -> list[str]:
         """The files' paths below root, such as "cat/1.jpg", with "/" on every system."""
-        return [path.relative_to(self.root).as_posix() for path in self.paths]
+        return [name_below(path, self.root) for path in self.paths]
 
     def subset(self, indices: Tensor) -> "PictureFolder":
         """The pictures at `indices`, with the same classes."""
@@ -85,14 +94,14 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
 def picture_splits(
     root: str | Path, image_size: int, val_size: int | None, seed: int
 ) -> tuple[PictureFolder, PictureFolder | None, PictureFolder]:
-    """Training, validation and test pictures of a folder; logs a line that says which they are and what is left out.
+    """Training, validation and test pictures of a folder or a CSV; logs which they are, and what is left out.
 
     The folders of root that are named train, val and test (or as `folders.SPLITS` says) are taken as they are. Where
     there is none for test, about a tenth of the training pictures is split off, always the same ones; where there is
     none for val, `val_size` of what is left. A picture's part depends on its own name, as `split_by_name` says.
 
     Args:
-        root: holds train/CLASS/*.jpg (and val/..., test/...), or CLASS/*.jpg.
+        root: holds train/CLASS/*.jpg (and val/..., test/...), or CLASS/*.jpg; or a CSV, as `listed_pictures` reads.
         image_size: side in pixels.
         val_size: pictures to validate on; None for about a tenth or the val folder, 0 for none.
         seed: of the validation split.
@@ -101,9 +110,17 @@ def picture_splits(
         FileNotFoundError, NotADirectoryError, UserError: as `PictureFolder` and `split_folders`; if the parts have
             other classes, or if val_size says another number than the val folder holds.
     """
-    top, left_out = _folder(root), LeftOut()
-    folders = split_folders(top, left_out)
-    parts = {name: PictureFolder(folder, image_size, left_out) for name, folder in folders.items()}
+    left_out = LeftOut()
+    top = Path(root).expanduser()
+    if top.is_file() and top.suffix.lower() == ".csv":
+        listed = listed_pictures(top)
+        parts = {name: PictureFolder(top.parent, image_size, found=found) for name, found in listed.items()}
+        places = dict.fromkeys(parts, f"in {top.name}")
+    else:
+        top = _folder(root)
+        folders = split_folders(top, left_out)
+        parts = {name: PictureFolder(folder, image_size, left_out) for name, folder in folders.items()}
+        places = {name: "" if folder == top else f"in {folder.name}/" for name, folder in folders.items()}
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
     for part in (val, test):
         if part is not None and part.class_names != train.class_names:
@@ -124,18 +141,23 @@ def picture_splits(
         val = val if len(val) else None
     elif val_size is not None and val_size != len(val):
         raise UserError(
-            f"{val.root} holds {len(val)} pictures, not val_size={val_size}; leave val_size out, or remove that folder"
+            f"{top} has {len(val)} pictures to validate on ({places['val']}), not val_size={val_size}; "
+            "leave val_size out, or use 0 for none"
         )
     taken = []
     for name, use, part in (("train", "train", train), ("val", "validate", val), ("test", "test", test)):
-        source = f"in {folders[name].name}/" if name in folders else "split off the training pictures"
-        source = "" if folders["train"] == top and name == "train" else f" ({source})"
-        taken.append(f"{len(part)} to {use} on{source}" if part else f"none to {use} on")
+        source = places.get(name, "split off the training pictures")
+        taken.append(f"{len(part)} to {use} on{source and f' ({source})'}" if part else f"none to {use} on")
     log.info(
         "pictures of %s: %d classes, %s; left out: %s",
         *(top, len(train.class_names), ", ".join(taken), in_words(+left_out)),
     )
     return train, val, test
+
+
+def name_below(path: Path, top: Path) -> str:
+    """The path of a file below `top`, with "/" on every system; the whole path of a file elsewhere."""
+    return (path.relative_to(top) if path.is_relative_to(top) else path).as_posix()
 
 
 def check(paths: Sequence[Path], threads: int) -> None:

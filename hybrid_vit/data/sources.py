@@ -4,10 +4,11 @@ A new data set is one function here that returns a `Source`, and its row in `SOU
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -17,6 +18,7 @@ from torchvision.datasets import CIFAR10, CIFAR100
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive
 from torchvision.transforms.v2 import functional as TF
 
+from hybrid_vit.data.medmnist import read_medmnist
 from hybrid_vit.data.split import stratified_split
 from hybrid_vit.utils.errors import UserError
 
@@ -25,13 +27,19 @@ DIGITS_TEST_SEED = 0  # a constant: every run is tested on the same digits
 
 
 class Source(NamedTuple):
-    """A data set: (N, 3, H, W) uint8 images in 0..255 and (N,) int64 labels, to train on and to test on."""
+    """A data set: (N, 3, H, W) uint8 images in 0..255 and (N,) int64 labels, to train on and to test on.
+
+    `val` has images and labels of its own to validate on, where the data set does. `parts` are the classes of each of
+    the data sets that were joined.
+    """
 
     train_images: Tensor
     train_labels: Tensor
     test_images: Tensor
     test_labels: Tensor
     class_names: list[str]
+    val: tuple[Tensor, Tensor] | None = None
+    parts: Mapping[str, range] = MappingProxyType({})
 
 
 def cifar100(root: str | Path | None) -> Source:
@@ -56,6 +64,20 @@ def cifar10(root: str | Path | None) -> Source:
     return _cifar(CIFAR10, root)
 
 
+def cifar110(root: str | Path | None) -> Source:
+    """CIFAR-100 and CIFAR-10, joined: the 100 classes, then the 10, none of which has the name of one of the 100."""
+    old, new = cifar100(root), cifar10(root)
+    known, both = len(old.class_names), [*old.class_names, *new.class_names]
+    return Source(
+        torch.cat([old.train_images, new.train_images]),
+        torch.cat([old.train_labels, new.train_labels + known]),
+        torch.cat([old.test_images, new.test_images]),
+        torch.cat([old.test_labels, new.test_labels + known]),
+        both,
+        parts={"cifar100": range(known), "cifar10": range(known, len(both))},
+    )
+
+
 def digits(root: str | Path | None = None) -> Source:
     """scikit-learn's 1,797 real handwritten digits of 8x8, enlarged to 32x32 RGB; 20 % are the test set.
 
@@ -73,10 +95,18 @@ def digits(root: str | Path | None = None) -> Source:
     return Source(images[train], labels[train], images[test], labels[test], names)
 
 
+def medmnist(root: str | Path | None) -> Source:
+    """A file of MedMNIST, such as pneumoniamnist.npz, with its own validation images; `read_medmnist` says more."""
+    splits, names = read_medmnist(root)
+    return Source(*splits["train"], *splits["test"], names, val=splits["val"])
+
+
 SOURCES: dict[str, Callable[[str | Path | None], Source]] = {
     "cifar100": cifar100,
     "cifar10": cifar10,
+    "cifar110": cifar110,
     "digits": digits,
+    "medmnist": medmnist,
 }
 
 

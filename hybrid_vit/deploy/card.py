@@ -13,7 +13,7 @@ from hybrid_vit.utils.tables import markdown_table
 
 TEMPLATE = """# {name}
 
-An image classifier, {origin}: {parameters:,} parameters, {macs:,.0f} million multiply-adds for an image of
+An image classifier, {start}: {parameters:,} parameters, {macs:,.0f} million multiply-adds for an image of
 {size} x {size} pixels, {classes} classes.
 
 {figures}
@@ -117,6 +117,7 @@ def model_card(
     ]
     return TEMPLATE.format(
         name=name,
+        start=start(summary),
         parameters=summary["parameters"],
         macs=summary["macs"] / 1e6,
         size=size,
@@ -124,7 +125,6 @@ def model_card(
         figures=markdown_table(("", "value", "n"), figures),
         scope=scope,
         calibration=calibration,
-        origin="fine-tuned" if summary.get("pretrained") or config.get("init_from") else "trained from scratch",
         use=use,
         command=f"```\n{command}\n```" if command else "The whole configuration is in `config.yaml`.",
         curve="\n![Learning curve](learning_curve.png)\n" if curve else "",
@@ -133,3 +133,10 @@ def model_card(
         data=config["data"]["source"],
         protocol=summary["protocol"][0].upper() + summary["protocol"][1:],
     )
+
+
+def start(summary: Mapping[str, Any]) -> str:
+    """With which weights its training began."""
+    if source := summary.get("init_from"):
+        return f"trained from the weights of {Path(source['run']).name} (`transfer={summary['transfer']}`)"
+    return "trained from weights of ImageNet" if summary.get("pretrained") else "trained from scratch"

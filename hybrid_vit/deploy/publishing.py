@@ -119,6 +119,11 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
     scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
     rows = [score_row(published.top1, published.images)]
+    rows += [
+        (key, f"{value:.2f} {'points' if key.endswith('forgotten') else '%'}", "")
+        for key, value in summary["scores"].items()
+        if key.startswith("test_") and key.count("_") > 1 and key.endswith(("_top1", "_crossed", "_forgotten"))
+    ]
     scope = "One run: the interval is that of the test images and says nothing of other seeds."
     if len(runs) > 1:
         found = estimate(scores)

@@ -50,6 +50,7 @@ def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[
         tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
         normalize=data.normalize,
         num_classes=data.num_classes,
+        parts=data.class_parts,
         device=choice.device,
         bf16=choice.bf16,
     )

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hybrid_vit.augment import Normalize
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.data.decode import Source, decode, square
-from hybrid_vit.deploy.weights import AGAIN, HEADS, WEIGHTS, load_weights, restore
+from hybrid_vit.deploy.weights import AGAIN, HEADS, WEIGHTS, checksum, load_weights, restore
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -162,6 +162,18 @@ def read_description(directory: Path) -> dict[str, Any]:
     if wrong:
         raise UserError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")
     return description
+
+
+def origin(run: str | Path) -> dict[str, Any]:
+    """What a summary says of the run whose weights a training started from: its name, their checksum, how it scored."""
+    directory = find_run(run)
+    scores = read_json(directory / "summary.json", AGAIN).get("scores", {})
+    return {
+        "run": str(run),
+        "sha256": checksum(load_weights(directory)),
+        "data": read_description(directory)["data"].get("source"),
+        "test_top1": scores.get("test_top1"),
+    }
 
 
 def adopt(net: nn.Module, run: str | Path) -> None:

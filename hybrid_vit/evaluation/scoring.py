@@ -4,7 +4,7 @@ Training ends with this function and `hybrid_vit.evaluate` calls it again, so bo
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 
 import torch
@@ -56,13 +56,17 @@ def score(
     normalize: Callable[[Tensor], Tensor],
     num_classes: int,
     device: torch.device,
+    parts: Mapping[str, Sequence[int]] | None = None,
     bf16: bool = False,
 ) -> tuple[dict[str, float], csr_array]:
     """Score `net` in eval mode on batches of (B, 3, H, W) uint8 images, (B,) labels and anything else, in this process.
 
+    Args:
+        parts: the classes of each of the data sets that were joined, as for `score_parts`.
+
     Returns:
-        The values of all `EVALUATORS` and the counts (num_classes, num_classes) int64, true class first. Their trace is
-        the number of top-1 hits.
+        The values of all `EVALUATORS` and of `score_parts`, and the counts (num_classes, num_classes) int64, true class
+        first. Their trace is the number of top-1 hits.
 
     Raises:
         UserError: the loss is not finite, so the scores mean nothing.
@@ -82,7 +86,8 @@ def score(
         )
     confusion = evaluators["confusion"]
     assert isinstance(confusion, Confusion)
-    return values, confusion.counts()
+    counts = confusion.counts()
+    return values | score_parts(counts, parts or {}), counts
 
 
 def per_class(confusion: csr_array, class_names: list[str]) -> list[dict[str, float | str]]:
@@ -105,6 +110,26 @@ def per_class(confusion: csr_array, class_names: list[str]) -> list[dict[str, fl
             }
         )
     return sorted(rows, key=lambda row: (not row["images"], row["top1"]))
+
+
+def score_parts(confusion: csr_array, parts: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Of data sets that were joined, what each scores in per cent of its own images.
+
+    Args:
+        confusion: (C, C) counts, true class first.
+        parts: the classes of each.
+
+    Returns:
+        ``{"NAME_top1": ..., "NAME_crossed": ...}``: right, and taken for a class of another of the data sets.
+    """
+    scores = {}
+    for name, classes in parts.items():
+        rows = confusion[[*classes]]
+        images, own = rows.sum(), rows[:, [*classes]]
+        if images:
+            scores[f"{name}_top1"] = 100 * float(own.diagonal().sum() / images)
+            scores[f"{name}_crossed"] = 100 * float(1 - own.sum() / images)
+    return scores
 
 
 def count_macs(net: nn.Module, image_size: int) -> int:

@@ -37,7 +37,7 @@ def sharded(function: Callable[[Tensor], Tensor], x: Tensor, parameters: Iterabl
     function = _as_here(function)
     wanted = [parameter for parameter in parameters if parameter.requires_grad]
     seeds = torch.randint(2**63 - 1, (shards,)).tolist()
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and (wanted or x.requires_grad):
         return _Sharded.apply(function, seeds, x, *wanted)
     return torch.cat(_side_by_side(functools.partial(_forward, function, torch.no_grad()), x.chunk(shards), seeds))
 
@@ -47,7 +47,7 @@ class _Sharded(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, function: Callable[[Tensor], Tensor], seeds: list[int], x: Tensor, *parameters: Tensor) -> Tensor:
-        parts = [part.detach().requires_grad_() for part in x.chunk(len(seeds))]
+        parts = [part.detach().requires_grad_(ctx.needs_input_grad[2]) for part in x.chunk(len(seeds))]
         results = _side_by_side(functools.partial(_forward, function, torch.enable_grad()), parts, seeds)
         ctx.graphs, ctx.parameters = (results, parts), parameters
         return torch.cat([result.detach() for result in results])
@@ -58,13 +58,15 @@ class _Sharded(torch.autograd.Function):
         results, parts = ctx.graphs
         ctx.graphs = None
 
-        def one(result: Tensor, part: Tensor, grad: Tensor) -> tuple[Tensor, ...]:
-            return torch.autograd.grad(result, [part, *ctx.parameters], grad)
+        def one(result: Tensor, part: Tensor, grad: Tensor) -> tuple[Tensor | None, ...]:
+            if part.requires_grad:
+                return torch.autograd.grad(result, [part, *ctx.parameters], grad)
+            return None, *torch.autograd.grad(result, ctx.parameters, grad)
 
         (first, *total), *others = _side_by_side(one, results, parts, grad.chunk(len(parts)))
         for _, *grads in others:
             torch._foreach_add_(total, grads)
-        return None, None, torch.cat([first, *(grads[0] for grads in others)]), *total
+        return None, None, None if first is None else torch.cat([first, *(grads[0] for grads in others)]), *total
 
 
 def _forward(function: Callable[[Tensor], Tensor], mode: Any, part: Tensor, seed: int) -> Tensor:

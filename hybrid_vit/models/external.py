@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hybrid_vit.models.layers import PREVIOUS, Matcher
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.extras import needed
 
@@ -190,6 +191,11 @@ class CvT(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """As timm's."""
         return {name for name, _ in self.named_parameters() if name.endswith("cls_token")}
+
+    def group_matcher(self, coarse: bool = False) -> Matcher:
+        """As timm's: of each stage its embedding, then its blocks; what they leave is the head."""
+        stage = r"net\.cvt\.encoder\.stages\.(\d+)\."
+        return {"stages": [(stage + r"layers\.(\d+)\.", None), (stage, (-1,)), (r"net\.layernorm\.", (PREVIOUS,))]}
 
     def forward(self, x: Tensor) -> Tensor:
         return self.net(x).logits

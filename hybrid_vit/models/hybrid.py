@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hybrid_vit.models.encoder import NORMS, Encoder, Norm
+from hybrid_vit.models.layers import PREVIOUS, Matcher
 from hybrid_vit.models.layout import as_map, as_tokens
 from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
@@ -204,6 +205,20 @@ class HybridViT(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Names of tokens and positions, which an optimizer leaves as large as they are."""
         return {name for name, _ in self.named_parameters() if name.rpartition(".")[2] in UNDECAYED}
+
+    def group_matcher(self, coarse: bool = False) -> Matcher:
+        """timm's patterns of layers by depth: the stages of the stem, then the blocks; what they leave is the head.
+
+        Tokens and positions, which enter after the stem, count to its last stage.
+        """
+        return {
+            "stem": [
+                (r"patch_embed\.(?:groups\.)?(\d+)\.", None),
+                (r"patch_embed\.", (-1,)),  # a projection or a whitening convolution, before any stage
+                (r"(?:cls_token|dist_token|reg_token|pos_embed)$", (PREVIOUS,)),
+            ],
+            "blocks": [(r"blocks\.(\d+)\.", None), (r"(?:norm|pool)\.", (PREVIOUS,))],
+        }
 
 
 def hybrid_vit(

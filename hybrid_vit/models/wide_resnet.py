@@ -6,6 +6,7 @@ BatchNorm and ReLU come before each convolution (He et al. 2016, arXiv 1603.0502
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid_vit.models.layers import PREVIOUS, Matcher
 from hybrid_vit.utils.errors import UserError
 
 
@@ -65,3 +66,7 @@ class WideResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn(self.stages(self.conv(x))))
         return self.head(x.mean(dim=(2, 3)))
+
+    def group_matcher(self, coarse: bool = False) -> Matcher:
+        """timm's patterns of layers by depth: the first convolution, then the blocks; what they leave is the head."""
+        return {"stem": r"conv\.", "blocks": [(r"stages\.(\d+)\.", None), (r"bn\.", (PREVIOUS,))]}

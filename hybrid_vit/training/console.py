@@ -32,7 +32,8 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     limits = ", ".join(f"{key}={limit}" for key, limit in summary.get("limited", {}).items())
     rows = [
         *([("limited to", f"{limits}; no score to compare")] if limits else []),
-        *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5"))),
+        *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5", "crossed"))),
+        *((name, f"{scores[name]:.2f} points") for name in scores if name.endswith("forgotten")),
         ("parameters", f"{summary['parameters']:,}"),
         ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),
         ("training", f"{summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s on {summary['device']}"),
@@ -41,7 +42,7 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     ]
     table = text_table(("", ""), rows, indent="  ")
     same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
-    if source.source in ("cifar10", "cifar100"):
+    if source.source in ("cifar10", "cifar100", "cifar110"):
         same = [f"data={source.source}"]
     commands = (
         shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),

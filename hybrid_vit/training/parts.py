@@ -17,7 +17,7 @@ from hybrid_vit.config import schema
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes
-from hybrid_vit.deploy.trained import adopt, load
+from hybrid_vit.deploy.trained import adopt, load, origin
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.models import WhiteningConv
@@ -31,13 +31,16 @@ from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
+from hybrid_vit.training.transfer import decay_rates, freeze
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.limits import check_teacher, warmup
 
 log = logging.getLogger(__name__)
 
 FEW = 20  # training images of a class; with fewer, chance decides much of its accuracy
+FROZEN = ("linear", "partial")  # kinds of transfer in which a part of the network does not learn
 WHITENED = 5000  # images from which a whitening convolution gets its kernels
 
 
@@ -73,9 +76,11 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     for module in net.modules():
         if isinstance(module, WhiteningConv) and fresh:
             module.whiten(data.training_images(WHITENED))
-    if config.init_from and fresh:
+    if config.init_from and config.transfer != "scratch" and fresh:
         adopt(net, config.init_from)
         log.info("weights of %s, except for the classifier", config.init_from)
+    if config.transfer in FROZEN:
+        freeze(net, config.unfreeze or 0)
     if processes(config) > 1:
         synchronised(net, cuda=choice.accelerator == "gpu")
     return net
@@ -147,6 +152,7 @@ def make_task(
         score=config.score,
         label_smoothing=config.label_smoothing,
         clip_norm=optim.clip_norm,
+        frozen=config.transfer in FROZEN,
         eval_names=data.val_names,
         seed=config.seed,
     )
@@ -155,13 +161,16 @@ def make_task(
 def make_optimizer(net: nn.Module, optim: Optim) -> Optimizer:
     """The optimizer that `optim` describes; arguments that are left out have its own defaults."""
     given = {key: getattr(optim, key) for key in OPTIMIZER_ARGUMENTS[optim.name]}
-    return OPTIMIZERS[optim.name](
+    optimizer = OPTIMIZERS[optim.name](
         net,
         lr=optim.lr,
         weight_decay=optim.weight_decay,
         decay_all=optim.decay_all,
         **{key: value for key, value in given.items() if value is not None},
     )
+    if optim.layer_decay is not None:
+        decay_rates(optimizer, net, optim.layer_decay)
+    return optimizer
 
 
 def compile_nets(task: Classification, choice: Choice) -> None:
@@ -217,6 +226,56 @@ def fix_steps(
         *(*measured, steps),
     )
     return steps, None
+
+
+def read_summary(directory: Path) -> dict[str, Any]:
+    """The summary of a run that continues.
+
+    Raises:
+        UserError: it is missing or damaged, or says no number of steps.
+    """
+    path, remedy = directory / "summary.json", "start a new run without resume"
+    summary = read_json(path, remedy)
+    if not isinstance(summary.get("steps"), int):
+        raise UserError(f"{path} cannot be read (it has no number of steps); {remedy}")
+    return summary
+
+
+def beginning(config: Train, before: dict[str, Any]) -> dict[str, Any]:
+    """What a summary says of the weights that the training began with.
+
+    Args:
+        before: the summary of a run that continues; its source may be gone.
+    """
+    if config.init_from is None or config.transfer == "scratch":
+        return {"pretrained": bool(config.model.get("pretrained"))}
+    source = before.get("init_from") or origin(config.init_from)
+    return {"pretrained": True, "transfer": config.transfer, "init_from": source}
+
+
+def forgotten(source: dict[str, Any] | None, scores: dict[str, float]) -> dict[str, float]:
+    """How many points of test top-1 a network has lost on the data set of its source, if that is a part of its own."""
+    key = f"test_{source['data']}_top1" if source else ""
+    if not source or key not in scores or source["test_top1"] is None:
+        return {}
+    return {f"test_{source['data']}_forgotten": source["test_top1"] - scores[key]}
+
+
+def image_macs(config: Train, net: nn.Module, data: DataModule) -> int:
+    """Multiply-accumulates of an image.
+
+    Raises:
+        UserError: a model that is transferred does not take images of this size.
+    """
+    try:
+        return count_macs(net, data.image_size)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        if config.init_from is None:
+            raise
+        raise UserError(
+            f"the model of {config.init_from} does not take images of {data.image_size} pixels "
+            f"({' '.join(str(error).split())[:80]}); set data.image_size to that of its own images"
+        ) from error
 
 
 def training_macs(config: Train, net: nn.Module, data: DataModule) -> float:

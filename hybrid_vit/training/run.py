@@ -27,7 +27,7 @@ from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
-from hybrid_vit.evaluation import count_macs, per_class, score, temperature
+from hybrid_vit.evaluation import per_class, score, temperature
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
@@ -38,21 +38,25 @@ from hybrid_vit.training.local_loggers import Csv, TensorBoard
 from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.named import early_stopping, named, stopped_early
 from hybrid_vit.training.parts import (
+    beginning,
     compile_nets,
     fix_steps,
+    forgotten,
+    image_macs,
     make_data,
     make_logger,
     make_net,
     make_task,
     make_teacher,
     model_spec,
+    read_summary,
     training_macs,
 )
 from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
+from hybrid_vit.utils.files import json_text, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance
 
@@ -137,7 +141,8 @@ class Run:
         net = make_net(config, data, choice, fresh=checkpoint is None)
         size = {
             "parameters": sum(parameter.numel() for parameter in net.parameters()),
-            "macs": count_macs(net, data.image_size),
+            "trained_parameters": sum(weight.numel() for weight in net.parameters() if weight.requires_grad),
+            "macs": image_macs(config, net, data),
         }
         mean_macs = training_macs(config, net, data)
         share = mean_macs / size["macs"]
@@ -184,7 +189,7 @@ class Run:
             **size,
             "training_macs": mean_macs,
             "images": data.sizes,
-            "pretrained": bool(config.model.get("pretrained") or config.init_from),
+            **beginning(config, before),
             "protocol": protocol(data, config.score, epoch.limited),
             **({"limited": epoch.limited} if epoch.limited else {}),
             "device": choice.device_name,
@@ -347,6 +352,7 @@ class Run:
             ),
             normalize=data.normalize,
             num_classes=data.num_classes,
+            parts=data.class_parts,
             device=device,
             bf16=self.choice.bf16,
         )
@@ -355,6 +361,7 @@ class Run:
             self.describe(temperature=temperature(net, data.whole("val"), **by))
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
+        tested |= forgotten(self.summary.get("init_from"), tested)
         learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
         confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
         write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
@@ -385,16 +392,3 @@ def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
             f"the data has changed since {directory} began: {', '.join(found)}; "
             "bring that data back, or start a new run without resume"
         )
-
-
-def read_summary(directory: Path) -> dict[str, Any]:
-    """The summary of a run that continues.
-
-    Raises:
-        UserError: it is missing or damaged, or says no number of steps.
-    """
-    path, remedy = directory / "summary.json", "start a new run without resume"
-    summary = read_json(path, remedy)
-    if not isinstance(summary.get("steps"), int):
-        raise UserError(f"{path} cannot be read (it has no number of steps); {remedy}")
-    return summary

@@ -21,6 +21,7 @@ from hybrid_vit.training.distributed import share, summed
 from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.optim import Schedule
 from hybrid_vit.training.progressive import Progressive
+from hybrid_vit.training.transfer import train_unfrozen
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_score
 
@@ -40,6 +41,7 @@ class Classification(LightningModule):
         distill: what a teacher adds to the loss, or None.
         score: "ema" or "raw": whose scores are reported.
         clip_norm: largest global norm of the gradient, or None.
+        frozen: whether parts of `net` do not learn.
         eval_names: what the validation loaders hold, in their order ("val", "published_test").
 
     Attributes:
@@ -63,6 +65,7 @@ class Classification(LightningModule):
         score: str = "raw",
         label_smoothing: float = 0.0,
         clip_norm: float | None = 1.0,
+        frozen: bool = False,
         eval_names: Sequence[str] = ("val",),
         seed: int = 0,
     ) -> None:
@@ -76,7 +79,7 @@ class Classification(LightningModule):
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
         self.progress, self.progressive, self.accumulated = progress, progressive, accumulated
         self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
-        self.eval_names = list(eval_names)
+        self.frozen, self.eval_names = frozen, list(eval_names)
         self.train_scores = Scores()
         self.eval_scores = nn.ModuleList(Scores() for _ in self.eval_names)
 
@@ -107,7 +110,9 @@ class Classification(LightningModule):
         return self.trainer.global_step / (self.schedule.epochs * self.steps_per_epoch)
 
     def on_train_start(self) -> None:
-        """Learning rates as the schedule has them: those of a checkpoint may be of a shorter one, or of a clock."""
+        """Modes, and rates as the schedule has them: those of a checkpoint may be of a shorter one, or of a clock."""
+        if self.frozen:
+            train_unfrozen(self.net)
         for config in self.trainer.lr_scheduler_configs:
             factor = self.schedule.factor(self.epochs_after(config.scheduler.last_epoch))
             for group, rate in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=True):

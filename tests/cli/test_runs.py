@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.config.saved import load_recorded_config, load_run_config, save_run_config
+from hybrid_vit.utils.paths import PUBLISHED
 
 RUN = ["model=hybrid_tiny", "epochs=7", "name=${hydra:runtime.choices.model}"]
 
@@ -188,7 +189,7 @@ def test_paths_of_a_run_do_not_depend_on_the_folder(
     train: Train, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = stopped.rename(Path("runs") / "a=1,b=2")
-    (here / "model.json").write_text("{}")
+    (here / "model.json").write_text((PUBLISHED / "quickstart" / "model.json").read_text())
     settings = ["data.root=pictures", f"init_from={here}", "distill.teacher=quickstart"]
     assert main(*RUN, *settings, "hydra.run.dir=b") == 0
     first = train.calls[-1][0]

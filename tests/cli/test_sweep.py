@@ -21,6 +21,7 @@ from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
+from hybrid_vit.utils.paths import PUBLISHED
 
 # --- which jobs there are
 
@@ -312,7 +313,7 @@ def test_a_damaged_job_is_one_sentence_and_stops_no_other(train: Train, capsys: 
 def test_a_job_whose_settings_name_a_run_by_a_relative_path_is_the_same_again(train: Train) -> None:
     settled(train)
     Path("teacher").mkdir()
-    Path("teacher/model.json").write_text("{}")
+    Path("teacher/model.json").write_text((PUBLISHED / "quickstart" / "model.json").read_text())
     for _ in range(2):
         assert main("-m", "seed=0,1", "init_from=teacher", "hydra.sweep.dir=s") == 0
     assert len(train.calls) == 2

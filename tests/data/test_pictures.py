@@ -251,7 +251,7 @@ def test_given_parts_are_taken_as_they_are(picture_root: Path, tmp_path: Path) -
     with pytest.raises(ValueError) as caught:
         picture_splits(tmp_path, 16, 5, seed=0)
     assert str(caught.value) == (
-        f"{tmp_path / 'val'} holds 45 pictures, not val_size=5; leave val_size out, or remove that folder"
+        f"{tmp_path} has 45 pictures to validate on (in val/), not val_size=5; leave val_size out, or use 0 for none"
     )
 
 

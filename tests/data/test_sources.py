@@ -60,7 +60,9 @@ def test_cifar100_gives_the_pixels_and_names_of_the_files(small_cifar_root: Path
     assert source.class_names[42] == "class_42"
 
 
-def test_cifar10_reads_five_training_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def small_cifar10_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Root of a small CIFAR-10, which torchvision takes for the real one: 50 + 10 images."""
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     contents = {name: {"labels": list(range(10)), "data": np.full((10, 3072), i, np.uint8)} for i, name in enumerate(
@@ -74,9 +76,38 @@ def test_cifar10_reads_five_training_files(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(CIFAR10, "train_list", [[f"data_batch_{i}", md5[f"data_batch_{i}"]] for i in range(1, 6)])
     monkeypatch.setattr(CIFAR10, "test_list", [["test_batch", md5["test_batch"]]])
     monkeypatch.setattr(CIFAR10, "meta", {**CIFAR10.meta, "md5": md5["batches.meta"]})
-    source = cifar10(tmp_path)
+    monkeypatch.setattr(CIFAR10, "url", "http://localhost:9/cifar-10-python.tar.gz")
+    return tmp_path
+
+
+def test_cifar10_reads_five_training_files(small_cifar10_root: Path) -> None:
+    source = cifar10(small_cifar10_root)
     check(source, 50, 10, 10)
     assert source.train_images[:, 0, 0, 0].tolist() == [i for i in range(5) for _ in range(10)]
+
+
+def test_cifar110_is_both_one_after_the_other(small_cifar10_root: Path, small_cifar_root: Path) -> None:
+    shutil.copytree(small_cifar_root, small_cifar10_root, dirs_exist_ok=True)
+    old, new, both = (load(small_cifar10_root) for load in (cifar100, cifar10, SOURCES["cifar110"]))
+    check(both, 1050, 210, 110)
+    assert both.class_names == [*old.class_names, *new.class_names]
+    assert both.parts == {"cifar100": range(100), "cifar10": range(100, 110)}
+    for split in ("train", "test"):
+        images, labels = (getattr(both, f"{split}_{what}") for what in ("images", "labels"))
+        n = len(getattr(old, f"{split}_labels"))
+        assert images[:n].equal(getattr(old, f"{split}_images")) and labels[:n].equal(getattr(old, f"{split}_labels"))
+        assert images[n:].equal(getattr(new, f"{split}_images"))
+        assert (labels[n:] - 100).equal(getattr(new, f"{split}_labels"))
+
+
+@pytest.mark.parametrize(("missing", "named"), [("cifar-10-batches-py", "data_batch_1"), ("cifar-100-python", "train")])
+def test_of_cifar110_the_missing_half_is_named(
+    small_cifar10_root: Path, small_cifar_root: Path, missing: str, named: str
+) -> None:
+    shutil.copytree(small_cifar_root, small_cifar10_root, dirs_exist_ok=True)
+    shutil.rmtree(small_cifar10_root / missing)
+    with pytest.raises(FileNotFoundError, match=rf"{missing}/{named} is not there and .* cannot be downloaded"):
+        load_source("cifar110", small_cifar10_root)
 
 
 @pytest.mark.skipif(not (REAL / "cifar-100-python").exists(), reason="CIFAR-100 is not on this machine")
@@ -87,6 +118,17 @@ def test_real_cifar100() -> None:
     mean = source.train_images.double().mean((0, 2, 3)) / 255
     assert mean.tolist() == pytest.approx([0.5071, 0.4865, 0.4409], abs=1e-4)
     assert source.class_names[:2] == ["apple", "aquarium_fish"]
+
+
+HERE = all((REAL / name).exists() for name in ("cifar-100-python", "cifar-10-batches-py"))
+
+
+@pytest.mark.skipif(not HERE, reason="CIFAR-100 and CIFAR-10 are not on this machine")
+def test_real_cifar110() -> None:
+    source = SOURCES["cifar110"](REAL)
+    check(source, 100_000, 20_000, 110)
+    assert len({*source.class_names}) == 110
+    assert torch.bincount(source.test_labels).tolist() == [100] * 100 + [1000] * 10
 
 
 @pytest.mark.parametrize("name", ["train", "test", "meta"])
@@ -209,12 +251,13 @@ def test_digits() -> None:
 
 
 def test_unknown_name() -> None:
-    assert set(SOURCES) == {"cifar100", "cifar10", "digits"}
+    assert set(SOURCES) == {"cifar100", "cifar10", "cifar110", "digits", "medmnist"}
     for name, nearest in ("cifar-100", "cifar100"), ("digit", "digits"), ("folders", "folder"):
         with pytest.raises(ValueError) as caught:
             load_source(name, None)
         assert str(caught.value) == (
-            f"there is no data set {name!r}; did you mean {nearest!r}? (cifar100, cifar10, digits, folder)"
+            f"there is no data set {name!r}; did you mean {nearest!r}? "
+            "(cifar100, cifar10, cifar110, digits, medmnist, folder)"
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hybrid_vit.evaluation import EVALUATORS, Evaluator, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix
+from hybrid_vit.evaluation.scoring import score_parts
 
 
 class Coarse(nn.Module):
@@ -88,6 +89,21 @@ def test_balanced_top1_is_scored_beside_the_plain_one_where_classes_are_uneven()
     classes = counts.toarray()
     assert values["balanced_top1"] == pytest.approx(100 * np.mean(classes.diagonal() / classes.sum(1)))
     assert abs(values["balanced_top1"] - values["top1"]) > 0.01
+
+
+def test_data_sets_that_were_joined_are_scored_apart() -> None:
+    counts = csr_array([[8, 1, 1, 0], [2, 5, 0, 0], [5, 0, 0, 5], [0, 0, 0, 3]])
+    assert score_parts(counts, {"old": range(2), "new": range(2, 4)}) == pytest.approx(
+        {
+            "old_top1": 100 * 13 / 17,
+            "old_crossed": 100 * 1 / 17,
+            "new_top1": 100 * 3 / 13,
+            "new_crossed": 100 * 5 / 13,
+        }
+    )
+    assert score_parts(counts, {}) == {}
+    unseen = csr_array(np.array([[1, 0], [0, 0]]))
+    assert score_parts(unseen, {"old": range(1), "new": range(1, 2)}) == {"old_top1": 100.0, "old_crossed": 0.0}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -130,8 +130,9 @@ def made(clock: Clock, now: list[float], state: dict[str, float] | None = None) 
     return clock
 
 
-# No BatchNorm, no dropout, no augmentation: what a step computes does not depend on how its images are batched.
+# No BatchNorm, no dropout, no augmentation, fp32: what a step computes does not depend on how its images are batched.
 EXACT = [
+    "accelerator.precision=32-true",
     *("stem@model.stem=patch", "model.proj_drop_rate=0", "model.pos_drop_rate=0", "model.drop_path_rate=0"),
     *("augment=none", "optim=sgd", "optim.lr=0.1", "optim.warmup_epochs=0", "epochs=2", "data.fraction=1"),
 ]

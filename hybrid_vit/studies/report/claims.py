@@ -14,7 +14,7 @@ def unit(metric: str) -> str:
 
 def lower_is_better(metric: str) -> bool:
     """Whether the best score is the lowest."""
-    return metric.endswith("loss")
+    return metric.endswith(("loss", "crossed", "forgotten"))
 
 
 def told_apart(found: Comparison) -> bool:
