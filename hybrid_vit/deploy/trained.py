@@ -176,13 +176,33 @@ def origin(run: str | Path) -> dict[str, Any]:
     }
 
 
-def adopt(net: nn.Module, run: str | Path) -> None:
-    """Give `net` the weights of a trained run, but for the classifier, which stays fresh.
+@torch.no_grad()
+def adopt(net: nn.Module, run: str | Path, class_names: Sequence[str]) -> int:
+    """Give `net` the weights of a trained run; in its classifier, of the classes that both know by the same name.
+
+    For the others it becomes zero, so that it disturbs the trained layers least when it begins to learn (Dosovitskiy
+    et al. 2021, arXiv 2010.11929).
+
+    Args:
+        class_names: of `net`.
+
+    Returns:
+        How many classes both know.
 
     Raises:
         UserError: no such run, or another model.
     """
     directory = find_run(run)
-    weights = load_weights(directory)
+    weights, known = load_weights(directory), read_description(directory)["class_names"]
+    old = [index for index, name in enumerate(known) if name in class_names]
+    new = [class_names.index(known[index]) for index in old]
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in HEADS:
+            for key, weight in module.named_parameters():
+                weight.zero_()
+                trained = weights.get(f"{name}.{key}")
+                if trained is not None and trained.shape[1:] == weight.shape[1:]:
+                    weight[new] = trained[old].to(weight.dtype)
     fresh = {key: value for key, value in net.state_dict().items() if HEADS & {*key.split(".")}}
     restore(net, {key: value for key, value in weights.items() if key not in fresh} | fresh, directory / WEIGHTS)
+    return len(old)

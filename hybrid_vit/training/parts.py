@@ -77,8 +77,8 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
         if isinstance(module, WhiteningConv) and fresh:
             module.whiten(data.training_images(WHITENED))
     if config.init_from and config.transfer != "scratch" and fresh:
-        adopt(net, config.init_from)
-        log.info("weights of %s, except for the classifier", config.init_from)
+        known = adopt(net, config.init_from, data.class_names)
+        log.info("weights of %s, which knows %d of the %d classes", config.init_from, known, data.num_classes)
     if config.transfer in FROZEN:
         freeze(net, config.unfreeze or 0)
     if processes(config) > 1:

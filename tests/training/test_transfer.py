@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 import hybrid_vit
 from hybrid_vit.cli.command import check
+from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.validation import check_together
 from hybrid_vit.deploy.scoring import load_data, score_test_set
+from hybrid_vit.deploy.trained import adopt
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models import ConvStem
 from hybrid_vit.models import hybrid_vit as hybrid
@@ -131,6 +133,18 @@ def three_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(12):
             Image.fromarray(random.integers(0, 256, (40, 44), dtype=np.uint8)).save(root / label / f"{i}.png")
     return root
+
+
+def test_of_the_classifier_the_classes_that_both_know_are_kept(source: Path) -> None:
+    spec = resolve(compose_config([f"init_from={source}", "data=digits"]))["model"]
+    net = build(spec | {"num_classes": 4})
+    assert adopt(net, source, ["7", "horse", "0", "ship"]) == 2
+    there = weights(source)
+    for key, value in net.state_dict().items():
+        if key.startswith("head."):
+            assert torch.equal(value[[0, 2]], there[key][[7, 0]]) and not value[[1, 3]].any()
+        else:
+            assert torch.equal(value, there[key])
 
 
 def weights(directory: Path) -> dict[str, Tensor]:
