@@ -41,18 +41,17 @@ def evaluate(spec: Spec, directory: Path) -> float:
     images = scores.pop("images")
     classes = per_class(confusion, data.class_names)
     content = {"run": str(run), "images": images, "test": scores, "differences": differences}
+    before = {key.removeprefix("test_"): value for key, value in trained.summary.get("scores", {}).items()}
+    columns = {"test": scores, "in training": before}
     if spec["tta"]:
         trained.net = mirrored(trained.net)
-        content["tta"], _ = score_test_set(trained, data, choice)
-        content["tta"].pop("images")
+        averaged, _ = score_test_set(trained, data, choice)
+        averaged.pop("images")
+        content["tta"] = columns["with mirror images"] = averaged
     write_json(directory / "evaluation.json", content)
     write_csv(directory / "per_class.csv", classes)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
-    reported = {key.removeprefix("test_"): value for key, value in trained.summary.get("scores", {}).items()}
-    columns = {"test": scores, "in training": reported}
-    if spec["tta"]:
-        columns["with mirror images"] = content["tta"]
     cells = [[f"{column[name]:.3f}" if name in column else "" for column in columns.values()] for name in scores]
     print(text_table(("", *columns), [(name, *row) for name, row in zip(scores, cells, strict=True)]))
     if trained.summary.get("limited"):

@@ -58,6 +58,7 @@ def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[
 
 def logits_of_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[Tensor, Tensor]:
     """(N, C) logits and (N,) labels of the test set, on the device of `choice`."""
-    net, by = trained.net.to(choice.device), {"normalize": data.normalize, "device": choice.device, "bf16": choice.bf16}
-    logits, labels = zip(*logits_of(net, data.test_dataloader(), **by), strict=True)
+    net, batches = trained.net.to(choice.device), data.test_dataloader()
+    answers = logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16)
+    logits, labels = zip(*answers, strict=True)
     return torch.cat(logits), torch.cat(labels)

@@ -357,8 +357,9 @@ class Run:
             bf16=self.choice.bf16,
         )
         if "val" in data.sizes:
-            by = {"normalize": data.normalize, "device": device, "bf16": self.choice.bf16}
-            self.describe(temperature=temperature(net, data.whole("val"), **by))
+            validation = data.whole("val")
+            found = temperature(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
+            self.describe(temperature=found)
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
         tested |= forgotten(self.summary.get("init_from"), tested)
