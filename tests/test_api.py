@@ -69,7 +69,7 @@ def test_predict_takes_a_picture_of_any_kind(run: Trained, tmp_path: Path) -> No
     path = tmp_path / "picture.png"
     Image.fromarray(array).save(path)
     pictures = [path, str(path), array, Image.fromarray(array), torch.from_numpy(array).permute(2, 0, 1)]
-    expected = run(run.preprocess(path)).softmax(dim=1)[0]
+    expected = (run(run.preprocess(path)) / run.temperature).softmax(dim=1)[0]
     several = run.predict(pictures, batch_size=2)
     assert len(several) == 5
     for found in [run.predict(picture) for picture in pictures] + several:
