@@ -22,7 +22,7 @@ from hybrid_vit.config.compose import compose_config
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
-COMMANDS = ("train", "evaluate", "predict", "export", "ensemble", "publish", "bench", "report", "search")
+COMMANDS = ("train", "evaluate", "predict", "demo", "export", "ensemble", "publish", "bench", "report", "search")
 
 
 def load_hooks() -> ModuleType:

@@ -11,7 +11,7 @@ import hybrid_vit
 
 PACKAGE = Path(hybrid_vit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-COMMANDS = {"train", "evaluate", "export", "bench", "report", "search"}
+COMMANDS = {"train", "evaluate", "demo", "export", "bench", "report", "search"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
 
@@ -46,8 +46,9 @@ FOLDERS: dict[str, set[str]] = {
     "fast": set(),
     "data": {"lightning", "PIL", "sklearn", "numpy"},
     "evaluation": {"torchmetrics", "matplotlib", "numpy", "scipy"},
+    "explanation": set(),
     "config": {"hydra", "omegaconf", "yaml"},
-    "deploy": {"huggingface_hub", "onnxruntime", "safetensors", "scipy", "tqdm", "yaml"},
+    "deploy": {"PIL", "huggingface_hub", "onnxruntime", "safetensors", "scipy", "tqdm", "yaml"},
     "training": {"lightning", "numpy", "scipy", "wandb", "tqdm", "PIL", "yaml"},
     "benchmarks": {"lightning", "matplotlib", "numpy", "scipy", "timm", "vit_pytorch"},
     "studies": {
@@ -63,6 +64,7 @@ ALONE: dict[str, set[str]] = {
     "fast": {"fast", "models"},
     "data": {"data", "augment", "lightning", "PIL", "sklearn", "numpy"},
     "evaluation": {"evaluation", "torchmetrics", "matplotlib", "numpy", "scipy"},
+    "explanation": {"explanation"},
     "training/ema.py": set(),
     "training/optim.py": {"training"},
     "training/muon.py": set(),

@@ -21,11 +21,11 @@ def test_types_are_shipped() -> None:
     assert (Path(hybrid_vit.__file__).parent / "py.typed").is_file()
 
 
-def test_the_extra_all_is_the_union_of_the_others_but_for_openvino() -> None:
+def test_the_extra_all_is_the_union_of_the_others_but_for_large_ones() -> None:
     extras = PROJECT["optional-dependencies"]
     (everything,) = extras["all"]
     named = re.fullmatch(r"hybrid-vit\[(.+)\]", everything)
-    assert named and {*named[1].split(",")} == extras.keys() - {"all", "openvino"}
+    assert named and {*named[1].split(",")} == extras.keys() - {"all", "demo", "openvino"}
 
 
 def test_published_weights_are_in_the_wheel_and_small() -> None:

@@ -302,6 +302,20 @@ class Predict:
 
 
 @dataclass
+class DemoData:
+    root: str | None = None
+
+
+@dataclass
+class Demo:
+    run: str = "fast_4m"
+    host: str = "127.0.0.1"
+    port: int = limited("[1, 65535]", 7860)
+    share: bool = False
+    data: DemoData = field(default_factory=DemoData)
+
+
+@dataclass
 class Publish:
     name: str = MISSING
     runs: list[str] = field(default_factory=list)
@@ -371,7 +385,7 @@ class Report:
     command: str | None = None
 
 
-NAMESAKES = (Train, Evaluate, Predict, Publish, Ensemble, Export, Bench, Search, Report, Hybrid, Timm, CvT)
+NAMESAKES = (Train, Evaluate, Predict, Demo, Publish, Ensemble, Export, Bench, Search, Report, Hybrid, Timm, CvT)
 SCHEMAS = {
     **{kind.__name__.lower(): kind for kind in (*NAMESAKES, Data, Optim, Accelerator, Logger)},
     "wide_resnet": WideResNet,

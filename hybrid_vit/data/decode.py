@@ -32,7 +32,7 @@ MAX_ASPECT = 16
 Source = str | Path | Image.Image | np.ndarray | Tensor
 
 
-def decode(source: Source) -> Image.Image:
+def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     """A picture as RGB with 8 bits a channel.
 
     - The EXIF orientation is applied. Of an animation the first frame is taken.
@@ -46,9 +46,10 @@ def decode(source: Source) -> Image.Image:
     Args:
         source: a file, of a format in `readable_formats`; a PIL image; a (H, W) or (H, W, 3) uint8 array; a (3, H, W)
             uint8 tensor. It is not changed.
+        max_pixels: of a file; left out, as many as Pillow takes (178 million).
 
     Raises:
-        UserError: it is something else, or cannot be read; names the file.
+        UserError: it is something else, or cannot be read, or is larger; names the file.
     """
     if isinstance(source, np.ndarray | Tensor):
         return _of_numbers(source)
@@ -58,6 +59,8 @@ def decode(source: Source) -> Image.Image:
         if isinstance(source, Image.Image):
             return _rgb(source)
         with Image.open(source, formats=readable_formats()) as file:
+            if max_pixels is not None and file.width * file.height > max_pixels:
+                raise ValueError(f"it has {file.width} x {file.height} pixels, more than {max_pixels / 1e6:g} million")
             return _rgb(file)
     except MemoryError:
         raise

@@ -123,6 +123,19 @@ def load_source(name: str, root: str | Path | None) -> Source:
     return SOURCES[name](root)
 
 
+def at_hand(name: str, root: str | Path | None) -> bool:
+    """Whether the data set called `name` needs no download."""
+    downloaded = {"cifar100": [CIFAR100], "cifar10": [CIFAR10], "cifar110": [CIFAR100, CIFAR10]}
+    if root is None:
+        return name not in downloaded
+    files = [
+        Path(kind.base_folder) / file
+        for kind in downloaded.get(name, [])
+        for file in (*(file for file, _ in [*kind.train_list, *kind.test_list]), kind.meta["filename"])
+    ]
+    return all((Path(root).expanduser() / file).exists() for file in [Path(), *files])
+
+
 def resized(images: Tensor, size: int) -> Tensor:
     """(N, 3, h, w) uint8 -> (N, 3, size, size) uint8: bilinear and antialiased, as the pictures of a folder are."""
     if images.shape[-2:] == (size, size):

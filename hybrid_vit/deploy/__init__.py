@@ -1,1 +1,1 @@
-"""Trained models outside of their training: their weights, loading, prediction."""
+"""Trained models outside of their training: their weights, loading, prediction, demo."""

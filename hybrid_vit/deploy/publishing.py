@@ -11,6 +11,8 @@ import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 
 from hybrid_vit.deploy.card import model_card, score_row
+from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, checksum
+from hybrid_vit.deploy.reference import first_of_each_class, write_examples, write_familiarity
 from hybrid_vit.deploy.scoring import load_data, logits_of_test_set, score_test_set
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import write_weights
@@ -76,7 +78,11 @@ def publish_weights(
     description = read_json(run / "model.json")
     trained.net.load_state_dict(halved if half else full)
     known = description.get("temperature")
-    temperature, calibration = calibrate(*logits_of_test_set(trained, images, choice), known)
+    logits, labels = logits_of_test_set(trained, images, choice)
+    temperature, calibration = calibrate(logits, labels, known)
+    write_familiarity(logits, images.source, checksum(directory), directory / FAMILIARITY)
+    examples = first_of_each_class((batch[:2] for batch in images.test_dataloader()), images.num_classes)
+    write_examples(examples, images.num_classes, directory / EXAMPLES)
     description["temperature"] = temperature
     description["data"]["root"] = portable(description["data"]["root"])
     write_json(directory / "model.json", description)

@@ -107,6 +107,7 @@ class HybridViT(nn.Module):
     ) -> None:
         super().__init__()
         dim, num_prefix = stem.embed_dim, pool.num_prefix_tokens + reg_tokens
+        self.num_prefix_tokens = num_prefix
         self.patch_embed = stem
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool.num_prefix_tokens else None
         self.dist_token = nn.Parameter(torch.zeros(1, 1, dim)) if pool.num_prefix_tokens == 2 else None

@@ -1,0 +1,54 @@
+"""Command: show trained models in the browser. `python -m hybrid_vit.demo`."""
+
+import socket
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from hybrid_vit.cli.command import clear, name_run, run_command
+from hybrid_vit.config.compose import Spec
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import find_run, published
+
+
+def main() -> None:
+    with clear(code=2):
+        argv = name_run(sys.argv[1:])
+    run_command("demo", demo, argv, also=possible)
+
+
+def possible(spec: Spec, directory: Path, multirun: bool) -> None:
+    """The run is there, and the address is free."""
+    find_run(spec["run"])
+    try:
+        with socket.create_server((spec["host"], spec["port"])):
+            pass
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"the address {spec['host']}:{spec['port']} cannot be used ({reason}); give another, e.g. port=7861"
+        ) from None
+
+
+def demo(spec: Spec, directory: Path) -> None:
+    """Serve the page until Ctrl-C."""
+    from hybrid_vit.deploy.demo import launch  # here: --help and a wrong key need not wait for gradio
+
+    chosen = find_run(spec["run"])
+    others = [run for run in published() if run.resolve() != chosen.resolve()]
+    page, address = launch(
+        [chosen, *others],
+        root=spec["data"]["root"],
+        host=spec["host"],
+        port=spec["port"],
+        share=spec["share"],
+    )
+    print(f"{address} shows {', '.join(run.name for run in [chosen, *others])}; Ctrl-C ends it", flush=True)
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+    page.close()
+
+
+if __name__ == "__main__":
+    main()

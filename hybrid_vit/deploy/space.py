@@ -1,0 +1,94 @@
+"""A trained run as a Space of Hugging Face: a folder that holds the demo, this package and the weights.
+
+app.py             starts the page
+requirements.txt   what it imports, in the versions that are installed here
+README.md          what the Space is, with the settings that Hugging Face reads
+hybrid_vit/        the source of this package
+NAME/              the run: weights, description, scores, and what was measured of its test images
+"""
+
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, describe, find
+from hybrid_vit.deploy.trained import read_description
+from hybrid_vit.deploy.weights import WEIGHTS
+from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import write_text
+from hybrid_vit.utils.paths import PACKAGE, find_run
+
+PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "hydra-core", "omegaconf", "gradio")
+LIBRARIES = {"timm_model": "timm", "CvT": "transformers"}  # of a model that is another library's
+
+APP = '''"""The demo of hybrid_vit with one trained model, at GRADIO_SERVER_NAME and GRADIO_SERVER_PORT."""
+
+from pathlib import Path
+
+from hybrid_vit.deploy.demo import launch
+
+if __name__ == "__main__":
+    page, address = launch([Path(__file__).resolve().parent / {name!r}])
+    print(address, flush=True)
+    page.block_thread()
+'''
+
+README = """---
+title: {name}
+sdk: gradio
+sdk_version: {gradio}
+python_version: "{python}"
+app_file: app.py
+license: mit
+---
+
+# {name}
+
+{sentence}
+
+The page shows the most probable classes of an image, where the model looks, and whether the image is probably of none
+of its classes. To run it on your computer: `pip install -r requirements.txt`, then `python app.py`.
+"""
+
+
+def write_space(run: str | Path, folder: Path) -> None:
+    """Write the Space of a run into `folder`, which must not be there yet or be empty.
+
+    Args:
+        run: a run directory, or the name of a published run.
+
+    Raises:
+        UserError: no such run, one without weights, or a folder that holds something.
+        PackageNotFoundError: gradio is not installed, so its version is not known.
+    """
+    source = find_run(run)
+    if not (source / WEIGHTS).is_file():
+        raise UserError(f"{source} has no {WEIGHTS}: its training has not ended; train resume={source}")
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty; give a new folder")
+    name, description = source.resolve().name, read_description(source)
+    (folder / name).mkdir(parents=True)
+    for kept in (WEIGHTS, "model.json", "summary.json"):
+        shutil.copy(source / kept, folder / name / kept)
+    for measured in (find(source, FAMILIARITY), find(source, EXAMPLES)):
+        if measured:
+            shutil.copy(measured, folder / name)
+    if (source / "README.md").is_file():
+        shutil.copy(source / "README.md", folder / name)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        copy = folder / "hybrid_vit" / path.relative_to(PACKAGE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    target = description["model"]["_target_"].rpartition(".")[2]
+    packages = [*PACKAGES, *([LIBRARIES[target]] if target in LIBRARIES else [])]
+    requirements = [f"{package}=={version(package).partition('+')[0]}" for package in packages]
+    write_text(folder / "requirements.txt", "\n".join(requirements) + "\n")
+    write_text(folder / "app.py", APP.format(name=name))
+    readme = README.format(
+        name=name,
+        gradio=version("gradio"),
+        python=".".join(platform.python_version_tuple()[:2]),
+        sentence=f"An image classifier: {describe(source)}.",
+    )
+    write_text(folder / "README.md", readme)

@@ -1,0 +1,19 @@
+"""Explanations of one answer: a network (any `nn.Module` in eval mode) and images enter, maps or neighbours leave.
+
+attention.py   attention rollout: which cells of the grid the attention follows
+gradients.py   integrated gradients: which pixels the logit of a class comes from
+neighbours.py  the images whose features are the most alike
+"""
+
+from hybrid_vit.explanation.attention import attention_map, record_attention_weights, rollout
+from hybrid_vit.explanation.gradients import integrated_gradients
+from hybrid_vit.explanation.neighbours import nearest, penultimate
+
+__all__ = [
+    "attention_map",
+    "integrated_gradients",
+    "nearest",
+    "penultimate",
+    "record_attention_weights",
+    "rollout",
+]
