@@ -137,6 +137,7 @@ def test_torch_export_without_the_preprocessing(trained: Trained, images: torch.
     assert about["files"] == {"model.pt2": None} and "logit" not in printed  # nothing was compared
     assert about["input"]["mean"] == list(trained.normalize.mean)
     assert about["input"]["shape"] == ["batch", 3, 32, 32]
+    assert about["temperature"] == trained.temperature
 
 
 def test_openvino(images: torch.Tensor, trained: Trained, tmp_path: Path) -> None:
@@ -231,7 +232,11 @@ def test_a_missing_package_is_a_sentence(
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
-    [({"state": "stopped"}, "is stopped, not done"), ({"limited": {"test_batches": 1}}, "was limited to some batches")],
+    [
+        ({"state": "stopped"}, "is stopped, not done"),
+        ({"limited": {"test_batches": 1}}, "was limited to some batches"),
+        ({"members": ["a", "b"]}, "is an ensemble, which has no model card; give one of a, b"),
+    ],
 )
 def test_a_card_needs_a_score(
     change: dict, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

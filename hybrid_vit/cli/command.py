@@ -36,6 +36,7 @@ from hybrid_vit.cli.sweep import JobFailed, attended, context, note_failure, swe
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import (
     Spec,
+    as_yaml,
     compose_config,
     first_lines,
     parse_override,
@@ -250,7 +251,8 @@ def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = No
 
     if args.cfg == "job" and not (args.package or args.config_dir or args.config_path or args.config_name):
         # Hydra's own is without what comes from the run of init_from
-        print(shown_config(settings, name, resolved=args.resolve))
+        with clear(code=2):
+            print(as_yaml(compose_config(settings, name), resolved=args.resolve))
         return
     if not plan:  # something to be shown, or a configuration from elsewhere
         schema.register()
@@ -270,15 +272,6 @@ def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = No
         with clear(code=2), held(place) if exclusive else nullcontext():
             returned = run_job(task, plan.cfg, "hydra.run.dir", None, context(plan.cfg))
             returned.return_value  # noqa: B018  # raises what the task raised
-
-
-def shown_config(settings: list[str], name: str, *, resolved: bool) -> str:
-    """The configuration that these settings describe, as YAML, without Hydra's own."""
-    with clear(code=2):
-        cfg = compose_config(settings, name)
-        own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        with resolving(cfg):
-            return OmegaConf.to_yaml(own, resolve=resolved)
 
 
 @contextmanager

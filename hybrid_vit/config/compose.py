@@ -281,6 +281,14 @@ def resolve(cfg: DictConfig) -> Spec:
         return {key: resolve_node(value) if OmegaConf.is_config(value) else value for key, value in values}
 
 
+def as_yaml(cfg: DictConfig, *, resolved: bool) -> str:
+    """A configuration without Hydra's own."""
+    with resolving(cfg):
+        return OmegaConf.to_yaml(
+            OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), resolve=resolved
+        )
+
+
 def resolve_node(node: Any) -> Any:
     """A part of a configuration, resolved, as dictionaries, lists and numbers."""
     return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)

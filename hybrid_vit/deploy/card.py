@@ -47,9 +47,11 @@ def check_scored(run: Path) -> dict[str, Any]:
     """The summary of a run whose card can state a score.
 
     Raises:
-        UserError: it is not done, or was limited to some batches.
+        UserError: it is not done, was limited to some batches, or is an ensemble of runs.
     """
     summary = read_json(run / "summary.json")
+    if "members" in summary:
+        raise UserError(f"{run} is an ensemble, which has no model card; give one of {', '.join(summary['members'])}")
     if summary.get("state") != "done":
         raise UserError(f"{run} is {summary.get('state')}, not done; finish it with resume={run}")
     if summary.get("limited"):

@@ -22,6 +22,7 @@ FORMS = {
     **{name: [f"model={name}", *small] for name, small in MODELS.items()},
     "conv_mlp": ["model=hybrid_tiny", "model.mlp=conv", "model.rel_pos_bias=true", "model.reg_tokens=2", *SMALL],
     "explicit": ["model=hybrid_tiny", *SMALL],
+    "ensemble": ["model=hybrid_tiny", *SMALL],
 }
 
 
@@ -33,7 +34,10 @@ SLOW = ("hybrid_192", "hybrid_384")  # so small, the same as hybrid_tiny but for
 )
 def test_a_graph_takes_a_batch_of_any_size(name: str) -> None:
     torch.manual_seed(0)
-    net = build(resolve(compose_config(FORMS[name]))["model"] | {"num_classes": 7}).eval()
+    spec = resolve(compose_config(FORMS[name]))["model"] | {"num_classes": 7}
+    if name == "ensemble":
+        spec = {"_target_": "hybrid_vit.models.Ensemble", "members": [spec, spec]}
+    net = build(spec).eval()
     set_shards(net, 2)
     if name == "explicit":
         set_attention(net, "explicit")
