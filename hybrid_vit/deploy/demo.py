@@ -103,7 +103,7 @@ class Models:
         self.first = next(iter(self.runs))
         self.root = root
         self._loaded: dict[str, Inspector] = {}
-        self._lock = threading.Lock()
+        self._loading, self._writing = threading.Lock(), threading.Lock()
         self.folder = mkdtemp(prefix="hybrid_vit_")  # of the files that `examples` names
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
 
@@ -111,7 +111,7 @@ class Models:
         """The run called `name`, for looking at."""
         from hybrid_vit.deploy.inspection import Inspector
 
-        with self._lock:
+        with self._loading:
             if name not in self._loaded:
                 self._loaded[name] = Inspector(self.runs[name], self.root if name == self.first else None)
             return self._loaded[name]
@@ -127,7 +127,7 @@ class Models:
             return []
         names = read_json(self.runs[name] / "model.json")["class_names"]
         folder = Path(self.folder) / str([*self.runs].index(name))
-        with self._lock:
+        with self._writing:
             if not folder.exists():  # once: a file that is written again while it is being sent arrives damaged
                 partial = folder.with_suffix(".partial")
                 partial.mkdir(exist_ok=True)
@@ -246,7 +246,8 @@ def make_page(gr: Any, models: Models) -> Any:
 
 
 def alert(error: UserError) -> str:
-    return f'<p role="alert" class="refused">{html.escape(str(error))}</p>'
+    """A refusal; the same one again is another text, so that it is noticed."""
+    return f'<p role="alert" class="refused" data-time="{time.time()}">{html.escape(str(error))}</p>'
 
 
 def status(sentence: str, unknown: bool | None = None) -> str:

@@ -28,6 +28,7 @@ from hybrid_vit.utils.errors import UserError
 TOP = 5
 LEFT_OUT = 5  # per cent of the test images that are taken for none of the classes
 MAX_PIXELS = 50_000_000  # of an image; decoding takes up to 20 bytes for each
+ORANGE = (255, 150, 20)
 SHOWN = 256  # side of an explanation in pixels, at least
 decoding = threading.Lock()  # one at a time, so that memory is bounded
 
@@ -92,7 +93,7 @@ class Inspector:
         return Answer(top, *judged(score, self.familiarity, len(self.trained.class_names)))
 
     def look(self, image: Tensor) -> list[Figure]:
-        """What the network sees, which cells its attention follows, and which pixels speak for its answer."""
+        """What the network sees, which cells its attention follows, and where the image speaks for its answer."""
         normalized = self.trained.normalize(image[None])
         with self.lock:
             with torch.inference_mode():
@@ -105,10 +106,12 @@ class Inspector:
             else:
                 size = f"{cells.shape[0]} x {cells.shape[1]} cells"
                 figures.append(Figure("Attention", f"Attention rollout over {size}", spotlight(image, cells)))
-            speaking = integrated_gradients(self.trained.net, normalized, target)[0].sum(dim=0).clamp(min=0)
-        brightest = float(speaking.quantile(0.98))  # a few pixels above it would leave the others dark
-        caption = f"Integrated gradients: pixels that speak for {self.trained.class_names[int(target)]}"
-        return [*figures, Figure("Pixels", caption, spotlight(image, speaking.clamp(max=brightest)))]
+            gradients = integrated_gradients(self.trained.net, normalized, target).sum(dim=1)
+        # Means of 3 x 3, since strides leave a chequered pattern; a few pixels above the quantile would hide the rest.
+        speaking = F.avg_pool2d(gradients, 3, 1, 1, count_include_pad=False)[0].clamp(min=0)
+        speaking = speaking.clamp(max=float(speaking.quantile(0.98)))
+        caption = f"Integrated gradients: orange speaks for {self.trained.class_names[int(target)]}"
+        return [*figures, Figure("Pixels", caption, marked(image, speaking))]
 
     def neighbours(self, image: Tensor, k: int = 8) -> list[Figure] | None:
         """The training images with the most similar features, nearest first; None while they are not measured."""
@@ -174,9 +177,21 @@ def enlarged(image: Tensor) -> Image.Image:
 def spotlight(image: Tensor, weights: Tensor) -> Image.Image:
     """The image, (3, H, W) uint8, as bright as the weights (h, w) >= 0 are there; the largest leaves it as it is."""
     picture = TF.pil_to_tensor(enlarged(image))
-    light = F.interpolate(weights[None, None].float(), picture.shape[1:], mode="nearest")[0]
-    light = 0.15 + 0.85 * light / light.max().clamp(min=1e-12)
-    return TF.to_pil_image((picture * light).to(torch.uint8))
+    return TF.to_pil_image((picture * (0.15 + 0.85 * spread(weights, picture))).to(torch.uint8))
+
+
+def marked(image: Tensor, weights: Tensor) -> Image.Image:
+    """The image, (3, H, W) uint8, in grey, and as orange as the weights (h, w) >= 0 are there."""
+    picture = TF.rgb_to_grayscale(TF.pil_to_tensor(enlarged(image)), 3)
+    share = 0.85 * spread(weights, picture)
+    orange = torch.tensor(ORANGE).view(3, 1, 1)
+    return TF.to_pil_image((0.6 * picture * (1 - share) + orange * share).to(torch.uint8))
+
+
+def spread(weights: Tensor, picture: Tensor) -> Tensor:
+    """(h, w) -> (1, H, W), as large as the picture; divided by the largest."""
+    largest = weights.max().clamp(min=1e-12)
+    return F.interpolate(weights[None, None].float() / largest, picture.shape[1:], mode="nearest")[0]
 
 
 class Measuring:
@@ -188,6 +203,7 @@ class Measuring:
     def __init__(self, run: Path, root: str | None) -> None:
         self.run, self.root = run, root
         self.said = ""
+        self.lock = threading.Lock()
         self.process: multiprocessing.process.BaseProcess | None = None
         self.messages: Connection | None = None
         data = read_description(run)["data"]
@@ -210,12 +226,13 @@ class Measuring:
     @property
     def status(self) -> str:
         """What it is doing, or why it could not; empty if there is nothing to say."""
-        try:
-            while self.messages is not None and self.messages.poll():
-                self.said = self.messages.recv()
-        except EOFError:  # it has ended
-            self.messages = None
-        return self.said
+        with self.lock:
+            try:
+                while self.messages is not None and self.messages.poll():
+                    self.said = self.messages.recv()
+            except EOFError:  # it has ended
+                self.messages = None
+            return self.said
 
 
 def measure(run: Path, root: str | None, messages: Connection) -> None:
@@ -227,6 +244,6 @@ def measure(run: Path, root: str | None, messages: Connection) -> None:
         reference.measure(run, root, send)
     except (UserError, OSError) as error:
         send(f"{error}.")
-    except Exception:
-        send("The images of the run could not be measured; the terminal says why.")
+    except Exception as error:
+        send(f"The images of the run could not be measured: {error!r}.")
         raise

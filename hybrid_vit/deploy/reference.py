@@ -16,6 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 from hybrid_vit.deploy.kept import COLUMNS, EXAMPLES, FAMILIARITY, NEIGHBOURS, Familiarity, cached, checksum, find
 from hybrid_vit.deploy.trained import Trained, load
 from hybrid_vit.explanation import penultimate
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import replacing, write_json
 
 LARGEST_EXAMPLE, LARGEST_NEIGHBOUR = 128, 64  # side in pixels
@@ -105,7 +106,6 @@ def measure(run: Path, root: str | None, progress: Callable[[str], None]) -> Non
     """
     # Here, since Lightning comes with it: whoever only reads the files does not wait for it.
     from hybrid_vit.deploy.scoring import find_differences, load_data
-    from hybrid_vit.utils.errors import UserError
 
     trained, directory = load(run), cached(run)
     data = load_data(trained, {"root": root, "num_workers": 0})

@@ -13,7 +13,7 @@ from PIL import Image
 from hybrid_vit.augment import Draw
 from hybrid_vit.augment.corruptions import blur, fog, noise
 from hybrid_vit.data.decode import decode, square
-from hybrid_vit.deploy.inspection import Inspector, judged, spotlight
+from hybrid_vit.deploy.inspection import ORANGE, Inspector, judged, marked, spotlight
 from hybrid_vit.deploy.kept import NEIGHBOURS, Familiarity, find
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import PUBLISHED
@@ -71,7 +71,7 @@ def test_it_shows_what_the_model_sees_its_attention_and_the_pixels(inspector: In
     seen, attention, pixels = inspector.look(inspector.see(DIGIT))
     assert all(figure.picture and min(figure.picture.size) >= 256 for figure in (seen, attention, pixels))
     assert attention.caption == "Attention rollout over 8 x 8 cells"
-    assert pixels.caption == "Integrated gradients: pixels that speak for 3"
+    assert pixels.caption == "Integrated gradients: orange speaks for 3"
 
 
 def test_a_spotlight_is_as_bright_as_the_weights() -> None:
@@ -80,6 +80,15 @@ def test_a_spotlight_is_as_bright_as_the_weights() -> None:
     levels = [int(lit[y, x, 0]) for y, x in ((64, 64), (64, 192), (192, 64), (192, 192))]
     assert levels == [int(255 * (0.15 + 0.85 * share)) for share in (0, 0.25, 0.5, 1)]
     assert np.asarray(spotlight(white, torch.zeros(3, 3))).max() < 40
+
+
+def test_a_marked_image_is_as_orange_as_the_weights() -> None:
+    black = torch.zeros(3, 32, 32, dtype=torch.uint8)
+    found = np.asarray(marked(black, torch.tensor([[0.0, 1.0], [2.0, 4.0]])))
+    colours = [found[y, x].tolist() for y, x in ((64, 64), (64, 192), (192, 64), (192, 192))]
+    assert colours == [[int(0.85 * share * level) for level in ORANGE] for share in (0, 0.25, 0.5, 1)]
+    white = np.asarray(marked(255 - black, torch.zeros(2, 2)))
+    assert white.min() == white.max() and 150 < white.max() <= 153  # 60 % of 255
 
 
 def test_a_training_image_is_its_own_nearest(inspector: Inspector) -> None:
