@@ -2,9 +2,11 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from lightning.pytorch import Callback
 
 from hybrid_vit.config.compose import as_train, compose_config, resolve
@@ -18,7 +20,22 @@ TINY = [
 ]
 
 
+# The quickstart for `hybrid_vit.fit`, in half a second.
+QUICK = {
+    **{"experiment": "quickstart", "logger": "none", "steps": 5},
+    **{"model.embed_dim": 32, "model.depth": 1, "model.stem.channels": [8, 16, 32]},
+}
+
 TIMES = ("seconds", "images_per_second")
+
+
+@contextmanager
+def no_pictures() -> Iterator[None]:
+    """A training draws none of its pictures, which take longer than its steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("learning_curve", "confusion_matrix", "examples"):
+            patch.setattr(f"hybrid_vit.training.run.{name}", lambda *what, **how: None)
+        yield
 
 
 def run(directory: Path, *overrides: str, resume: bool = False, callbacks: Sequence[Callback] = ()) -> float:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from small_runs import no_pictures
 
 import hybrid_vit
 from hybrid_vit.deploy.trained import Trained
@@ -29,7 +30,8 @@ SMALL = {
 def run(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """A run that was trained from Python, in a folder whose name Hydra's grammar would split."""
     directory = tmp_path_factory.mktemp("a run, with = and spaces")
-    return hybrid_vit.fit(**SMALL, optim={"lr": 1e-3}, hydra={"run": {"dir": directory / "run"}})
+    with no_pictures():
+        return hybrid_vit.fit(**SMALL, optim={"lr": 1e-3}, hydra={"run": {"dir": directory / "run"}})
 
 
 def test_fit_is_the_command(run: Trained) -> None:

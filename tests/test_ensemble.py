@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import QUICK, no_pictures
 from torch import nn
 
 import hybrid_vit
@@ -17,12 +18,10 @@ from hybrid_vit.models import Ensemble
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two seeds of a small training on digits."""
     root = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, no_pictures():
         patch.chdir(root)
-        settings = {"experiment": "quickstart", "logger": "none", "steps": 5}
         return [
-            hybrid_vit.fit(**settings, seed=seed, **{"hydra.run.dir": str(root / f"s{seed}")}).directory
-            for seed in (0, 1)
+            hybrid_vit.fit(**QUICK, seed=seed, **{"hydra.run.dir": str(root / f"s{seed}")}).directory for seed in (0, 1)
         ]
 
 
@@ -60,9 +59,8 @@ def test_it_is_loaded_scored_and_taught_from(
     assert summary["state"] == "done"
     assert summary["parameters"] == 2 * members[0].summary["parameters"]
     assert f"{summary['scores']['test_top1']:.2f} %" in capsys.readouterr().out
-    student = hybrid_vit.fit(
-        experiment="quickstart", logger="none", steps=2, **{"distill.teacher": str(directory), "distill.kind": "soft"}
-    )
+    with no_pictures():
+        student = hybrid_vit.fit(**QUICK, **{"distill.teacher": str(directory), "distill.kind": "soft"})
     assert student.summary["state"] == "done"
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import no_pictures
 
 from hybrid_vit import evaluate
 from hybrid_vit.config.compose import as_train, compose_config, resolve
@@ -26,7 +27,8 @@ SMALL = ["model.embed_dim=32", "model.depth=1", "model.stem.grid=8"]
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("run")
-    train(as_train(resolve(compose_config([*TINY, *SMALL]))), directory)
+    with no_pictures():
+        train(as_train(resolve(compose_config([*TINY, *SMALL]))), directory)
     return directory
 
 

@@ -4,12 +4,14 @@ import io
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import forked
 import numpy as np
 import onnx
 import onnxruntime
@@ -154,6 +156,15 @@ def test_openvino(images: torch.Tensor, trained: Trained, tmp_path: Path) -> Non
         torch.testing.assert_close(run(images[:batch].permute(0, 2, 3, 1).contiguous()), expected, **CLOSE)
     assert about["files"]["model.xml"]["changed"] == 0
     assert about["files"]["model_int8.xml"]["top1"] > 95
+    forked.run(gets_a_signal_after_two_graphs, str(tmp_path / "model.xml"))
+
+
+def gets_a_signal_after_two_graphs(number: int, path: str) -> None:
+    first, second = open_graph(Path(path)), open_graph(Path(path))
+    del first, second
+    signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGUSR1)
 
 
 def test_the_hubs_folder_is_read_by_this_package(hub_export: Export, trained: Trained, images: torch.Tensor) -> None:

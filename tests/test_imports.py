@@ -1,8 +1,10 @@
 """The directions of imports: which folder may import which. Read from the source, so that lazy imports count too."""
 
 import ast
+import functools
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,22 +16,48 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 COMMANDS = {"train", "evaluate", "demo", "export", "bench", "report", "search"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
+MODULES = {
+    ".".join(["hybrid_vit", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__"): path
+    for path in FILES
+}
 
 
-def imports(path: Path) -> set[str]:
-    """Full names of the modules that a file imports, at its top or inside a function."""
+def statements(tree: ast.AST, at_once: bool) -> Iterator[ast.AST]:
+    """What a file consists of; `at_once`: without what is inside of functions, and what is for types alone."""
+    for node in ast.iter_child_nodes(tree):
+        later = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if at_once and (later or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")):
+            continue
+        yield node
+        yield from statements(node, at_once)
+
+
+@functools.cache
+def imports(path: Path, at_once: bool = False) -> frozenset[str]:
+    """Full names of the modules that a file imports, at its top or inside a function, or only those at its top."""
     found: set[str] = set()
     package = ["hybrid_vit", *path.relative_to(PACKAGE).parent.parts]
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in statements(ast.parse(path.read_text()), at_once):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) + 1 - node.level] if node.level else [])
             module = ".".join(filter(None, [base, node.module]))
             found.add(module)
-            if module == "hybrid_vit":
-                found |= {f"hybrid_vit.{alias.name}" for alias in node.names}
-    return found
+            named = {f"{module}.{alias.name}" for alias in node.names}
+            found |= named if module == "hybrid_vit" else named & MODULES.keys()
+    return frozenset(found)
+
+
+def imported_with(*names: str) -> set[str]:
+    """The packages that an import of these modules of ours imports at once, as far as our own files say it."""
+    found: set[str] = set()
+    while names := tuple({*names} - found):
+        found |= {*names}
+        parents = {name[:i] for name in names for i, letter in enumerate(name) if letter == "."}
+        files = [MODULES[name] for name in {*names, *parents} & MODULES.keys()]
+        names = (*parents, *(name for file in files for name in imports(file, at_once=True)))
+    return {name.partition(".")[0] for name in found}
 
 
 def folder_of(name: str) -> str:
@@ -120,7 +148,17 @@ def test_commands_are_short() -> None:
         assert len((PACKAGE / f"{command}.py").read_text().splitlines()) < 150
 
 
-def test_wandb_is_imported_only_when_a_run_starts() -> None:
+def test_wandb_and_what_else_is_slow_is_imported_only_when_it_is_needed() -> None:
+    slow = {"timm", "transformers", "sklearn", "wandb", "optuna"}
+    assert "torch" in imported_with("hybrid_vit.config.build")
+    assert not {*slow, "torchmetrics", "lightning"} & imported_with("hybrid_vit.config.build")
+    assert {"lightning", "hydra"} <= imported_with("hybrid_vit.training.run", "hybrid_vit.search")
+    assert not slow & imported_with("hybrid_vit.training.run", "hybrid_vit.search")
+
+
+@pytest.mark.slow
+def test_a_process_can_train_where_wandb_is_not_installed_and_imports_no_more() -> None:
+    """The same of a process, with all that libraries import."""
     code = (
         "import sys; sys.modules['wandb'] = None\n"  # as if it were not installed
         "import hybrid_vit\n"

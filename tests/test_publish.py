@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_runs import QUICK
 
 import hybrid_vit
 from hybrid_vit import publish
@@ -19,9 +20,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     root = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        settings = {"experiment": "quickstart", "logger": "none", "steps": 30}
         return [
-            hybrid_vit.fit(**settings, seed=seed, **{"hydra.run.dir": str(root / f"seed={seed}")}).directory
+            hybrid_vit.fit(**QUICK, seed=seed, **{"hydra.run.dir": str(root / f"seed={seed}")}).directory
             for seed in (0, 1)
         ]
 

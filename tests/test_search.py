@@ -75,7 +75,7 @@ def table(path: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_search_and_its_front_that_trains(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_and_its_front_that_trains(without_pictures: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(*TINY, "trials=2", "out=s", "name=mine") == 0
     printed = capsys.readouterr().out
     assert "a search of 2 trials in " in printed and ", 0 ended already\n" in printed

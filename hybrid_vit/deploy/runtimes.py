@@ -1,7 +1,9 @@
 """Exported files and what runs them on a CPU: a path -> a function of images, with as many threads as torch."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,8 +36,17 @@ def open_onnx(path: Path) -> Runner:
 
 def open_openvino(path: Path, *, exact: bool) -> Runner:
     """An OpenVINO or an ONNX file in OpenVINO."""
-    openvino = needed("openvino", extra="openvino", what="an OpenVINO file")
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
     precision = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
-    compiled = openvino.Core().compile_model(path, "CPU", settings | precision)
+    compiled = openvino_core().compile_model(path, "CPU", settings | precision)
     return lambda images: torch.from_numpy(compiled(images.numpy())[0])
+
+
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's core, one for the process.
+
+    Of two (OpenVINO 2026.4, a CPU with AVX-512) the one that ends first frees the signal stack to which the other sets
+    the thread back when it ends: then the next signal, such as the end of a child process, kills this process.
+    """
+    return needed("openvino", extra="openvino", what="an OpenVINO file").Core()

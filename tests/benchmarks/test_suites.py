@@ -258,9 +258,10 @@ def test_growth_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert [row["x"] for row in table["rows"]] == [16, 64, 1, 2]
 
 
-def test_importing_torch_is_noticed() -> None:
+def test_importing_torch_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").touch()  # imported sooner than the real one
     assert not startup.imports_torch(("-c", "import json"))
-    assert startup.imports_torch(("-c", "import torch"))
+    assert startup.imports_torch(("-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import torch"))
 
 
 def test_trainings_of_the_loop_never_end_by_themselves() -> None:

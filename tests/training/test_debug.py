@@ -43,8 +43,8 @@ def test_debug_limit(tmp_path: Path) -> None:
 
 
 def test_debug_profiler(tmp_path: Path) -> None:
-    content = debugged(tmp_path, "debug=profiler", "batch_size=16")
-    assert content["steps"] == 50
+    assert resolve(compose_config(["debug=profiler"]))["steps"] == 50
+    debugged(tmp_path, "debug=profiler", "batch_size=16", "steps=4")
     assert "optimizer_step" in (tmp_path / "fit-profile.txt").read_text()
 
 

@@ -3,20 +3,25 @@
 import csv
 import importlib.util
 import json
-import multiprocessing
 import os
+import socket
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from commands import main
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
+from small_runs import no_pictures
 from torch import Tensor, nn
-from torch.multiprocessing.spawn import start_processes
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hybrid_vit.training.distributed import (
@@ -39,14 +44,31 @@ SETTINGS = (
 TWO = ("trainer.strategy=ddp", "trainer.devices=2")
 
 
-def train(directory: Path, *settings: str) -> list[dict[str, float]]:
-    """Rows of metrics.csv of a training by the command."""
-    command = [sys.executable, "-m", "hybrid_vit.train", *settings, f"hydra.run.dir={directory}"]
+def by_command(directory: Path, *settings: str) -> None:
+    """A training by the command, which starts its second process itself."""
+    command = [sys.executable, "-m", "hybrid_vit.train", *settings, *TWO, f"hydra.run.dir={directory}"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     ran = subprocess.run(command, cwd=directory.parent, env=environment, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert "sync_dist" not in ran.stderr
-    return metrics(directory)
+
+
+def by_forks(directory: Path, *settings: str) -> None:
+    """The same training in two processes that know their rank, as torchrun starts them."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    forked.run(training_of_rank, str(directory), port, settings, processes=2)
+
+
+def training_of_rank(rank: int, directory: str, port: int, settings: tuple[str, ...]) -> None:
+    os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    rank_zero_only.rank = rank  # Lightning reads LOCAL_RANK when it is imported, which it was before this process was
+    torch.set_num_threads(1)
+    warnings.filterwarnings("error", message=".*sync_dist")
+    helper = ("hydra.job.name=helper", "hydra.output_subdir=null") if rank else ()  # as Lightning calls the others
+    with no_pictures():
+        assert main(*settings, *TWO, f"hydra.run.dir={directory}", *helper) == 0
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:
@@ -64,16 +86,17 @@ def summary(directory: Path) -> dict[str, Any]:
     return json.loads((directory / "summary.json").read_text(encoding="utf-8"))
 
 
-def test_two_processes_have_the_losses_and_the_scores_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [by_forks, pytest.param(by_command, marks=pytest.mark.slow)])
+def test_two_processes_have_the_losses_and_the_scores_of_one(
+    start: Callable[..., None], tmp_path: Path, without_pictures: None
+) -> None:
     """135 images in batches of 45, so that shares are uneven; 21 steps; 89 images to validate on.
 
     In double precision: in single precision the difference of the sums' order is 1e-4 after as many steps.
     """
-    from commands import main  # here: the processes of `halves` import this file, and need not wait for Lightning
-
     assert main(*SETTINGS, f"hydra.run.dir={tmp_path / 'one'}") == 0  # in this process
-    one = metrics(tmp_path / "one")
-    two = train(tmp_path / "two", *SETTINGS, *TWO)
+    start(tmp_path / "two", *SETTINGS)
+    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
     assert one[-1]["step"] == two[-1]["step"] >= 20
     for single, double in zip(one, two, strict=True):
         assert double["train_loss"] == pytest.approx(single["train_loss"], abs=1e-5)
@@ -100,7 +123,7 @@ def test_two_processes_in_bf16_score_a_whole_folder(tmp_path: Path) -> None:
     small = ("model=hybrid_tiny", "model.embed_dim=32", "model.depth=1", "model.stem.grid=4", "model.stem.depth=2")
     data = ("data=folder", f"data.root={tmp_path / 'pictures'}", "data.image_size=16", "data.num_workers=0")
     rest = ("steps=2", "batch_size=8", "accelerator=cpu", "accelerator.precision=bf16-mixed", "logger=none")
-    train(tmp_path / "two", *small, *data, *rest, *TWO)
+    by_command(tmp_path / "two", *small, *data, *rest)
     assert scored_images(tmp_path / "two") == summary(tmp_path / "two")["images"]["test"] == 21
 
 
@@ -173,9 +196,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes computed, each with its share of the batch."""
     folder = tmp_path_factory.mktemp("halves")
     kinds = [case for case in CASES if case != "BatchNormAct2d" or importlib.util.find_spec("timm")]
-    # Both are forked from one process that has imported what is slow to import.
-    multiprocessing.set_forkserver_preload(["torch.distributed", "timm.layers", "hybrid_vit.training.distributed"])
-    start_processes(one_of_two, (str(folder), kinds), nprocs=2, start_method="forkserver")
+    forked.run(one_of_two, str(folder), kinds, processes=2)
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 
 

@@ -27,7 +27,7 @@ def run(directory: Path, logger: str) -> None:
     train(config, directory, checkpoint=latest(directory / "checkpoints"))
 
 
-def test_csv_has_steps_epochs_and_the_result(tmp_path: Path) -> None:
+def test_csv_has_steps_epochs_and_the_result(tmp_path: Path, without_pictures: None) -> None:
     run(tmp_path, "csv")
     parts = []
     for version in range(2):

@@ -4,19 +4,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import lightning.pytorch as pl
 import pytest
 import torch
 from commands import main
 from lightning.pytorch import Callback
-from small_runs import TINY, assert_same_run, rows, run, summary
+from small_runs import TINY, assert_same_run, no_pictures, rows, run, summary
 from stopping import OneEpoch
+from torch.multiprocessing import ProcessExitedException
 
 import hybrid_vit
 from hybrid_vit.config.compose import as_train, compose_config, resolve
@@ -152,30 +152,25 @@ def test_max_time_stops_and_resume_continues(whole: Path, tmp_path: Path) -> Non
     assert_same_run(whole, tmp_path)
 
 
-KILLED_IN_THE_SECOND_EPOCH = """
-import os, signal
-from hybrid_vit.training.task import Classification
-from hybrid_vit.train import main
+def killed_in_the_second_epoch(number: int, directory: str) -> None:
+    torch.set_num_threads(1)
+    step = Classification.training_step
 
-step = Classification.training_step
+    def training_step(task: Classification, batch, batch_idx: int):
+        if task.global_step == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(task, batch, batch_idx)
 
-def training_step(task, batch, batch_idx):
-    if task.global_step == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(task, batch, batch_idx)
-
-Classification.training_step = training_step
-main()
-"""
+    Classification.training_step = training_step  # type: ignore[method-assign]
+    with no_pictures():
+        main(*TINY, "checkpoint_minutes=1e-9", f"hydra.run.dir={directory}")
 
 
 def test_sigkill_in_mid_epoch_and_resume_continues(whole: Path, tmp_path: Path) -> None:
     """A process that is killed has no last word: what counts is the last checkpoint by time."""
     killed = tmp_path / "killed"
-    settings = [*TINY, "checkpoint_minutes=1e-9", f"hydra.run.dir={killed}"]
-    command = [sys.executable, "-c", KILLED_IN_THE_SECOND_EPOCH, *settings]
-    ended = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, cwd=tmp_path, check=False)
-    assert ended.returncode == -signal.SIGKILL
+    with pytest.raises(ProcessExitedException, match="SIGKILL"):
+        forked.run(killed_in_the_second_epoch, str(killed))
     assert summary(killed)["state"] == "running"
     assert torch.load(killed / "checkpoints" / LAST, weights_only=True)["global_step"] == 7
     assert main(f"resume={killed}") == 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from small_runs import TINY, assert_same_run, run, summary
+from small_runs import TINY, assert_same_run, no_pictures, run, summary
 from torch import Tensor, nn
 
 import hybrid_vit
@@ -116,10 +116,8 @@ def test_the_rates_of_the_published_model_and_those_of_timm() -> None:
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run on ten classes."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("learning_curve", "confusion_matrix", "examples"):
-            patch.setattr(f"hybrid_vit.training.run.{name}", lambda *what, **how: None)
-        directory = tmp_path_factory.mktemp("source") / "run"
+    directory = tmp_path_factory.mktemp("source") / "run"
+    with no_pictures():
         run(directory, "steps=4", "data.val_size=0", "model.depth=2", "optim.warmup_epochs=0")
     return directory
 
