@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 from tqdm import tqdm
@@ -10,7 +9,7 @@ from tqdm import tqdm
 from hybrid_vit.augment import Augment
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import Trained
-from hybrid_vit.evaluation import logits_of, score
+from hybrid_vit.evaluation import joined, logits_of, score
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -59,6 +58,4 @@ def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[
 def logits_of_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[Tensor, Tensor]:
     """(N, C) logits and (N,) labels of the test set, on the device of `choice`."""
     net, batches = trained.net.to(choice.device), data.test_dataloader()
-    answers = logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16)
-    logits, labels = zip(*answers, strict=True)
-    return torch.cat(logits), torch.cat(labels)
+    return joined(logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16))

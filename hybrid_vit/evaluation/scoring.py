@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from hybrid_vit.evaluation.calibration import fit_temperature
 from hybrid_vit.evaluation.metrics import EVALUATORS, Confusion
 from hybrid_vit.utils.errors import UserError
 
@@ -35,17 +34,10 @@ def logits_of(
         yield logits, labels.to(device)
 
 
-def temperature(
-    net: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor, object]],
-    *,
-    normalize: Callable[[Tensor], Tensor],
-    device: torch.device,
-    bf16: bool = False,
-) -> float:
-    """What the logits of `net` are to be divided by, from images that it was not trained on: see `fit_temperature`."""
-    logits, labels = zip(*logits_of(net, batches, normalize=normalize, device=device, bf16=bf16), strict=True)
-    return fit_temperature(torch.cat(logits), torch.cat(labels))
+def joined(answers: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Batches of logits and labels -> (N, C) and (N,)."""
+    logits, labels = zip(*answers, strict=True)
+    return torch.cat(logits), torch.cat(labels)
 
 
 @torch.inference_mode()

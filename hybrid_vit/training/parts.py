@@ -58,8 +58,9 @@ def make_data(config: Train) -> DataModule:
     few = [f"{name} ({size})" for name, size in data.class_sizes.items() if size < FEW]
     if few:
         log.warning(
-            "%d of %d classes have fewer than %d training images: %s%s; more images, or init_from=RUN, will help",
+            "%d of %d classes have fewer than %d training images: %s%s; more images%s will help",
             *(len(few), data.num_classes, FEW, ", ".join(few[:5]), ", ..." if few[5:] else ""),
+            "" if config.init_from else ", or init_from=RUN,",
         )
     return data
 

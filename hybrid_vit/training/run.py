@@ -27,7 +27,7 @@ from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
-from hybrid_vit.evaluation import per_class, score, temperature
+from hybrid_vit.evaluation import fit_temperature, joined, logits_of, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
@@ -358,8 +358,8 @@ class Run:
         )
         if "val" in data.sizes:
             validation = data.whole("val")
-            found = temperature(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
-            self.describe(temperature=found)
+            answers = logits_of(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
+            self.describe(temperature=fit_temperature(*joined(answers)))
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
         tested |= forgotten(self.summary.get("init_from"), tested)
