@@ -19,6 +19,7 @@ PACKAGES: dict[str, dict[str, str]] = {
     "openvino": ONNX | {"openvino": "openvino"},
     "torch_export": {},
     "hub": {"huggingface_hub": "export"},
+    "space": {"gradio": "demo"},
 }
 
 
@@ -48,7 +49,22 @@ def exportable(spec: Spec, directory: Path, multirun: bool) -> None:
 
 
 def export(spec: Spec, directory: Path) -> None:
-    """Write the files and, from the test set, export.json into `directory`; print what differs from the network."""
+    """Write the files of the target into `directory`, and print where they are."""
+    if spec["target"] == "space":
+        from hybrid_vit.deploy.space import write_space
+
+        write_space(spec["run"], directory)
+    else:
+        export_network(spec, directory)
+    print(f"files: {directory}")
+    if spec["push"]:
+        from hybrid_vit.deploy.hub import push
+
+        print(f"pushed: {push(directory, spec['push'])}")
+
+
+def export_network(spec: Spec, directory: Path) -> None:
+    """Write the network and, from the test set, export.json; print what differs from the run."""
     from hybrid_vit.deploy.graphs import describe, write_graphs
     from hybrid_vit.deploy.parity import compare, draw_images, table
     from hybrid_vit.deploy.scoring import load_data
@@ -62,7 +78,7 @@ def export(spec: Spec, directory: Path) -> None:
     trained, preprocess = load(run), spec["preprocess"] or target == "hub"
     data = load_data(trained, spec["data"]) if spec["int8"] or spec["images"] != 0 else None
     if target == "hub":
-        from hybrid_vit.deploy.hub import push, write_hub, write_hub_card
+        from hybrid_vit.deploy.hub import write_hub, write_hub_card
 
         files = [write_hub(trained, directory)]
         write_hub_card(trained, load_recorded_config(run), directory, spec["push"] or ".")
@@ -78,10 +94,7 @@ def export(spec: Spec, directory: Path) -> None:
         "versions": provenance()["versions"] | {name: version(name) for name in PACKAGES[target]},
     }
     write_json(directory / "export.json", content)
-    print(table(files, parity))
-    print(f"\nfiles: {directory}")
-    if spec["push"]:
-        print(f"pushed: {push(directory, spec['push'])}")
+    print(f"{table(files, parity)}\n")
 
 
 if __name__ == "__main__":

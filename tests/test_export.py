@@ -208,7 +208,7 @@ def test_the_card_states_the_score_and_its_code_runs(
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
-        (["target=tensorrt"], "target=tensorrt is unknown; target is one of onnx, torch_export, openvino, hub"),
+        (["target=tensorrt"], "target=tensorrt is unknown; target is one of onnx, torch_export, openvino, hub, space"),
         (["target=onx"], "did you mean onnx?"),
         (["target=torch_export", "int8=true"], "int8=true is for target=onnx and target=openvino"),
         (["push=me/digits"], "push=me/digits uploads a folder of target=hub; set target=hub"),

@@ -331,7 +331,7 @@ class Ensemble(Publish):
 @dataclass
 class Export:
     run: str = MISSING
-    target: str = limited(("onnx", "torch_export", "openvino", "hub"), "onnx")
+    target: str = limited(("onnx", "torch_export", "openvino", "hub", "space"), "onnx")
     preprocess: bool = False
     int8: bool = False
     calibration: int = limited("[1, 1e6]", 512)
