@@ -3,7 +3,7 @@
 Each is called as `policy(images, draw)` with (B, 3, H, W) uint8 images and a `Draw` of size B, and returns new images
 of the same shape. Distributions are torchvision's.
 
-The tables `STANDARD_SPACE`, `AUTO_SPACE` and `WIDE_SPACE` are the one place where an op joins a policy.
+An op joins the policies in `_space`, the one table of ops and their magnitudes.
 """
 
 from collections.abc import Callable
@@ -146,7 +146,6 @@ class AutoAugment:
             raise UserError(f"policy {policy!r} is not known; use one of {sorted(AUTO_POLICIES)}")
         names = list(AUTO_SPACE)
         rows = AUTO_POLICIES[policy]
-        self.policy = policy
         self._op = torch.tensor([[names.index(name) for name, _, _ in row] for row in rows])
         self._probability = torch.tensor([[probability for _, probability, _ in row] for row in rows])
         self._level = torch.tensor([[level or 0 for _, _, level in row] for row in rows])

@@ -40,7 +40,7 @@ SIDE = 1.21  # inches: the longer one of an augmented example
 SHARE = 0.05  # of a class in a mixed example from which on it is named
 
 
-def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", reference: Sequence[Row] | None = None) -> None:
+def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "") -> None:
     """Draw every curve there is to a PNG of 1200 x 560 pixels: top-1 and loss over epochs, the learning rate behind.
 
     Args:
@@ -48,7 +48,6 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", referenc
             may lack a value or have one that is not finite.
         path: where the PNG goes.
         title: what run this is.
-        reference: rows of another run with the same keys, drawn dotted ("ref.") as far as `rows` go.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -56,21 +55,17 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", referenc
     figure = Figure(figsize=(12, 5.6), dpi=100, facecolor="white")
     axes = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.84, "bottom": 0.12, "top": 0.8, "wspace": 0.62})
     last = max((row["epoch"] for row in rows), default=0)
-    reference = [row for row in reference or [] if row["epoch"] <= last]
     edge = 0.02 * last + (0.5 if last == 0 else 0)
     highest = max(_points(rows, "lr")[1], default=0)
     for ax, (kind, label, form) in zip(axes, PANELS, strict=True):
         ends = []
-        names = _names([*rows, *reference], kind)
-        for source, note in ((reference, ", ref."), (rows, "")):
-            for name in _names(source, kind):
-                x, y = _points(source, f"{name}_{kind}")
-                place = [*NAMES].index(name) if name in NAMES else len(NAMES) + names.index(name)
-                style = SERIES[place % len(SERIES)]
-                style = style._replace(dash=":", hollow=True) if note else style
-                ax.add_line(line(x, y, style, zorder=2 if note else 3))
-                shown = NAMES.get(name, name.replace("_", " ")) + note
-                ends.append(End(x[-1], y[-1], f"{shown}  {form.format(y[-1])}", style))
+        names = _names(rows, kind)
+        for name in names:
+            x, y = _points(rows, f"{name}_{kind}")
+            place = [*NAMES].index(name) if name in NAMES else len(NAMES) + names.index(name)
+            style = SERIES[place % len(SERIES)]
+            ax.add_line(line(x, y, style, zorder=3))
+            ends.append(End(x[-1], y[-1], f"{NAMES.get(name, name.replace('_', ' '))}  {form.format(y[-1])}", style))
         ax.autoscale_view()
         low, high = ax.get_ylim() if ends else (0.0, 1.0)
         # The faint learning rate lies along the lower edge: leave it a little space of its own.

@@ -1,6 +1,6 @@
 """What makes a network fast on a machine, applied from outside: net -> net with the same keys and the same results."""
 
-from hybrid_vit.fast.attention import AttentionPath, record_attention, set_attention
+from hybrid_vit.fast.attention import AttentionPath, set_attention
 from hybrid_vit.fast.depthwise import set_strided_depthwise
 from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.folding import folded
@@ -12,7 +12,6 @@ __all__ = [
     "AttentionPath",
     "folded",
     "packed",
-    "record_attention",
     "set_attention",
     "set_dropout",
     "set_shards",

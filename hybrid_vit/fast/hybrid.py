@@ -6,7 +6,7 @@ Logits and gradients stay the same.
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.fast.attention import FastAttention, recording
+from hybrid_vit.fast.attention import FastAttention
 from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.shards import sharded
 from hybrid_vit.models.encoder import Block
@@ -17,7 +17,7 @@ from hybrid_vit.utils.errors import UserError
 
 
 class FastHybridViT(HybridViT):
-    """As `HybridViT`, (B, 3, H, W) -> (B, num_classes); whoever looks at the attention weights gets all of them.
+    """As `HybridViT`, (B, 3, H, W) -> (B, num_classes).
 
     Attributes:
         shards: parts of the batch, at most, that are read side by side on a CPU.
@@ -29,17 +29,15 @@ class FastHybridViT(HybridViT):
     trimmed: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
-        whole = recording(self)
-        trimmed = self.trimmed and not whole
         x = self.patch_embed(x)
-        one = whole or self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
+        one = self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
         if one or looks_at_the_batch(self.blocks, self.head):
-            return self.read(x, trimmed)
+            return self.read(x)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]
-        return sharded(lambda x: self.read(x, trimmed), x, after_stem, self.shards)
+        return sharded(self.read, x, after_stem, self.shards)
 
-    def read(self, x: Tensor, trimmed: bool) -> Tensor:
+    def read(self, x: Tensor) -> Tensor:
         """(B, D, h, w) -> (B, num_classes) logits."""
         *blocks, last = self.blocks
         h, w = x.shape[2:]
@@ -47,7 +45,7 @@ class FastHybridViT(HybridViT):
         for block in blocks:
             x = block(x, (h, w))
         first = self.pool.num_prefix_tokens
-        trimmed = trimmed and first > 0 and isinstance(last.mlp, MLP)
+        trimmed = self.trimmed and first > 0 and isinstance(last.mlp, MLP)
         x = first_tokens(last, x, (h, w), first) if trimmed else last(x, (h, w))
         return self.forward_head(self.norm(x))
 

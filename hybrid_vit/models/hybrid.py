@@ -16,7 +16,6 @@ from hybrid_vit.models.layers import PREVIOUS, Matcher
 from hybrid_vit.models.layout import as_map, as_tokens
 from hybrid_vit.models.positions import RelPosBias, resized, sincos_2d
 from hybrid_vit.models.stem import Stem
-from hybrid_vit.models.whitened_stem import WhitenedStem
 from hybrid_vit.utils.errors import UserError
 
 PosEmbed = Literal["learned", "sincos", "none"]
@@ -95,7 +94,7 @@ class HybridViT(nn.Module):
     def __init__(
         self,
         *,
-        stem: Stem | WhitenedStem,
+        stem: Stem,
         encoder: Encoder,
         pool: Pool,
         head: nn.Module,
@@ -224,7 +223,7 @@ class HybridViT(nn.Module):
 
 def hybrid_vit(
     *,
-    stem: Stem | WhitenedStem,
+    stem: Stem,
     num_classes: int,
     embed_dim: int = 192,
     depth: int = 6,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
+from hybrid_vit.models.whitened_stem import WhitenedStem
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import halvings, patches, plan
 
@@ -172,7 +173,7 @@ class PatchStem(nn.Module):
         return self.proj(x)
 
 
-Stem = ConvStem | ResNetStem | MobileStem | TokenizerStem | PatchStem
+Stem = ConvStem | ResNetStem | MobileStem | TokenizerStem | PatchStem | WhitenedStem
 
 
 def recalibration(channels: int) -> SqueezeExcitation:

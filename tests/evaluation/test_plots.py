@@ -70,16 +70,6 @@ def test_a_learning_curve_without_a_value_is_an_empty_picture(tmp_path: Path, ro
     assert not has(pixels, TRAIN)
 
 
-def test_a_reference_is_drawn_as_far_as_the_rows_go(tmp_path: Path) -> None:
-    rows = epochs(3, "train")
-    alone, as_far, farther = (tmp_path / f"{name}.png" for name in ("alone", "as_far", "farther"))
-    learning_curve(rows, alone)
-    learning_curve(rows, as_far, reference=epochs(3, "train", "val"))
-    learning_curve(rows, farther, reference=epochs(50, "train", "val"))
-    assert not np.array_equal(picture(alone), picture(as_far))
-    assert np.array_equal(picture(as_far), picture(farther))
-
-
 def confused(classes: int) -> np.ndarray:
     random = np.random.default_rng(0)
     counts = random.integers(0, 3, (classes, classes))

@@ -1,4 +1,4 @@
-"""Attention: two paths that agree with the model's own, which one is taken, weights to look at."""
+"""Attention: two paths that agree with the model's own, which one is taken."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hybrid_vit.fast import record_attention, set_attention
-from hybrid_vit.models import Attention, Encoder, RelPosBias
+from hybrid_vit.fast import set_attention
+from hybrid_vit.models import Attention, RelPosBias
 from hybrid_vit.models.encoder import NORMS
 
 
@@ -119,44 +119,3 @@ def test_attention_dropout_acts_in_training_on_both_paths(path: Any) -> None:
     assert not torch.equal(attention(x, (1, 5)), attention(x, (1, 5)))
     attention.eval()
     assert torch.equal(attention(x, (2, 2)), attention(x, (2, 2)))
-
-
-@pytest.mark.parametrize("path", ["auto", "fused", "explicit"])
-def test_recorded_weights_are_distributions_in_the_graph(path: Any) -> None:
-    torch.manual_seed(0)
-    encoder = Encoder(embed_dim=24, depth=3, num_heads=2)
-    set_attention(encoder, path)
-    x, grid = torch.randn(4, 7, 24), (2, 3)
-    plain = encoder(x, grid)
-    with record_attention(encoder) as maps:
-        recorded = encoder(x, grid)
-        assert len(maps) == 3
-        for weights in maps:
-            assert weights.shape == (4, 2, 7, 7)
-            assert weights.min() >= 0
-            torch.testing.assert_close(weights.sum(-1), torch.ones(4, 2, 7))
-        gradients = torch.autograd.grad(recorded.square().sum(), maps)
-        assert all(gradient.abs().sum() > 0 for gradient in gradients)
-        encoder(x, grid)
-        assert len(maps) == 6
-    torch.testing.assert_close(recorded, plain, rtol=1e-5, atol=1e-5)
-    encoder(x, grid)
-    assert len(maps) == 6, "recorded after the block"
-    assert [block.attn.path for block in encoder] == [path] * 3
-
-
-def test_recording_ends_with_an_exception() -> None:
-    encoder = Encoder(embed_dim=24, depth=2, num_heads=2)
-    with pytest.raises(RuntimeError, match="stop"), record_attention(encoder):
-        raise RuntimeError("stop")
-    assert all(type(block.attn) is Attention for block in encoder)
-
-
-def test_a_recording_inside_another_gives_the_outer_one_back() -> None:
-    encoder = Encoder(embed_dim=24, depth=2, num_heads=2)
-    x = torch.randn(1, 3, 24)
-    with record_attention(encoder) as outer:
-        with record_attention(encoder) as inner:
-            encoder(x, (1, 3))
-        encoder(x, (1, 3))
-    assert (len(inner), len(outer)) == (2, 2)

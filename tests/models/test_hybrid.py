@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid_vit.fast import record_attention, set_shards, set_trimmed
+from hybrid_vit.fast import set_shards, set_trimmed
 from hybrid_vit.models import (
     ConvStem,
     HybridViT,
@@ -15,6 +15,7 @@ from hybrid_vit.models import (
     PatchStem,
     ResNetStem,
     TokenizerStem,
+    WhitenedStem,
     hybrid_vit,
 )
 
@@ -247,18 +248,14 @@ def test_encoder_options_train_every_parameter_record_and_do_not_depend_on_shard
     unseen = {"pool.attention.bias", "blocks.0.attn.k_norm.bias", "blocks.1.attn.k_norm.bias"}
     left_out = "blocks.1.attn.rel_pos" if pool == "cls" else "blocks.1.mlp.recalibration"
     assert {name for name in still - unseen if not name.startswith(left_out)} == set()
-    tokens = 16 + (pool == "cls") + options.get("reg_tokens", 0)
     model.eval()
     with torch.no_grad():
         plain = model(images)
-        with record_attention(model) as maps:
-            torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
-        assert [weights.shape for weights in maps] == [(32, 1, tokens, tokens)] * 2
         set_shards(model, 3)
         torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("stem", [ConvStem, ResNetStem, MobileStem, TokenizerStem, PatchStem])
+@pytest.mark.parametrize("stem", [ConvStem, ResNetStem, MobileStem, TokenizerStem, PatchStem, WhitenedStem])
 def test_every_stem_and_option_trains_on_rectangles_whole_in_shards_and_trimmed(stem: Any) -> None:
     torch.manual_seed(0)
     model = hybrid_vit(stem=stem(embed_dim=32, grid=4), num_classes=7, embed_dim=32, depth=2, **EVERYTHING)

@@ -12,7 +12,7 @@ from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.models import ConvMLP
 
 SMALL = ("model=hybrid_tiny", "model.embed_dim=32", "model.depth=2", "model.num_heads=2")
-STEMS = ("conv", "resnet", "mobile", "tokenizer", "patch")
+STEMS = ("conv", "resnet", "mobile", "tokenizer", "patch", "whitened")
 FORMS: dict[str, Sequence[str]] = {
     **{stem: (*SMALL, f"stem@model.stem={stem}") for stem in STEMS},
     **{f"{pool}, conv": (*SMALL, "model.mlp=conv", f"model.pool={pool}") for pool in ("cls", "mean", "sequence")},
