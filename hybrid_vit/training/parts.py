@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 FEW = 20  # training images of a class; with fewer, chance decides much of its accuracy
 FROZEN = ("linear", "partial")  # kinds of transfer in which a part of the network does not learn
+ROUGHLY = 20  # seconds that a step is measured for where the clock ends the training
 WHITENED = 5000  # images from which a whitening convolution gets its kernels
 
 
@@ -208,10 +209,11 @@ def fix_steps(
     whole = replace(config, progressive=schema.Progressive())
     task = make_task(whole, deepcopy(net), data, steps, distill)
     compile_nets(task, choice)
-    cost = measure(task, data, choice, 0.02 * seconds(config.budget), config.trainer.accumulate_grad_batches)
+    by_clock = config.budget_by == "clock"
+    long = 0.02 * seconds(config.budget)
+    cost = measure(task, data, choice, min(long, ROUGHLY) if by_clock else long, config.trainer.accumulate_grad_batches)
     cost = Cost(cost.step * share, cost.image)
     left = seconds(config.budget) - (time.monotonic() - began)
-    by_clock = config.budget_by == "clock"
     margin = CLOCK_MARGIN if by_clock else MARGIN
     steps, scoring = affordable(cost, epoch, left, margin)
     measured = (config.budget, cost.step, steps, steps / epoch.steps)
