@@ -38,7 +38,8 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     macs = count_macs(net, members[0].image_size)
     model = {"_target_": "hybrid_vit.models.Ensemble", "members": [each["model"] for each in descriptions]}
     save_weights(directory, net)
-    write_json(directory / "model.json", descriptions[0] | {"model": model})
+    # One member's temperature is not that of the mean, and the validation images of one are training images of others.
+    write_json(directory / "model.json", descriptions[0] | {"model": model, "temperature": 1.0})
     summary = {"name": directory.name, "members": [str(run) for run in runs], "parameters": parameters, "macs": macs}
     write_json(directory / "summary.json", summary | {"state": "running"})
     choice.tune(net)
