@@ -1,4 +1,4 @@
-"""A laboratory for small hybrid CNN-transformers on small images.
+"""Compose, train and compare small hybrid CNN-transformers for image classification.
 
 import hybrid_vit
 run = hybrid_vit.fit(model="hybrid_tiny", data="digits", epochs=3)   # train, as the command does

@@ -13,7 +13,7 @@ import hybrid_vit
 
 PACKAGE = Path(hybrid_vit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
-COMMANDS = {"train", "evaluate", "demo", "export", "bench", "report", "search"}
+COMMANDS = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
 TORCH = {"torch", "torchvision"}
 STANDARD = set(sys.stdlib_module_names)
 MODULES = {

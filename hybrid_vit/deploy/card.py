@@ -34,7 +34,7 @@ An image classifier, {start}: {parameters:,} parameters, {macs:,.0f} million mul
 
 {images:,} training images of `{data}`. {protocol}.
 The model knows its {classes} classes and nothing else: it answers with one of them for any image.
-Images of another size are resized to {size} x {size} pixels.
+The shorter side of an image is resized to {size} pixels, and the centre is cropped.
 {calibration}
 
 ## Licence

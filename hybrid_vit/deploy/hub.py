@@ -55,11 +55,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 net = torch.export.load("model.pt2").module()
 class_names = json.loads(Path("config.json").read_text(encoding="utf-8"))["class_names"]
-image = Image.open("image.png").convert("RGB").resize(({size}, {size}))
+image = ImageOps.fit(Image.open("image.png").convert("RGB"), ({size}, {size}))  # resizes, and crops the centre
 logits = net(torch.from_numpy(np.array(image))[None])
 print(class_names[logits.argmax()])
 ```
