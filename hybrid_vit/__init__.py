@@ -86,6 +86,9 @@ def load(run: str | Path, *, fast: bool = False) -> Trained:
     return load(run, fast=fast)
 
 
+NOT_TEXTS = ("null", "true", "false", "nan", "inf")  # to Hydra, unless quoted
+
+
 def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
     """{"depth": 4, "stem": {"grid": 8}} with the prefix "model." -> ["model.depth=4", "model.stem.grid=8"]"""
     return [
@@ -102,5 +105,6 @@ def _written(value: Any) -> str:
     if isinstance(value, str | Path):
         from hybrid_vit.config.compose import quote
 
-        return str(value) if re.fullmatch(r"[\w./-]+", str(value)) else quote(value)
-    return json.dumps(value)
+        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value)) and str(value).lower() not in NOT_TEXTS
+        return str(value) if plain else quote(value)
+    return json.dumps(value, ensure_ascii=False)

@@ -6,7 +6,8 @@ from pathlib import Path
 from hybrid_vit.cli.command import clear, gather_runs, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.paths import find_run
+from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import check_vacant, find_run
 
 
 def main() -> None:
@@ -16,9 +17,15 @@ def main() -> None:
 
 
 def joinable(spec: Spec, directory: Path, multirun: bool) -> None:
-    """There are several runs; known before a directory is made."""
-    if len({find_run(run).resolve() for run in spec["runs"]}) < 2:
+    """There are several runs with scores, and none in the directory yet."""
+    runs = [find_run(run) for run in spec["runs"]]
+    if len({run.resolve() for run in runs}) < 2:
         raise UserError("an ensemble needs at least two runs: python -m hybrid_vit.ensemble DIR DIR... name=NAME")
+    for run in runs:
+        summary = read_json(run / "summary.json")
+        if summary.get("limited") or "test_top1" not in summary.get("scores", {}):
+            raise UserError(f"{run} has no score of a whole test set; finish it, or leave it out")
+    check_vacant(directory)
 
 
 def ensemble(spec: Spec, directory: Path) -> float:

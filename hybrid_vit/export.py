@@ -76,7 +76,8 @@ def export_network(spec: Spec, directory: Path) -> None:
     keep_memory()
     target, run = spec["target"], find_run(spec["run"])
     trained, preprocess = load(run), spec["preprocess"] or target == "hub"
-    data = load_data(trained, spec["data"]) if spec["int8"] or spec["images"] != 0 else None
+    comparing = spec["images"] != 0
+    data = load_data(trained, spec["data"]) if spec["int8"] or comparing else None
     if target == "hub":
         from hybrid_vit.deploy.hub import write_hub, write_hub_card
 
@@ -85,7 +86,7 @@ def export_network(spec: Spec, directory: Path) -> None:
     else:
         calibration = draw_images(data, spec["calibration"]) if data and spec["int8"] else None
         files = write_graphs(trained, directory, target, preprocess=preprocess, calibration=calibration)
-    parity = compare(trained, files, data, preprocess=preprocess, limit=spec["images"]) if data else {}
+    parity = compare(trained, files, data, preprocess=preprocess, limit=spec["images"]) if data and comparing else {}
     content = {
         "run": str(run),
         "target": target,

@@ -8,7 +8,7 @@ from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import find_run
+from hybrid_vit.utils.paths import check_vacant, find_run
 
 COPIED = ("metrics.csv", "learning_curve.png", "augmented.png")
 MAY_DIFFER = ("seed", "name", "tags", "logger", "resume", "checkpoint_minutes", "verbose")
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
-    """All runs are done, were scored on the whole test set, and differ in their seeds alone."""
+    """All runs are done, were scored on the whole test set, and differ in their seeds alone; the name is free."""
     from hybrid_vit.deploy.card import check_scored
 
     if not spec["runs"]:
@@ -34,6 +34,7 @@ def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
         if (other := compared(run)) != first:
             keys = [key for key in first if other.get(key) != first[key]]
             raise UserError(f"{run} is of another configuration than {runs[0]} ({', '.join(keys)}); give seeds of one")
+    check_vacant(directory)
     seeds = [read_json(run / "summary.json")["seed"] for run in runs]
     if len({*seeds}) < len(seeds):
         raise UserError(f"the runs have the seeds {seeds}; give each seed once")

@@ -11,6 +11,7 @@ from PIL import Image
 from small_runs import no_pictures
 
 import hybrid_vit
+from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.deploy.trained import Trained
 
 SMALL = {
@@ -57,6 +58,7 @@ def test_fit_is_the_command(run: Trained) -> None:
         ({"model": "hybrid_huge"}, "model=hybrid_huge does not exist"),
         ({"model": {"dept": 3}}, "did you mean model.depth"),
         ({"epochs": -1}, "epochs=-1 must be positive"),
+        ({"trainer": {"devices": 2, "strategy": "ddp"}}, "trains in one process; for several use the command line"),
     ],
 )
 def test_a_wrong_setting_is_a_sentence(settings: dict, sentence: str, tmp_path: Path, monkeypatch) -> None:
@@ -90,3 +92,10 @@ def test_predict_takes_a_picture_of_any_kind(run: Trained, tmp_path: Path) -> No
 def test_importing_has_no_side_effects() -> None:
     code = "import sys, hybrid_vit; assert not {'torch', 'wandb', 'hydra', 'lightning'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_texts_stay_texts() -> None:
+    given = {"name": "1.50", "tags": ["naïve", "2.0"], "title": "a, b = c", "model": "hybrid_tiny", "seed": 3}
+    spec = resolve(compose_config(hybrid_vit._settings("", {key: given[key] for key in given if key != "title"})))
+    assert (spec["name"], spec["tags"], spec["seed"]) == ("1.50", ["naïve", "2.0"], 3)
+    assert spec["model"]["embed_dim"] == 96

@@ -1,6 +1,7 @@
 """Ensembles: they average probabilities, and their directory is loaded, scored and learned from like a run's."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ def test_it_is_loaded_scored_and_taught_from(
         mean = torch.stack([member(images).softmax(1) for member in members]).mean(0)
         torch.testing.assert_close(trained(images).softmax(1), mean, atol=1e-5, rtol=1e-4)
     summary = json.loads((directory / "summary.json").read_text())
-    assert summary["state"] == "done"
+    assert summary["state"] == "done" and trained.temperature == 1
     assert summary["parameters"] == 2 * members[0].summary["parameters"]
     assert f"{summary['scores']['test_top1']:.2f} %" in capsys.readouterr().out
     with no_pictures():
@@ -68,9 +69,21 @@ def test_what_cannot_be_joined_is_a_sentence(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for name, file, change in (
+        ("limited", "summary.json", {"limited": {"test_batches": 1}}),
+        ("failed", "summary.json", {"scores": {}}),
+        ("other", "model.json", {"fingerprint": {"class_names": [], "test": {"images": 9, "sha256": ""}}}),
+    ):
+        shutil.copytree(runs[1], tmp_path / name)
+        content = json.loads((tmp_path / name / file).read_text())
+        (tmp_path / name / file).write_text(json.dumps(content | change))
     for argv, sentence in (
         ([runs[0], runs[0]], "an ensemble needs at least two runs"),
         ([runs[0], "fast_4m"], "join runs of the same data"),
+        ([runs[0], "limited"], "limited has no score of a whole test set"),
+        ([runs[0], "failed"], "failed has no score of a whole test set"),
+        ([runs[0], "other"], "differ in 350 fewer test images; join runs of the same data"),
+        ([*runs, f"hydra.run.dir={runs[0]}"], "holds a model already"),
     ):
         with pytest.raises(SystemExit):
             call(monkeypatch, *argv, "name=pair")

@@ -94,7 +94,7 @@ ALONE: dict[str, set[str]] = {
     "evaluation": {"evaluation", "torchmetrics", "matplotlib", "numpy", "scipy"},
     "explanation": {"explanation"},
     "training/ema.py": set(),
-    "training/optim.py": {"training"},
+    "training/optim.py": {"models", "training"},
     "training/muon.py": set(),
     "training/progressive.py": set(),
     "training/distill.py": set(),

@@ -13,6 +13,7 @@ from PIL import Image
 
 import hybrid_vit
 from hybrid_vit import predict
+from hybrid_vit.cli import command
 from hybrid_vit.deploy.prediction import find_images
 
 DIGIT = Path(__file__).parents[1] / "docs" / "digit.png"
@@ -29,6 +30,7 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(noise[..., 0]).save(folder / "inner" / "grey.JPG")
     (folder / "notes.txt").write_text("no image")
     (folder / "z.png").write_bytes(DIGIT.read_bytes()[:100])
+    shutil.copy(DIGIT, folder / "._a.png")  # as an archive of macOS holds
     monkeypatch.chdir(tmp_path)
     return folder
 
@@ -93,6 +95,7 @@ def test_the_digit_is_read_in_every_format(
     ("argv", "sentence"),
     [
         ([], "no image was given"),
+        (["-"], "the standard input names no image"),
         (["photos", "model=nothing"], "nothing is not a run directory"),
         (["photos", "format=xml"], "format is one of table, json, csv"),
         (["nowhere.png"], "nowhere.png does not exist"),
@@ -105,6 +108,17 @@ def test_mistakes_are_a_sentence(
     argv: list[str],
     sentence: str,
 ) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     assert call(monkeypatch, *argv) in (1, 2)
     said = capsys.readouterr()
     assert sentence in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_nothing_is_written_where_the_command_is_called(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*what: object, **how: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(command.tempfile, "TemporaryDirectory", refuse)
+    before = {*images.parent.rglob("*")}
+    assert call(monkeypatch, "photos/a.png") == 0
+    assert {*images.parent.rglob("*")} == before

@@ -10,6 +10,7 @@ from small_runs import QUICK
 
 import hybrid_vit
 from hybrid_vit import publish
+from hybrid_vit.deploy.publishing import command_of, portable
 from hybrid_vit.deploy.weights import load_weights
 from hybrid_vit.utils import paths
 
@@ -57,6 +58,12 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     assert f"temperature of {temperature:.2f}" in card
     assert str(tmp_path) not in (directory / "model.json").read_text()
     assert f"{summary['scores']['test_top1']:.2f} % of 359 test images" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        call(monkeypatch, *runs, "name=small")
+    assert "outputs/published/small holds a model already; choose another name" in capsys.readouterr().err
+    monkeypatch.setattr(paths, "PUBLISHED", tmp_path)  # as of a wheel
+    assert paths.find_run("small").resolve() == directory
+    assert [path.name for path in paths.published()] == ["small"]
 
 
 @pytest.mark.parametrize(
@@ -101,3 +108,29 @@ def test_other_settings_and_no_runs_are_a_sentence(
         with pytest.raises(SystemExit):
             call(monkeypatch, *argv, "name=small")
         assert sentence in capsys.readouterr().err
+
+
+def test_paths_of_the_machine_are_not_published(runs: list[Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    (run / ".hydra/overrides.yaml").write_text("[data=folder, data.root=/home/me/pictures, 'tags=[a,b]']")
+    assert command_of(run) == "python -m hybrid_vit.train data=folder data.root=pictures 'tags=[a,b]'"
+    content = {"init_from": {"run": "/home/me/runs/old"}, "betas": [0.9, "/a/b"], "root": None, "text": "a/b"}
+    assert portable(content) == {"init_from": {"run": "old"}, "betas": [0.9, "b"], "root": None, "text": "a/b"}
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"lengthened": [5]}))
+    assert command_of(run) is None  # it made a part of the run only
+
+
+def test_another_test_set_is_not_scored_in_the_name_of_the_run(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    shutil.copytree(runs[0], run)
+    description = json.loads((run / "model.json").read_text())
+    description["fingerprint"]["test"]["images"] += 1
+    (run / "model.json").write_text(json.dumps(description))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, run, "name=small")
+    assert "the test set is not that of" in capsys.readouterr().err

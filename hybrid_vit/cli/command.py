@@ -122,9 +122,9 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         resolve(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
     kind = "sweep" if multirun else "run"
     place, fresh = destination(cfg, kind)
-    check_place(
-        place, "out" if "${out}" in str(OmegaConf.to_container(cfg.hydra[kind], resolve=False)) else f"hydra.{kind}.dir"
-    )
+    if place != Path():  # where nothing is written
+        pattern = str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
+        check_place(place, "out" if "${out}" in pattern else f"hydra.{kind}.dir")
     if not multirun:
         check_job(cfg, name, place, also)
         return Plan(cfg, place, fresh, [])

@@ -39,11 +39,14 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
         Stopped: by a signal or by `trainer.max_time`; it can be resumed.
     """
     from hybrid_vit.training.callbacks import latest  # with torch
+    from hybrid_vit.training.parts import processes
     from hybrid_vit.training.run import train
 
     resume = next((text for text in settings if text.startswith("resume=")), None)
     merged, settings = continued(resume, settings) if resume else (make_paths_absolute, settings)
     plan = check(settings, also=None if resume else startable)
+    if plan and processes(as_train(resolve(plan.cfg))) > 1:
+        raise UserError("hybrid_vit.fit trains in one process; for several use the command line, or trainer.devices=1")
     if not plan or plan.jobs:
         raise UserError("one run is trained here; for several, or to look at a configuration, use the command line")
     directory = claim(plan.place) if plan.fresh else plan.place
@@ -106,8 +109,9 @@ def same_run(spec: Spec, directory: Path) -> None:
 
 
 def is_helper() -> bool:
-    """Whether Lightning started this process to help with a run; it passes on the command and the directory."""
-    return os.environ.get("LOCAL_RANK", "0") != "0"
+    """Whether this process helps with a run that another one leads, as Lightning, torchrun and Slurm say it."""
+    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+    return any(os.environ.get(name, "0") != "0" for name in ranks)
 
 
 def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], list[str]]:

@@ -180,7 +180,7 @@ class Optim:
 @dataclass
 class Accelerator:
     kind: str = limited(("auto", "cpu", "gpu", "mps"), "auto")
-    precision: str | None = limited(("32-true", "bf16-mixed", "bf16-true", "64-true", "32", "bf16"), None)
+    precision: str | None = limited(("32-true", "bf16-mixed", "64-true", "32", "bf16"), None)
     attention: str | None = limited(("auto", "fused", "explicit"), None)
     compile: bool | None = None
     shards: int | None = limited("[1, 4096]", None)

@@ -30,6 +30,8 @@ def start_from(cfg: DictConfig, run: str, *, model: bool) -> None:
     description = read_json(path)
     if "${" in str(description):  # it may come from a stranger
         raise UserError(f"{path} refers to what is outside of it; write the value there instead")
+    if "members" in (description.get("model") or {}):
+        raise UserError(f"init_from={run} is an ensemble, which is not trained further; give one of its members")
     try:
         cfg.data.mean, cfg.data.std = description["mean"], description["std"]
         if model:

@@ -1,6 +1,7 @@
 """A CSV that lists pictures, in columns path, label and perhaps split -> the pictures of each split and class."""
 
 import csv
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -41,7 +42,8 @@ def listed_pictures(listing: Path) -> dict[str, dict[str, list[Path]]]:
                 f"{listing}, line {line}: split {row['split']!r} is unknown; use one of {', '.join(SPLITS)}"
             )
         found.append((split, label, listing.parent / name))
-    twice = [path for path, count in Counter(path for _, _, path in found).items() if count > 1]
+    count = Counter(os.path.realpath(path) for _, _, path in found)
+    twice = [path for _, _, path in found if count[os.path.realpath(path)] > 1]
     if twice:
         raise UserError(f"{listing} lists {twice[0]} more than once; keep one of its rows")
     absent = [path for _, _, path in found if not path.is_file()]

@@ -233,11 +233,15 @@ class DataModule(LightningDataModule):
         }
 
     def training_images(self, n: int) -> Tensor:
-        """The first n training images (or all), normalised and not augmented: (n, 3, H, W) float32."""
+        """n training images (or all), normalised and not augmented: (n, 3, H, W) float32.
+
+        The first ones; of a folder, which is sorted by class, every so many-th.
+        """
         part = self._parts["train"]
         n = min(n, len(part))
-        images = torch.stack([part[i][0] for i in range(n)]) if isinstance(part, PictureFolder) else part.tensors[0][:n]
-        return self.normalize(images)
+        if isinstance(part, PictureFolder):
+            return self.normalize(torch.stack([part[i * len(part) // n][0] for i in range(n)]))
+        return self.normalize(part.tensors[0][:n])
 
     def denormalize(self, images: Tensor) -> Tensor:
         """The inverse of `normalize`: (B, 3, H, W) float -> uint8, clipped to 0..255."""
@@ -346,6 +350,16 @@ class DataModule(LightningDataModule):
         images, labels = (tensor.to(device) for tensor in part.tensors)
         self._parts[name] = TensorDataset(images, labels)  # moved once, however many loaders there will be
         return ResidentLoader(images, labels, sampler, device)
+
+
+def changes_of_test_set(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:
+    """How the test images of two fingerprints differ, in words; nothing where one of them, of an older run, is missing.
+
+    Where they differ, the training images of one may be among the test images of the other.
+    """
+    if before is None or now is None:
+        return []
+    return changes(*({"class_names": [], "test": each["test"]} for each in (before, now)))
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

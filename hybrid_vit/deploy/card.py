@@ -94,6 +94,7 @@ def model_card(
         curve: whether learning_curve.png lies beside it.
     """
     optim, optimizer = config["optim"], dict(config["optim"])
+    batch_size = min(config["batch_size"], summary["images"]["train"])
     named = ("lr", "adamw_lr", "weight_decay", "schedule")
     recipe = [
         (
@@ -109,7 +110,7 @@ def model_card(
                 ]
             ),
         ),
-        ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {config['batch_size']}"),
+        ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch_size}"),
         ("label smoothing, EMA decay", f"{config['label_smoothing']:g}, {config['ema']['decay']:g}"),
         ("seed", str(summary["seed"])),
         ("training", f"{spoken(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"),

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.deploy.scoring import load_data, score_test_set
+from hybrid_vit.data.module import changes_of_test_set
+from hybrid_vit.deploy.scoring import load_same_data, score_test_set
 from hybrid_vit.deploy.trained import load, read_description
 from hybrid_vit.deploy.weights import save_weights
 from hybrid_vit.evaluation import count_macs
@@ -23,16 +24,18 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
         data, accelerator: settings that replace the runs' own.
 
     Raises:
-        UserError: the runs have other classes or images than the first.
+        UserError: the runs have other classes or images than the first, or the test set is not theirs any more.
     """
     descriptions = [read_description(run) for run in runs]
     for run, description in zip(runs, descriptions, strict=True):
-        if different := [key for key in COMMON if description[key] != descriptions[0][key]]:
+        different = [key for key in COMMON if description[key] != descriptions[0][key]]
+        different += changes_of_test_set(descriptions[0].get("fingerprint"), description.get("fingerprint"))
+        if different:
             raise UserError(f"{run} and {runs[0]} differ in {', '.join(different)}; join runs of the same data")
     keep_memory()
     choice = choose(**accelerator)
     members = [load(run) for run in runs]
-    images = load_data(members[0], data)
+    images = load_same_data(members[0], data)
     net = Ensemble([member.net for member in members])
     parameters = sum(parameter.numel() for parameter in net.parameters())
     macs = count_macs(net, members[0].image_size)
@@ -42,9 +45,10 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     write_json(directory / "model.json", descriptions[0] | {"model": model, "temperature": 1.0})
     summary = {"name": directory.name, "members": [str(run) for run in runs], "parameters": parameters, "macs": macs}
     write_json(directory / "summary.json", summary | {"state": "running"})
-    choice.tune(net)
+    joined = load(directory)
+    choice.tune(joined.net)
     rows = {run.name: member.summary["scores"]["test_top1"] for run, member in zip(runs, members, strict=True)}
-    scores, _ = score_test_set(load(directory), images, choice)
+    scores, _ = score_test_set(joined, images, choice)
     scores.pop("images")
     scores = {f"test_{key}": value for key, value in scores.items()}
     write_json(directory / "summary.json", summary | {"state": "done", "scores": scores})

@@ -22,7 +22,7 @@ from hybrid_vit.deploy.card import model_card, score_row
 from hybrid_vit.deploy.graphs import write_graphs
 from hybrid_vit.deploy.publishing import command_of, portable
 from hybrid_vit.deploy.trained import Trained, load, read_description
-from hybrid_vit.deploy.weights import write_weights
+from hybrid_vit.deploy.weights import halved, write_weights
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import write_json, write_text
 
@@ -89,20 +89,19 @@ class HubModel(Trained, PyTorchModelHubMixin, **LIBRARY):  # type: ignore[misc]
 
 def write_hub(trained: Trained, directory: Path) -> Path:
     """Write all but the card into `directory`; returns the file that `runtimes.open_graph` takes."""
-    description = read_description(trained.directory)
-    description["data"]["root"] = portable(description["data"].get("root"))
+    description = portable(read_description(trained.directory))
     write_weights(directory, compact(trained.net.state_dict()))
     for name in ("config.json", "model.json"):
         write_json(directory / name, description)
-    write_json(directory / "summary.json", trained.summary)
+    write_json(directory / "summary.json", portable(trained.summary))
     (file,) = write_graphs(trained, directory, "torch_export", preprocess=True)
     return file
 
 
 def compact(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights in half precision if that loses nothing, as for those that were published in it; else as they are."""
-    halved = {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
-    return halved if all(halved[key].to(value.dtype).equal(value) for key, value in weights.items()) else weights
+    half = halved(weights)
+    return half if all(half[key].to(value.dtype).equal(value) for key, value in weights.items()) else weights
 
 
 def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, place: str) -> None:
@@ -145,8 +144,7 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
         "model-index": [{"name": config["name"], "results": [result]}],
     }
     write_text(directory / "README.md", f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{card}")
-    config = config | {"data": config["data"] | {"root": portable(config["data"]["root"])}}
-    write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(directory / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
 
 
 def check_push(repository: str) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -87,8 +88,9 @@ class Inspector:
         """The most probable classes, and whether it is one of them at all."""
         normalized = self.trained.normalize(image[None])
         with self.lock, torch.inference_mode():
-            (said,) = self.trained.rank([*normalized])
-            score = float(reference.familiarity(self.trained(normalized)))
+            logits = self.trained(normalized)
+            (said,) = self.trained.rank(logits)
+            score = float(reference.familiarity(logits))
         top = dict([*said.probabilities.items()][:TOP])
         return Answer(top, *judged(score, self.familiarity, len(self.trained.class_names)))
 
@@ -212,6 +214,9 @@ class Measuring:
             return
         if not at_hand(data["source"], place):
             self.said = f"The images of {data['source']} are not in {place}; give their directory with data.root=PATH."
+            return
+        if find_spec("lightning") is None:  # in a Space, which has the trained network alone
+            self.said = "The training images are not part of this page."
             return
         context = multiprocessing.get_context("spawn")
         self.messages, writer = context.Pipe(duplex=False)

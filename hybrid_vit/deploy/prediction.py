@@ -4,14 +4,16 @@ import csv
 import glob
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TextIO
 
+import torch
 from torch import Tensor
 
-from hybrid_vit.data.decode import readable_suffixes
+from hybrid_vit.data.folders import pictures_in
 from hybrid_vit.deploy.trained import Prediction, Trained
 from hybrid_vit.utils.errors import UserError
 
@@ -29,10 +31,12 @@ def find_images(places: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         if place == "-":
-            found += find_images([line for text in sys.stdin if (line := text.rstrip("\r\n"))])
+            names = [line for text in sys.stdin if (line := text.rstrip("\r\n"))]
+            if not names:
+                raise UserError("the standard input names no image; write one name on each line")
+            found += find_images(names)
         elif Path(place).is_dir():
-            inside = (path for path in sorted(Path(place).rglob("*")) if path.suffix.lower() in readable_suffixes())
-            images = [path for path in inside if path.is_file()]
+            images = pictures_in(Path(place), Counter())
             if not images:
                 raise UserError(f"there are no images in {place}; give a folder with some, or files")
             found += images
@@ -54,12 +58,12 @@ def answers(trained: Trained, paths: Sequence[Path], *, batch_size: int) -> Iter
         except UserError as error:
             return error
 
-    with ThreadPoolExecutor(READERS) as pool:
+    with ThreadPoolExecutor(READERS) as pool, torch.inference_mode():
         for first in range(0, len(paths), batch_size):
             batch = paths[first : first + batch_size]
             images = [*pool.map(read, batch)]
             whole = [image for image in images if isinstance(image, Tensor)]
-            said = iter(trained.rank(whole))
+            said = iter(trained.rank(trained(torch.stack(whole))) if whole else [])
             for path, image in zip(batch, images, strict=True):
                 yield path, image if isinstance(image, UserError) else next(said)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 from hybrid_vit.deploy.card import model_card, score_row
 from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, checksum
 from hybrid_vit.deploy.reference import first_of_each_class, write_examples, write_familiarity
-from hybrid_vit.deploy.scoring import load_data, logits_of_test_set, score_test_set
+from hybrid_vit.deploy.scoring import load_same_data, logits_of_test_set, score_test_set
 from hybrid_vit.deploy.trained import load
-from hybrid_vit.deploy.weights import write_weights
+from hybrid_vit.deploy.weights import halved, write_weights
 from hybrid_vit.evaluation import Calibration, fit_temperature, per_class
 from hybrid_vit.evaluation.plots import confusion_matrix
 from hybrid_vit.evaluation.statistics import estimate
@@ -64,19 +64,19 @@ def publish_weights(
     choice = choose(**accelerator)
     trained = load(run)
     full = {key: value.clone() for key, value in trained.net.state_dict().items()}
-    halved = {key: value.half() if value.is_floating_point() else value for key, value in full.items()}
     choice.tune(trained)
-    images = load_data(trained, data)
+    images = load_same_data(trained, data)
     scored = {}
-    for half, weights in ((False, full), (True, halved)):
+    for half, weights in ((False, full), (True, halved(full))):
         trained.net.load_state_dict(weights)
         scored[half] = score_test_set(trained, images, choice)
     top1 = {half: values["top1"] for half, (values, _) in scored.items()}
     half = top1[False] - top1[True] < cost
     values, confusion = scored[half]
-    write_weights(directory, halved if half else full)
+    kept = halved(full) if half else full
+    write_weights(directory, kept)
     description = read_json(run / "model.json")
-    trained.net.load_state_dict(halved if half else full)
+    trained.net.load_state_dict(kept)
     known = description.get("temperature")
     logits, labels = logits_of_test_set(trained, images, choice)
     temperature, calibration = calibrate(logits, labels, known)
@@ -84,12 +84,11 @@ def publish_weights(
     examples = first_of_each_class((batch[:2] for batch in images.test_dataloader()), images.num_classes)
     write_examples(examples, images.num_classes, directory / EXAMPLES)
     description["temperature"] = temperature
-    description["data"]["root"] = portable(description["data"]["root"])
-    write_json(directory / "model.json", description)
+    write_json(directory / "model.json", portable(description))
     summary = read_json(run / "summary.json")
     number = int(values.pop("images"))
     tested = {f"test_{key}": value for key, value in values.items()}
-    write_json(directory / "summary.json", summary | {"scores": summary["scores"] | tested})
+    write_json(directory / "summary.json", portable(summary) | {"scores": summary["scores"] | tested})
     confusion_matrix(confusion, trained.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, trained.class_names))
     return Published(half, top1[half], top1[False], number, calibration)
@@ -151,17 +150,17 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         command=command_of(runs[0]),
     )
     write_text(directory / "README.md", card)
-    config = config | {"data": config["data"] | {"root": portable(config["data"]["root"])}}
-    write_text(directory / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    write_text(directory / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
 
 
 def command_of(run: Path) -> str | None:
-    """The command line that a run was started with; a published run does not say it."""
+    """The command line that a run was started with, if it is known and made the whole run."""
     path = run / ".hydra" / "overrides.yaml"
-    if not path.is_file():
+    if not path.is_file() or read_json(run / "summary.json").get("lengthened"):
         return None
-    overrides = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return shlex.join(["python", "-m", "hybrid_vit.train", *overrides])
+    given = [text.partition("=") for text in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    settings = (f"{key}{sign}{portable(value)}" for key, sign, value in given)
+    return shlex.join(["python", "-m", "hybrid_vit.train", *settings])
 
 
 def listed(scores: Sequence[float]) -> str:
@@ -169,6 +168,10 @@ def listed(scores: Sequence[float]) -> str:
     return ", ".join(f"{score:.2f}" for score in scores)
 
 
-def portable(root: str | None) -> str | None:
-    """A data directory by its last name: where it lay on the machine that trained says nothing elsewhere."""
-    return root and Path(root).name
+def portable(content: Any) -> Any:
+    """Nested dictionaries and lists with the last names of absolute paths: where they lay says nothing elsewhere."""
+    if isinstance(content, dict):
+        return {key: portable(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [portable(value) for value in content]
+    return Path(content).name if isinstance(content, str) and Path(content).is_absolute() else content

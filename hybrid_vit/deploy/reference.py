@@ -16,7 +16,6 @@ from torchvision.transforms.v2 import functional as TF
 from hybrid_vit.deploy.kept import COLUMNS, EXAMPLES, FAMILIARITY, NEIGHBOURS, Familiarity, cached, checksum, find
 from hybrid_vit.deploy.trained import Trained, load
 from hybrid_vit.explanation import penultimate
-from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import replacing, write_json
 
 LARGEST_EXAMPLE, LARGEST_NEIGHBOUR = 128, 64  # side in pixels
@@ -45,7 +44,7 @@ def familiarity(logits: Tensor) -> Tensor:
 
 def write_familiarity(logits: Tensor, data: str, weights: str, path: Path) -> None:
     """Write the scores of the test images, from their logits (N, classes)."""
-    scores = familiarity(logits).double().cpu()
+    scores = familiarity(logits).cpu().double()
     percentiles = scores.quantile(torch.linspace(0, 1, 101, dtype=torch.float64)).tolist()
     write_json(path, Familiarity(percentiles, len(scores), data, weights)._asdict())
 
@@ -105,12 +104,10 @@ def measure(run: Path, root: str | None, progress: Callable[[str], None]) -> Non
         UserError, OSError: the data is not there, or is not that of the run.
     """
     # Here, since Lightning comes with it: whoever only reads the files does not wait for it.
-    from hybrid_vit.deploy.scoring import find_differences, load_data
+    from hybrid_vit.deploy.scoring import load_same_data
 
     trained, directory = load(run), cached(run)
-    data = load_data(trained, {"root": root, "num_workers": 0})
-    if differences := find_differences(trained, data):
-        raise UserError(f"the images of {data.root} are not those of the training: {', '.join(differences)}")
+    data = load_same_data(trained, {"root": root, "num_workers": 0})
     directory.mkdir(parents=True, exist_ok=True)
     if not (find(run, FAMILIARITY) and find(run, EXAMPLES)):
         progress("The test images are being measured.")
@@ -120,7 +117,7 @@ def measure(run: Path, root: str | None, progress: Callable[[str], None]) -> Non
         examples = first_of_each_class((batch[:2] for batch in data.test_dataloader()), data.num_classes)
         write_examples(examples, data.num_classes, directory / EXAMPLES)
     if not find(run, NEIGHBOURS):
-        data.batch_size = BATCH
+        data.batch_size, data.drop_last = BATCH, False
         total = min(data.sizes["train"], MOST_NEIGHBOURS)
         measure_training_images(
             trained,

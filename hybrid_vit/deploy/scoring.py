@@ -7,7 +7,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from hybrid_vit.augment import Augment
-from hybrid_vit.data.module import DataModule, changes
+from hybrid_vit.data.module import DataModule, changes_of_test_set
 from hybrid_vit.deploy.trained import Trained
 from hybrid_vit.evaluation import joined, logits_of, score
 from hybrid_vit.fast.accelerator import Choice
@@ -36,10 +36,23 @@ def load_data(trained: Trained, given: dict[str, Any]) -> DataModule:
     return data
 
 
+def load_same_data(trained: Trained, given: dict[str, Any]) -> DataModule:
+    """As `load_data`.
+
+    Raises:
+        UserError: also, the test set is not the one that was scored in training.
+    """
+    data = load_data(trained, given)
+    if found := find_differences(trained, data):
+        raise UserError(
+            f"the test set is not that of {trained.directory}: {', '.join(found)}; give that data with data.root=PATH"
+        )
+    return data
+
+
 def find_differences(trained: Trained, data: DataModule) -> list[str]:
     """How the test set differs from the one that was scored in training, in words; unknown for older runs."""
-    before, keys = trained.fingerprint, ("class_names", "test")
-    return changes(*({key: each[key] for key in keys} for each in (before, data.fingerprint()))) if before else []
+    return changes_of_test_set(trained.fingerprint, data.fingerprint())
 
 
 def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[dict[str, float], csr_array]:

@@ -13,10 +13,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, describe, find
+from hybrid_vit.deploy.publishing import portable
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import WEIGHTS
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.files import write_text
+from hybrid_vit.utils.files import read_json, write_json, write_text
 from hybrid_vit.utils.paths import PACKAGE, find_run
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "hydra-core", "omegaconf", "gradio")
@@ -69,8 +70,9 @@ def write_space(run: str | Path, folder: Path) -> None:
         raise UserError(f"{folder} is not empty; give a new folder")
     name, description = source.resolve().name, read_description(source)
     (folder / name).mkdir(parents=True)
-    for kept in (WEIGHTS, "model.json", "summary.json"):
-        shutil.copy(source / kept, folder / name / kept)
+    shutil.copy(source / WEIGHTS, folder / name / WEIGHTS)
+    for kept in ("model.json", "summary.json"):
+        write_json(folder / name / kept, portable(read_json(source / kept)))
     for measured in (find(source, FAMILIARITY), find(source, EXAMPLES)):
         if measured:
             shutil.copy(measured, folder / name)

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from hybrid_vit.augment import Normalize
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.data.decode import Source, decode, square
-from hybrid_vit.deploy.weights import AGAIN, HEADS, WEIGHTS, checksum, load_weights, restore
+from hybrid_vit.deploy.weights import AGAIN, WEIGHTS, checksum, load_weights, restore
 from hybrid_vit.fast.accelerator import choose
+from hybrid_vit.models.layers import CLASSIFIERS
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.paths import find_run
@@ -110,15 +111,12 @@ class Trained(nn.Module):
             return self.predict([pictures])[0]
         found: list[Prediction] = []
         for first in range(0, len(pictures), batch_size):
-            found += self.rank([*self.preprocess(pictures[first : first + batch_size])])
+            found += self.rank(self(self.preprocess(pictures[first : first + batch_size])))
         return found
 
-    @torch.inference_mode()
-    def rank(self, images: Sequence[Tensor]) -> list[Prediction]:
-        """What the network says of preprocessed images, each (3, image_size, image_size)."""
-        if not images:
-            return []
-        probabilities = (self(torch.stack([*images])) / self.temperature).softmax(dim=1).cpu()
+    def rank(self, logits: Tensor) -> list[Prediction]:
+        """What logits (B, classes) say, an answer for each row."""
+        probabilities = (logits / self.temperature).softmax(dim=1).cpu()
         order = probabilities.argsort(dim=1, descending=True, stable=True)
         found = []
         for row, ranked in zip(probabilities.tolist(), order.tolist(), strict=True):
@@ -196,13 +194,19 @@ def adopt(net: nn.Module, run: str | Path, class_names: Sequence[str]) -> int:
     weights, known = load_weights(directory), read_description(directory)["class_names"]
     old = [index for index, name in enumerate(known) if name in class_names]
     new = [class_names.index(known[index]) for index in old]
-    for name, module in net.named_modules():
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] in HEADS:
-            for key, weight in module.named_parameters():
-                weight.zero_()
-                trained = weights.get(f"{name}.{key}")
-                if trained is not None and trained.shape[1:] == weight.shape[1:]:
-                    weight[new] = trained[old].to(weight.dtype)
-    fresh = {key: value for key, value in net.state_dict().items() if HEADS & {*key.split(".")}}
+    heads = {
+        name: module
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Linear)
+        and name.rpartition(".")[2] in CLASSIFIERS
+        and module.out_features == len(class_names)
+    }
+    for name, module in heads.items():
+        for key, weight in module.named_parameters():
+            weight.zero_()
+            trained = weights.get(f"{name}.{key}")
+            if trained is not None and trained.shape[1:] == weight.shape[1:]:
+                weight[new] = trained[old].to(weight.dtype)
+    fresh = {key: value for key, value in net.state_dict().items() if key.rpartition(".")[0] in heads}
     restore(net, {key: value for key, value in weights.items() if key not in fresh} | fresh, directory / WEIGHTS)
     return len(old)

@@ -14,7 +14,6 @@ from hybrid_vit.utils.files import replacing
 
 WEIGHTS = "model.safetensors"
 AGAIN = "copy it again from where the run was made, or train it again"
-HEADS = {"head", "head_dist", "fc", "classifier"}  # what timm and transformers call a classifier
 
 
 def save_weights(directory: Path, net: nn.Module) -> None:
@@ -49,6 +48,11 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
     if expected not in (None, checksum(weights)):
         raise UserError(f"{path} is damaged (its checksum differs); {AGAIN}")
     return weights
+
+
+def halved(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same in half precision, but for whole numbers."""
+    return {key: value.half() if value.is_floating_point() else value for key, value in weights.items()}
 
 
 def checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -48,7 +48,7 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
         logits: (N, C) of images that the network was not trained on.
         labels: (N,) int64.
     """
-    logits = logits.double()
+    logits, labels = logits.cpu().double(), labels.cpu()  # an Apple GPU has no float64
     found = minimize_scalar(
         lambda log: float(F.cross_entropy(logits / math.exp(log), labels)),
         bounds=(-math.log(20), math.log(20)),

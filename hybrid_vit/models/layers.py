@@ -14,6 +14,7 @@ from hybrid_vit.utils.errors import UserError
 
 # Parts by depth: a pattern of names, or several with what is appended to the numbers in them; those numbers are depths.
 Matcher = Mapping[str, str | Sequence[tuple[str, tuple[float, ...] | None]]]
+CLASSIFIERS = ("head", "head_dist", "fc", "classifier")  # names of our classifiers, timm's and transformers'
 PREVIOUS = 99999  # appended: the parameters belong to the layer before
 
 

@@ -97,6 +97,7 @@ def measure(task: Classification, data: DataModule, choice: Choice, seconds: flo
         enable_progress_bar=False,
     )
     trainer.fit(task, datamodule=data)
+    data.trainer = None  # Lightning leaves it there, and a batch of one that does not train is not augmented
     device = torch.device(trainer.strategy.root_device)
     images = torch.zeros(100, 3, data.image_size, data.image_size, device=device)
     scored = task.scored.to(device).eval()

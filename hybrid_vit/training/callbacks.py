@@ -175,7 +175,7 @@ class Keeper(Checkpoint):
         now = time.monotonic()
         if self.max_seconds is not None and now - self._began >= self.max_seconds:
             self.reason = f"trainer.max_time of {self.max_seconds:g} s"
-        due = self.reason is not None or now - self._saved >= self.every
+        due = self._agreed(trainer, self.reason is not None or now - self._saved >= self.every)
         if due or trainer.global_step % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self._check_finite(trainer, outputs["loss"])
         # The last step of an epoch is saved with its validation, when the next epoch starts.
@@ -219,8 +219,12 @@ class Keeper(Checkpoint):
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
-        if self.reason is not None:
-            raise Stopped(self.reason)
+        if self._agreed(trainer, self.reason is not None):
+            raise Stopped(self.reason or "another process of the run")
+
+    def _agreed(self, trainer: Trainer, decision: bool) -> bool:
+        """Whether any process decides so: each has its own clock and signals, but all save and stop together."""
+        return trainer.strategy.reduce_boolean_decision(decision, all=False)
 
     def _check_finite(self, trainer: Trainer, value: torch.Tensor, what: str = "loss") -> None:
         if not torch.isfinite(value):

@@ -41,9 +41,9 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
         ("curve", str(directory / "learning_curve.png")),
     ]
     table = text_table(("", ""), rows, indent="  ")
-    same = ["data=folder", f"data.root={source.root}"] if source.source == "folder" else []
-    if source.source in ("cifar10", "cifar100", "cifar110"):
-        same = [f"data={source.source}"]
+    same = [f"data={source.source}"] if source.source != "digits" else []  # from the quickstart on to CIFAR-100
+    if source.source in ("folder", "medmnist"):
+        same.append(f"data.root={source.root}")
     commands = (
         shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),
         shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),

@@ -46,7 +46,7 @@ class Epoch:
             "val_batches": (val, kept != counts),
             "test_batches": (settings.limit_test_batches, test_batches < test),
         }
-        if isinstance(val, float) and any(int(n * val) < 1 for n in counts):
+        if isinstance(val, float) and val > 0 and any(int(n * val) < 1 for n in counts):
             val = 1  # Lightning would take none
         return cls(
             steps=math.ceil(batches / settings.accumulate_grad_batches),
@@ -60,7 +60,7 @@ class Epoch:
 
 
 def at_most(batches: int, limit: Limit) -> int:
-    """So many of `batches` as a limit leaves; a share leaves at least one."""
+    """So many of `batches` as a limit leaves; a share above 0 leaves at least one."""
     if limit is None:
         return batches
-    return min(batches, limit) if isinstance(limit, int) else max(1, int(batches * limit))
+    return min(batches, limit) if isinstance(limit, int) else max(int(limit > 0), int(batches * limit))

@@ -11,14 +11,14 @@ from hybrid_vit.config.schema import EarlyStopping
 from hybrid_vit.utils.errors import UserError
 
 
-def early_stopping(settings: EarlyStopping, scored: bool) -> Stopping | None:
+def early_stopping(settings: EarlyStopping, scored: bool, num_classes: int) -> Stopping | None:
     """What ends a training that gets no better, if `early_stopping.patience` asks for it.
 
     Args:
         scored: whether there are validation images, which it goes by.
 
     Raises:
-        UserError: there are none.
+        UserError: there are none, or top-5 of five classes or fewer is asked for.
     """
     if settings.patience is None:
         return None
@@ -27,6 +27,8 @@ def early_stopping(settings: EarlyStopping, scored: bool) -> Stopping | None:
             "early_stopping.patience needs validation images; "
             "keep some with data.val_size=N and trainer.limit_val_batches=null, or leave it out"
         )
+    if settings.monitor.endswith("_top5") and num_classes <= 5:
+        raise UserError(f"early_stopping.monitor={settings.monitor} is no score of {num_classes} classes; use val_top1")
     mode = "min" if settings.monitor.endswith("_loss") else "max"
     return Stopping(settings.monitor, min_delta=settings.min_delta, patience=settings.patience, mode=mode)
 

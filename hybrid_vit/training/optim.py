@@ -12,6 +12,7 @@ from typing import Literal
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from hybrid_vit.models.layers import CLASSIFIERS
 from hybrid_vit.training.muon import Muon
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import check_rate, check_schedule
@@ -106,7 +107,6 @@ def check(lr: float, weight_decay: float) -> None:
         raise UserError(f"optim.weight_decay {weight_decay} must not be negative; use 0 for none")
 
 
-CLASSIFIERS = ("head", "head_dist", "fc", "classifier")  # of our models, timm's and transformers'
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd, "muon": muon}
 
 

@@ -16,8 +16,8 @@ from hybrid_vit.augment import Augment
 from hybrid_vit.config import schema
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
-from hybrid_vit.data.module import DataModule, changes
-from hybrid_vit.deploy.trained import adopt, load, origin
+from hybrid_vit.data.module import DataModule, changes_of_test_set
+from hybrid_vit.deploy.trained import adopt, load, origin, read_description
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.models import WhiteningConv
@@ -36,13 +36,15 @@ from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.limits import check_teacher, warmup
+from hybrid_vit.utils.paths import find_run
 
 log = logging.getLogger(__name__)
 
 FEW = 20  # training images of a class; with fewer, chance decides much of its accuracy
 FROZEN = ("linear", "partial")  # kinds of transfer in which a part of the network does not learn
 ROUGHLY = 20  # seconds that a step is measured for where the clock ends the training
-WHITENED = 5000  # images from which a whitening convolution gets its kernels
+WHITENED = 5000  # images of 32 x 32 from which a whitening convolution gets its kernels; fewer, if they are larger
+FEWEST = 200
 
 
 def make_data(config: Train) -> DataModule:
@@ -77,10 +79,19 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     net = build(model if fresh else untrained(model))
     for module in net.modules():
         if isinstance(module, WhiteningConv) and fresh:
-            module.whiten(data.training_images(WHITENED))
+            module.whiten(data.training_images(max(FEWEST, WHITENED * 32**2 // data.image_size**2)))
     if config.init_from and config.transfer != "scratch" and fresh:
         known = adopt(net, config.init_from, data.class_names)
         log.info("weights of %s, which knows %d of the %d classes", config.init_from, known, data.num_classes)
+        source = read_description(find_run(config.init_from))
+        if source["class_names"] == data.class_names and (
+            found := changes_of_test_set(source.get("fingerprint"), data.fingerprint())
+        ):
+            log.warning(
+                "%s was trained on the same classes with another test set (%s): if its images are these, "
+                "it may have learned from the test images of this run",
+                *(config.init_from, ", ".join(found)),
+            )
     if config.transfer in FROZEN:
         freeze(net, config.unfreeze or 0)
     if processes(config) > 1:
@@ -112,8 +123,7 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
             f"distill.teacher={run} was trained on other classes, image size, mean or std; "
             "train a teacher on this data first, e.g. with model=resnet18"
         )
-    test = [{"class_names": [], "test": each["test"]} for each in (trained.fingerprint, data.fingerprint()) if each]
-    if len(test) == 2 and changes(*test):
+    if changes_of_test_set(trained.fingerprint, data.fingerprint()):
         raise UserError(
             f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
             "this run; train a teacher on this data first"

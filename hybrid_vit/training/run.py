@@ -16,6 +16,7 @@ import lightning.pytorch as pl
 import torch
 import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.model_summary import ModelSummary
@@ -107,6 +108,7 @@ class Run:
     """A training: what `prepare` has made of its configuration, ready to `fit` and then to `finish`.
 
     Attributes:
+        fingerprint: of the data, as it was when the run began.
         steps: optimizer steps of the whole training; with a clock an estimate.
         summary: the content of summary.json, as far as it is known.
     """
@@ -116,6 +118,7 @@ class Run:
     checkpoint: Path | None
     choice: Choice
     data: DataModule
+    fingerprint: dict[str, Any]
     task: Classification
     epoch: Epoch
     steps: int
@@ -136,8 +139,9 @@ class Run:
         choice = choose(**vars(config.accelerator))
         log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
         data = make_data(config)
+        fingerprint = data.fingerprint()
         if checkpoint:
-            check_same_data(directory, data.fingerprint())
+            check_same_data(directory, fingerprint)
         net = make_net(config, data, choice, fresh=checkpoint is None)
         size = {
             "parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -205,13 +209,16 @@ class Run:
             checkpoint=checkpoint,
             choice=choice,
             data=data,
+            fingerprint=fingerprint,
             task=task,
             epoch=epoch,
             steps=steps,
             table=EpochTable(directory / "metrics.csv"),
             summary=summary,
             clock=clock,
-            stopping=early_stopping(config.early_stopping, "val" in data.val_names and epoch.val_batches != 0),
+            stopping=early_stopping(
+                config.early_stopping, "val" in data.val_names and epoch.val_batches != 0, data.num_classes
+            ),
             named=named(config.callbacks),
         )
 
@@ -246,7 +253,7 @@ class Run:
             "mean": self.data.mean,
             "std": self.data.std,
             "data": asdict(self.config.data),
-            "fingerprint": self.data.fingerprint(),
+            "fingerprint": self.fingerprint,
             "seed": self.config.seed,
         }
         write_json(self.directory / "model.json", description | more)
@@ -291,7 +298,7 @@ class Run:
             plugins=[CheckpointFiles()],
             default_root_dir=self.directory,
             use_distributed_sampler=False,
-            logger=self.logger or False,
+            logger=self.logger or (DummyLogger() if self.config.logger.name != "none" else False),
             enable_model_summary=False,
             profiler=PROFILERS[profiler](self.directory, "profile") if profiler else None,
             num_sanity_val_steps=0,

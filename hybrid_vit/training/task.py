@@ -124,9 +124,8 @@ class Classification(LightningModule):
     def training_step(self, batch, batch_idx: int) -> Tensor:
         images, targets = batch
         images = images.to(self.dtype)
-        if self.progressive is not None:
-            images = self.progressive(images, self.share_done)
-        answers = self.net(images)
+        small = images if self.progressive is None else self.progressive(images, self.share_done)
+        answers = self.net(small)
         logits = answers[:, 0] if answers.ndim == 3 else answers  # a distillation token answers to the teacher
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
         if self.distill is not None:

@@ -4,6 +4,7 @@ import importlib
 from types import ModuleType
 
 from hybrid_vit.utils.errors import MissingPackage
+from hybrid_vit.utils.paths import PACKAGE
 
 
 def needed(package: str, *, extra: str, what: str) -> ModuleType:
@@ -17,4 +18,5 @@ def needed(package: str, *, extra: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise MissingPackage(f"{what} needs {package}: pip install -e '.[{extra}]'", name=package) from error
+        this = "-e '.[{}]'" if (PACKAGE.parent / "pyproject.toml").is_file() else "'hybrid-vit[{}]'"
+        raise MissingPackage(f"{what} needs {package}: pip install {this.format(extra)}", name=package) from error

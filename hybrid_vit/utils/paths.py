@@ -8,6 +8,7 @@ from hybrid_vit.utils.errors import UserError
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PUBLISHED = PACKAGE / "published" if (PACKAGE / "published").is_dir() else PACKAGE.parent / "outputs" / "published"
+HERE = Path("outputs") / "published"  # where `hybrid_vit.publish` writes
 
 
 def cache_folder() -> Path:
@@ -16,17 +17,28 @@ def cache_folder() -> Path:
 
 
 def published() -> list[Path]:
-    """The directories of the published runs, by name."""
-    return sorted(path.parent for path in PUBLISHED.glob("*/model.json"))
+    """The directories of the published runs, by name: those of the project, and those published in this folder."""
+    found = [path.parent for folder in (HERE, PUBLISHED) for path in folder.glob("*/model.json")]
+    return sorted({path.name: path for path in found}.values(), key=lambda path: path.name)
+
+
+def check_vacant(directory: Path) -> None:
+    """A directory that is to hold a model holds none yet.
+
+    Raises:
+        UserError: it does.
+    """
+    if (directory / "model.json").is_file():
+        raise UserError(f"{directory} holds a model already; choose another name, or delete it")
 
 
 def find_run(run: str | Path) -> Path:
-    """The directory of a run, by path or by its name in outputs/published.
+    """The directory of a run, by path or by the name that it was published under.
 
     Raises:
         UserError: there is none.
     """
-    for directory in (Path(run), PUBLISHED / str(run)):
+    for directory in (Path(run).expanduser(), PUBLISHED / str(run), HERE / str(run)):
         if (directory / "model.json").is_file():
             return directory
     names = ", ".join(path.name for path in published())

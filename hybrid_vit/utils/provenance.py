@@ -17,11 +17,20 @@ PACKAGES = ("torch", "torchvision", "lightning", "torchmetrics")
 
 def provenance() -> dict[str, Any]:
     """Where a result comes from: versions, commit (with "+" if files were changed), system."""
-    git = ["git", "-C", str(PACKAGE), "describe", "--always", "--abbrev=40", "--dirty=+"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
     versions = {name: version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
-    return {"commit": commit, "versions": versions, "system": platform.platform()}
+    return {"commit": find_commit(PACKAGE.parent), "versions": versions, "system": platform.platform()}
+
+
+def find_commit(checkout: Path) -> str | None:
+    """The commit of a repository with its root there, "+" behind it if files were changed; None without one or git."""
+    if not (checkout / ".git").exists():  # an installed package may lie below another repository
+        return None
+    git = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
+    except OSError:
+        return None
 
 
 def peak_memory_mib(device: torch.device) -> int:

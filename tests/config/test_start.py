@@ -53,6 +53,12 @@ def test_a_library_loads_no_weights_of_its_own(tmp_path: Path) -> None:
     assert spec_of(f"init_from={tmp_path}")["model"]["pretrained"] is False
 
 
+def test_an_ensemble_is_no_source(tmp_path: Path) -> None:
+    write_json(tmp_path / "model.json", FAST | {"model": {"_target_": "hybrid_vit.models.Ensemble", "members": []}})
+    with pytest.raises(ValueError, match="is an ensemble, which is not trained further; give one of its members"):
+        spec_of(f"init_from={tmp_path}")
+
+
 @pytest.mark.parametrize(
     "change",
     [

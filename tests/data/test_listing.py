@@ -85,6 +85,7 @@ def test_a_class_may_be_absent_from_the_test_set(pictures: Path) -> None:
         (["path,label", "images/0.png,a", "images/1.png,"], "line 3: it has no label; add it, or delete the row"),
         (["path,label,split", "images/0.png,a,later"], "line 2: split 'later' is unknown; use one of train, val, test"),
         (["path,label", "images/0.png,a", "images/0.png,b"], "images/0.png more than once"),
+        (["path,label", "images/0.png,a", "images/../images/0.png,b"], "images/0.png more than once"),
         (["path,label", "images/0.png,a", "x.png,b", "y.png,b"], "x.png and 1 more, which cannot be found; paths are"),
         (["path,label", "images/0.png,a"], "lists 1 classes; list at least two"),
         (["path,label,split", "images/0.png,a,train", "images/1.png,b,test"], "no picture of class 'b' to train on"),

@@ -309,3 +309,12 @@ def test_wrong_settings(small_cifar_root: Path, picture_root: Path, tmp_path: Pa
     shutil.copytree(picture_root, tmp_path / "train")
     shutil.copytree(picture_root / "cat", tmp_path / "test" / "cat")
     assert "holds the one class 'cat'" in sentence(ValueError, "folder", tmp_path)
+
+
+def test_images_of_all_classes_are_among_the_few_of_a_folder(picture_root: Path) -> None:
+    data = module("folder", picture_root, val_size=0)
+    part = data._parts["train"]
+    chosen = [part[i * len(part) // 9] for i in range(9)]
+    assert {int(label) for _, label in chosen} == {0, 1, 2}
+    assert data.training_images(9).equal(data.normalize(torch.stack([image for image, _ in chosen])))
+    assert len(data.training_images(10_000)) == len(part)

@@ -13,7 +13,7 @@ from PIL import Image
 from hybrid_vit.augment import Draw
 from hybrid_vit.augment.corruptions import blur, fog, noise
 from hybrid_vit.data.decode import decode, square
-from hybrid_vit.deploy.inspection import ORANGE, Inspector, judged, marked, spotlight
+from hybrid_vit.deploy.inspection import ORANGE, Inspector, Measuring, judged, marked, spotlight
 from hybrid_vit.deploy.kept import NEIGHBOURS, Familiarity, find
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import PUBLISHED
@@ -48,6 +48,15 @@ def test_noise_is_probably_none_of_the_classes(inspector: Inspector) -> None:
     said = [inspector.answer(torch.from_numpy(image).permute(2, 0, 1)) for image in random]
     assert all(answer.unknown for answer in said)
     assert said[0].sentence.startswith("This is probably none of my 10 classes.")
+
+
+def test_where_lightning_is_missing_training_images_are_not_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("hybrid_vit.deploy.inspection.find_spec", lambda name: None)
+    measuring = Measuring(PUBLISHED / "quickstart", None)
+    assert not measuring.running and measuring.status == "The training images are not part of this page."
 
 
 def test_the_verdict_follows_the_threshold() -> None:

@@ -108,7 +108,7 @@ def test_other_images_than_those_of_the_training_are_refused(cache: Path, tmp_pa
     data = description["data"] | {"source": "folder", "val_size": None}
     before = {"class_names": description["class_names"], "test": {"images": 360, "sha256": ""}}
     reference.write_json(run / "model.json", description | {"data": data, "fingerprint": before})
-    with pytest.raises(ValueError, match=r"are not those of the training: .* fewer test images"):
+    with pytest.raises(ValueError, match=r"the test set is not that of .*: .* fewer test images"):
         reference.measure(run, str(tmp_path / "pictures"), print)
     assert not cache.exists()
 

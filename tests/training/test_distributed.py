@@ -53,22 +53,26 @@ def by_command(directory: Path, *settings: str) -> None:
     assert "sync_dist" not in ran.stderr
 
 
-def by_forks(directory: Path, *settings: str) -> None:
-    """The same training in two processes that know their rank, as torchrun starts them."""
+def by_forks(directory: Path, *settings: str, leader: tuple[str, ...] = ()) -> None:
+    """The same training in two processes that know their rank, as torchrun starts them.
+
+    Args:
+        leader: further settings of the first.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    forked.run(training_of_rank, str(directory), port, settings, processes=2)
+    forked.run(training_of_rank, str(directory), port, settings, leader, processes=2)
 
 
-def training_of_rank(rank: int, directory: str, port: int, settings: tuple[str, ...]) -> None:
+def training_of_rank(rank: int, directory: str, port: int, settings: tuple[str, ...], leader: tuple[str, ...]) -> None:
     os.environ |= {"LOCAL_RANK": str(rank), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     rank_zero_only.rank = rank  # Lightning reads LOCAL_RANK when it is imported, which it was before this process was
     torch.set_num_threads(1)
     warnings.filterwarnings("error", message=".*sync_dist")
-    helper = ("hydra.job.name=helper", "hydra.output_subdir=null") if rank else ()  # as Lightning calls the others
+    own = ("hydra.job.name=helper", "hydra.output_subdir=null") if rank else leader  # as Lightning calls the others
     with no_pictures():
-        assert main(*settings, *TWO, f"hydra.run.dir={directory}", *helper) == 0
+        assert main(*settings, *TWO, f"hydra.run.dir={directory}", *own) == 0
 
 
 def metrics(directory: Path) -> list[dict[str, float]]:
@@ -109,6 +113,15 @@ def test_two_processes_have_the_losses_and_the_scores_of_one(
     assert double["images"] == single["images"] == {"train": 135, "val": 89, "test": 359}
     assert double["scores"]["test_top1"] == single["scores"]["test_top1"]
     assert double["scores"]["test_loss"] == pytest.approx(single["scores"]["test_loss"], abs=1e-5)
+
+
+def test_two_processes_save_and_stop_together(tmp_path: Path) -> None:
+    """Only the first one's clock says so; the second would wait for ever in a collective that nobody else enters."""
+    logged = ("logger=csv", "callbacks=[LearningRateMonitor]")
+    when = ("checkpoint_minutes=1e-4", "trainer.max_time=2s")
+    by_forks(tmp_path, *SETTINGS, "epochs=1000", "data.val_size=0", *logged, leader=when)
+    assert (tmp_path / "checkpoints" / "previous.ckpt").is_file()
+    assert summary(tmp_path)["state"] == "stopped" and summary(tmp_path)["reason"] == "trainer.max_time of 2 s"
 
 
 @pytest.mark.slow

@@ -13,10 +13,14 @@ from small_runs import TINY, assert_same_run, rows, run, stop, summary
 from stopping import OneEpoch
 
 from hybrid_vit.config.compose import as_train, compose_config, resolve
-from hybrid_vit.training.budget import Clock, Cost
+from hybrid_vit.config.schema import EarlyStopping
+from hybrid_vit.fast.accelerator import choose
+from hybrid_vit.training.budget import Clock, Cost, measure
 from hybrid_vit.training.callbacks import Stopped
+from hybrid_vit.training.console import quieten
 from hybrid_vit.training.length import Epoch
-from hybrid_vit.training.parts import make_data, training_macs
+from hybrid_vit.training.named import early_stopping
+from hybrid_vit.training.parts import make_data, make_net, make_task, training_macs
 from hybrid_vit.training.run import Run, train
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -52,6 +56,16 @@ def test_a_budget_is_turned_into_steps(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(Stopped):
         run(tmp_path, "budget=2m")
     assert summary(tmp_path)["steps"] > 0
+
+
+def test_after_a_step_was_measured_a_batch_is_augmented_as_before() -> None:
+    config = as_train(resolve(compose_config(TINY)))
+    quieten()
+    data, choice = make_data(config), choose("cpu", precision="32-true")
+    task = make_task(config, make_net(config, data, choice, fresh=True), data, 15)
+    assert measure(task, data, choice, 0.0).step > 0
+    batch = next(iter(data.train_dataloader()))
+    assert not data.on_after_batch_transfer(batch, 0)[0].equal(data.normalize(batch.images))
 
 
 def test_a_budget_counts_smaller_images_by_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +193,9 @@ def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
     config.trainer.limit_val_batches = config.trainer.limit_test_batches = 0.1  # one of one batch, not none
     epoch = Epoch.of(config.trainer, make_data(config))
     assert (epoch.limited, epoch.val_batches, epoch.val_images, epoch.test_batches) == ({}, 1, 180, 1)
+    config.trainer.limit_val_batches = 0.0
+    epoch = Epoch.of(config.trainer, make_data(config))
+    assert (epoch.limited, epoch.val_batches, epoch.val_images) == ({"val_batches": 0.0}, 0, 0)
 
 
 def test_a_training_that_gets_no_better_ends_and_is_scored(
@@ -197,6 +214,11 @@ def test_a_training_that_gets_no_better_ends_and_is_scored(
     assert content["stopped_early"].endswith("for 2 epochs (early_stopping)")
     assert "training ended after 15 of 150 steps: val_loss" in caplog.text
     assert "test_top1" in content["scores"]
+
+
+def test_top_5_of_few_classes_does_not_stop_a_training() -> None:
+    with pytest.raises(ValueError, match=r"early_stopping\.monitor=val_top5 is no score of 5 classes; use val_top1"):
+        early_stopping(EarlyStopping(patience=1, monitor="val_top5"), True, 5)
 
 
 def test_early_stopping_needs_validation_images(tmp_path: Path) -> None:

@@ -47,3 +47,18 @@ def test_mixing_ends_where_the_weak_augmentation_begins(tmp_path: Path, interval
     targets = Targets()
     run(tmp_path / "run", "augment=cct", "augment_until=0.6", f"optim.interval={interval}", callbacks=[targets])
     assert targets.mixed == [True] * 9 + [False] * 6
+
+
+def test_the_teacher_sees_whole_images(tmp_path: Path) -> None:
+    teacher, student = [], []
+    short = ("steps=2", "optim.warmup_epochs=0")
+    run(tmp_path / "teacher", *short)
+
+    class Sizes(Callback):
+        def on_train_start(self, trainer, pl_module) -> None:
+            for net, sizes in ((pl_module.distill.teacher, teacher), (pl_module.net, student)):
+                net.register_forward_pre_hook(lambda net, args, sizes=sizes: sizes.append(args[0].shape[-1]))
+
+    small = ("progressive.sizes=[16]", "progressive.until=[0.5]")
+    run(tmp_path / "run", f"distill.teacher={tmp_path / 'teacher'}", *short, *small, callbacks=[Sizes()])
+    assert (teacher, student) == ([32, 32], [16, 32])

@@ -1,5 +1,7 @@
 """Transfer: what stays as it was to the bit, which rate each layer has, and whole runs that start from another."""
 
+import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -18,15 +20,19 @@ from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.validation import check_together
 from hybrid_vit.deploy.scoring import load_data, score_test_set
 from hybrid_vit.deploy.trained import adopt
+from hybrid_vit.deploy.weights import save_weights
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models import ConvStem
 from hybrid_vit.models import hybrid_vit as hybrid
 from hybrid_vit.models.layers import layers
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.optim import OPTIMIZERS
+from hybrid_vit.training.parts import make_data, make_net
 from hybrid_vit.training.run import train
 from hybrid_vit.training.task import Classification
 from hybrid_vit.training.transfer import decay_rates, freeze, train_unfrozen
+from hybrid_vit.utils.files import write_json
+from hybrid_vit.utils.paths import PUBLISHED
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -143,6 +149,33 @@ def test_of_the_classifier_the_classes_that_both_know_are_kept(source: Path) -> 
             assert torch.equal(value[[0, 2]], there[key][[7, 0]]) and not value[[1, 3]].any()
         else:
             assert torch.equal(value, there[key])
+
+
+def test_a_norm_within_timms_head_is_no_classifier(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    spec = resolve(compose_config(["model=convnext_atto", "data=digits"]))["model"]
+    net, other = build(spec).eval(), build(spec).eval()
+    nn.init.normal_(net.head.norm.weight)
+    save_weights(tmp_path, net)
+    names = [f"{i}" for i in range(10)]
+    write_json(tmp_path / "model.json", json.loads((PUBLISHED / "quickstart/model.json").read_text()) | {"model": spec})
+    assert adopt(other, tmp_path, names) == 10
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(other(images), net(images))
+
+
+def test_a_source_that_may_know_the_test_images_is_told(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, images in (("same", 359), ("other", 358)):
+        shutil.copytree(source, tmp_path / name)
+        description = json.loads((source / "model.json").read_text())
+        description["fingerprint"]["test"]["images"] = images
+        write_json(tmp_path / name / "model.json", description)
+        config = as_train(resolve(compose_config([*TINY, "model.depth=2", f"init_from={tmp_path / name}"])))
+        caplog.clear()
+        make_net(config, make_data(config), choose("cpu"), fresh=True)
+        assert ("may have learned from the test images of this run" in caplog.text) == (name == "other")
 
 
 def weights(directory: Path) -> dict[str, Tensor]:

@@ -1,0 +1,25 @@
+"""The commit that a figure belongs to."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hybrid_vit.utils.provenance import find_commit
+
+
+def test_the_commit_is_that_of_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "file").write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "1"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    commit = find_commit(tmp_path)
+    assert commit and len(commit) == 40
+    (tmp_path / "file").write_text("2")
+    assert find_commit(tmp_path) == f"{commit}+"
+    assert find_commit(tmp_path / "inner") is None  # as a package in an environment below another repository
+    monkeypatch.setenv("PATH", "")
+    assert find_commit(tmp_path) is None
