@@ -49,11 +49,12 @@ def main() -> None:
 
 
 def ours(published: Path) -> list[tuple[str, str, float, float]]:
-    """(name, kind, GMACs x epochs, test top-1) of each published run on CIFAR-100."""
+    """(name, kind, GMACs x epochs, test top-1) of each published run on CIFAR-100, from scratch."""
     found = []
     for path in sorted(published.glob("*/model.json")):
         summary = json.loads((path.parent / "summary.json").read_text(encoding="utf-8"))
-        if len(json.loads(path.read_text(encoding="utf-8"))["class_names"]) == 100:
+        source = json.loads(path.read_text(encoding="utf-8"))["data"]["source"]
+        if source == "cifar100" and not summary.get("pretrained") and "init_from" not in summary:
             point = (summary["gmac_epochs"], summary["scores"]["test_top1"])
             found.append((path.parent.name, "hybrid, this project", *point))
     return found

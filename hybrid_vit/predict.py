@@ -32,7 +32,9 @@ def predict(spec: Spec, places: list[str]) -> None:
 
     from hybrid_vit.deploy.prediction import FORMATS, answers, find_images
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
+    from hybrid_vit.fast.accelerator import keep_memory
 
+    keep_memory()
     paths = find_images(places)
     trained = load(spec["run"], fast=spec["fast"])
     write = FORMATS[spec["format"]](sys.stdout, paths, trained.class_names, spec["top"])

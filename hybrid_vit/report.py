@@ -21,7 +21,7 @@ def main() -> None:
         known.append((chosen(spec), reportable(spec)))
 
     def job(spec: Spec, directory: Path) -> None:
-        found = next(found for settings, found in known if settings == chosen(spec))
+        found = next((found for settings, found in known if settings == chosen(spec)), None) or reportable(spec)
         report(spec, found, directory, made=shlex.join(["python", "-m", "hybrid_vit.report", *argv]))
 
     run_command("report", job, settings, also=check)
@@ -66,7 +66,9 @@ def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
     from hybrid_vit.studies.report.study import comparisons_table, overlays_table, runs_table
     from hybrid_vit.utils.files import write_text
 
-    overlays = {Path(path).stem: read_overlay(Path(path)) for path in spec["overlays"]}
+    stems = [Path(path).stem for path in spec["overlays"]]
+    names = stems if len({*stems}) == len(stems) else spec["overlays"]
+    overlays = {name: read_overlay(Path(path)) for name, path in zip(names, spec["overlays"], strict=True)}
     comparisons = comparisons_table(found)
     for name, table in (("runs", runs_table(found)), ("comparisons", comparisons)):
         write_text(directory / f"{name}.csv", table.to_csv(index=False))

@@ -81,6 +81,12 @@ def common(plan: Plan) -> Spec:
         raise UserError("data.val_size=0 leaves no images to compare trials by; leave it out")
     if spec["data"]["monitor_test"]:
         raise UserError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
+    if spec["trainer"]["limit_val_batches"] is not None:
+        raise UserError("trainer.limit_val_batches leaves fewer images to compare trials by; leave it out")
+    if spec["progressive"]["sizes"]:
+        raise UserError(
+            "progressive.sizes changes what a step costs, so that costs could not be compared; leave it out"
+        )
     if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
         raise UserError("a trial is trained by one process; for several at once, start the same command several times")
     return spec
@@ -114,7 +120,7 @@ def search(plan: Plan, total: int, directory: Path) -> None:
         with study.lock:
             trials = study.ended()
             front.write(directory, trials, cost, lambda trial, name: trainable(trial, name, plan, directory))
-        left = (time.monotonic() - began) / (len(trials) - before) * (total - len(trials))
+        left = (time.monotonic() - began) / (len(trials) - before) * max(0, total - len(trials))
         said = front.line({"number": claim.number, **outcome}, cost)
         print(f"{len(trials)} of {total}  {said}  {timedelta(seconds=round(left))} left", flush=True)
     trials = study.ended()

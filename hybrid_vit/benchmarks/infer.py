@@ -68,7 +68,6 @@ def measure(cases: Sequence[Case], *, batch: int, rounds: int) -> list[Row]:
 
 def ours(turn: Turn, model: str, accelerator: dict[str, Any], batch_size: int, calls: int | None = None) -> None:
     """Case: ours, as `hybrid_vit.load(run, fast=True)` makes it."""
-    keep_memory()
     choice = choose(**accelerator)
     infer(turn, choice.serve(build_model(model)), accelerator, batch_size, calls)
 
@@ -79,7 +78,11 @@ def theirs(turn: Turn, key: str, accelerator: dict[str, Any], batch_size: int, c
 
 
 def infer(turn: Turn, net: nn.Module, accelerator: dict[str, Any], batch_size: int, calls: int | None) -> None:
-    """Call `net` for ever, `calls` times a turn; each call ends with its logits on the CPU."""
+    """Call `net` for ever, `calls` times a turn; each call ends with its logits on the CPU.
+
+    Whose it may be, freed memory is kept, as the commands do it.
+    """
+    keep_memory()
     images, _ = noise(batch_size, choose(**accelerator).device)
     dtype = next(net.parameters()).dtype
 

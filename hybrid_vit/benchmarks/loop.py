@@ -52,7 +52,7 @@ def bare(turn: Turn, config: Train, steps: int) -> None:
         for batch in loader:
             if done % steps == 0:
                 turn(steps)
-            step(*data.on_after_batch_transfer(batch, 0))
+            step(*data.on_after_batch_transfer(data.transfer_batch_to_device(batch, choice.device, 0), 0))
             done += 1
 
 

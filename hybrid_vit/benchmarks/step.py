@@ -29,7 +29,7 @@ def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
             Case(f"{m}x{k}x{n}", product, {"shape": (m, k, n), "dtype": dtype, "accelerator": accelerator})
             for m, k, n in SHAPES
         ]
-        others = [Case(label, peer_step, {"name": key, **common}, frugal=True) for key, label in LABELS.items()]
+        others = [Case(label, peer_step, {"name": key, **common}) for key, label in LABELS.items()]
         seconds = compare([Case("ours", our_step, common), *others, *products], rounds=rounds)
         rates = {
             case.name: 2 * torch.tensor(SHAPES[i]).prod().item() / Span.of(seconds[case.name]).median
@@ -100,7 +100,7 @@ def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> 
         autocast = torch.autocast(images.device.type, torch.bfloat16, enabled=bf16)
         with torch.no_grad(), autocast:
             logits.append(model(images).float())
-        precise = torch.float32 if choice.bf16 else torch.float64
+        precise = torch.float32 if choice.bf16 or choice.accelerator == "mps" else torch.float64
         model.to(precise)
         with autocast:
             F.cross_entropy(model(images.to(precise)), labels).backward()

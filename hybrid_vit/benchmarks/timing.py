@@ -4,11 +4,8 @@ A machine gets faster and slower by the minute. Each round times every case once
 taken within rounds; a process each keeps one case's memory, threads and compiled code from helping or hurting another.
 """
 
-import ctypes
-import gc
 import logging
 import multiprocessing
-import platform
 import statistics
 import sys
 import time
@@ -34,13 +31,11 @@ class Case:
         run: called as run(turn, **arguments) in a process of its own; it prepares, and from then on calls `turn(n)`
             before each n repeats. What happens between two calls is what is timed. It must be importable.
         arguments: plain values.
-        frugal: give freed memory back to the system after a turn, since others need it (glibc holds it otherwise).
     """
 
     name: str
     run: Callable[..., None]
     arguments: dict[str, Any] = field(default_factory=dict)
-    frugal: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,9 +161,6 @@ def _play(pipe: Connection, case: Case) -> None:
     def turn(coming: int) -> None:
         nonlocal began, repeats
         took = ("ready", None) if began is None else ("took", (time.perf_counter() - began) / repeats)
-        if case.frugal and platform.libc_ver()[0] == "glibc":
-            gc.collect()
-            ctypes.CDLL(None).malloc_trim(0)
         pipe.send(took)
         while pipe.recv() == "memory":
             pipe.send(("memory", _peak()))

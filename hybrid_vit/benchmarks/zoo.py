@@ -37,6 +37,8 @@ def run(
         try:
             sizes[name] = size(build(spec))
         except ModuleNotFoundError as error:
+            if len(models) == 1:
+                raise
             print(f"  {name} is left out: {error}", file=sys.stderr)
     scores = [*known(published, read)]
     rows: list[Row] = []

@@ -62,11 +62,15 @@ def jobs(
         if override.is_sweep_override():
             named.add(key)
             lists[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    names: set[str] = set()
     for values in itertools.product(*lists.values()):
         said = [value for key, value in zip(lists, values, strict=True) if key in named]
         for arm in only or arms or ("",):
             own = [f"name={quote(arm)}"] if arm and "name" not in lists else []
-            yield file_name(",".join(filter(None, [arm, *said]))), [*values, *arms.get(arm, ()), *own]
+            name = file_name(",".join(filter(None, [arm, *said])))
+            if name not in names:  # seed=0,0 is one job
+                names.add(name)
+                yield name, [*values, *arms.get(arm, ()), *own]
 
 
 def file_name(text: str) -> str:

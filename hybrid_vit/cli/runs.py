@@ -76,12 +76,13 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
             )
 
 
+CHECKPOINTS = ("last.ckpt", "previous.ckpt")
 RUN = ("summary.json", "checkpoints/last.ckpt", ".hydra/config.yaml")
 
 
-def begun(directory: Path, dotted_keys: Sequence[str] = RUN) -> Path | None:
+def begun(directory: Path, names: Sequence[str] = RUN) -> Path | None:
     """A file of the run that a directory holds, or None: what a killed command left before its first file is no run."""
-    files = (directory / name for name in dotted_keys)
+    files = (directory / name for name in names)
     return next((file for file in files if file.is_file() and file.stat().st_size), None)
 
 
@@ -93,13 +94,13 @@ def same_run(spec: Spec, directory: Path) -> None:
         Unusable: what lies there is damaged.
     """
     here, done = make_paths_absolute(spec), look(directory).state == "done"
-    begun = any((directory / "checkpoints" / name).exists() for name in ("last.ckpt", "previous.ckpt"))
+    saved = begun(directory / "checkpoints", CHECKPOINTS)
     try:
         own = load_run_config(directory)
-        if begun and not isinstance(read_json(directory / "summary.json").get("steps"), int):
+        if saved and not isinstance(read_json(directory / "summary.json").get("steps"), int):
             raise UserError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
     except UserError as error:
-        if begun or done:
+        if saved or done:
             raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
         return
     for key in dotted_keys(here):
@@ -199,6 +200,6 @@ def run_directory(resume: str, *, lengthen: bool = False) -> Path:
         )
     if lengthen and not done and not is_helper():
         raise UserError(f"{directory} is not done; continue it to its end without another length, then lengthen it")
-    if lengthen and not begun(directory / "checkpoints", ("last.ckpt", "previous.ckpt")):
+    if lengthen and not begun(directory / "checkpoints", CHECKPOINTS):
         raise UserError(f"{directory} cannot be lengthened: there is no checkpoint in it any more; start a new run")
     return directory

@@ -98,9 +98,12 @@ def span(n: int, interval: tuple[float, float], extent: tuple[float, float]) -> 
 
 
 def compare(scores: Mapping[int, Score], reference: Mapping[int, Score]) -> Comparison:
-    """Scores by seed against a reference's: paired where two seeds or more are common, else as Welch does."""
+    """Scores by seed against a reference's: paired where enough seeds are common, else as Welch does.
+
+    Two common seeds are enough only where one side has no more than two.
+    """
     common = sorted(scores.keys() & reference.keys())
-    if len(common) > 1:
+    if len(common) >= ENOUGH or (len(common) == 2 and min(len(scores), len(reference)) == 2):
         found = _paired([scores[seed] for seed in common], [reference[seed] for seed in common])
         return found._replace(unpaired=len(scores) + len(reference) - 2 * len(common))
     return _welch([*scores.values()], [*reference.values()])

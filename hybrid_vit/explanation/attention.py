@@ -95,8 +95,6 @@ def attention_weights(
 
 
 def grid_of(cells: int, ratio: float) -> tuple[int, int]:
-    """Rows and columns of `cells` whose ratio is that of the image, height / width."""
-    height = round(math.sqrt(cells * ratio))
-    width = round(math.sqrt(cells / ratio))
-    assert height * width == cells, f"{cells} cells are no grid of an image of ratio {ratio}"
-    return height, width
+    """Rows and columns of `cells` whose ratio is nearest to that of the image, height / width."""
+    grids = [(rows, cells // rows) for rows in range(1, cells + 1) if cells % rows == 0]
+    return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1] / ratio)))

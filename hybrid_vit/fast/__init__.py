@@ -6,6 +6,7 @@ from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.folding import folded
 from hybrid_vit.fast.hybrid import set_shards, set_trimmed
 from hybrid_vit.fast.packed import packed
+from hybrid_vit.fast.pooled import set_pooled
 from hybrid_vit.fast.winograd import set_winograd
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "packed",
     "set_attention",
     "set_dropout",
+    "set_pooled",
     "set_shards",
     "set_strided_depthwise",
     "set_trimmed",

@@ -18,6 +18,7 @@ from hybrid_vit.fast import (
     packed,
     set_attention,
     set_dropout,
+    set_pooled,
     set_shards,
     set_strided_depthwise,
     set_trimmed,
@@ -66,6 +67,8 @@ class Choice:
         set_strided_depthwise(net, fp32=self.accelerator == "cpu" and self.bf16 and not self.compile)
         if self.accelerator == "cpu" and self.precision in ("32", "32-true") and not self.compile:
             set_winograd(net)
+        if not self.compile:
+            set_pooled(net)
         if self.accelerator == "cpu":
             net.to(memory_format=torch.channels_last)  # convolutions then neither repack nor transpose
 

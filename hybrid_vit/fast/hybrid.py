@@ -70,7 +70,8 @@ def set_trimmed(net: nn.Module, trimmed: bool = True) -> None:
             module.__class__ = FastHybridViT
             assert isinstance(module, FastHybridViT)
             module.trimmed = trimmed
-            module.blocks[-1].attn.__class__ = FastAttention
+            if isinstance(last := module.blocks[-1], Block):
+                last.attn.__class__ = FastAttention
 
 
 def set_shards(net: nn.Module, shards: int) -> None:

@@ -86,7 +86,8 @@ class WinogradConv2d(nn.Conv2d):
     """As `nn.Conv2d`, (B, C, H, W) -> (B, D, H, W)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.dtype == torch.float32 and not torch.compiler.is_compiling():
+        plain = self.bias is None and x.dtype == torch.float32 and not torch.compiler.is_compiling()
+        if torch.is_grad_enabled() and plain:
             return _Convolve.apply(x, self.weight)  # type: ignore[no-untyped-call]
         return super().forward(x)
 

@@ -7,9 +7,10 @@ number is an estimate only: a `Clock` says how far the training is, and when it 
 import math
 import statistics
 import time
+from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -37,10 +38,14 @@ class Clock(Callback):
     """How far a training is that has `seconds`: they begin with this object, and pause while the run is stopped.
 
     The elapsed seconds are part of the checkpoint's state, so that a resumed run goes on with its clock.
+
+    Attributes:
+        images: how many of each size, in pixels, were trained on.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
+        self.images: Counter[int] = Counter()
         self._began = time.monotonic()
 
     @property
@@ -52,11 +57,14 @@ class Clock(Callback):
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        self.images[cast(Classification, pl_module).side] += len(batch[0])
+
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "elapsed": self.elapsed}
+        return {"seconds": self.seconds, "elapsed": self.elapsed, "images": dict(self.images)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
+        self.seconds, self.images = state_dict["seconds"], Counter(state_dict.get("images"))
         self._began = time.monotonic() - state_dict["elapsed"]
 
 

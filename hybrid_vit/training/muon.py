@@ -51,23 +51,31 @@ class Muon(AdamW):
             state["step"] = torch.zeros(())  # unused; AdamW wants it when a checkpoint is loaded
             state["momentum"] = torch.zeros_like(weight)
         state["momentum"].mul_(self.momentum).add_(gradient)
-        matrix = gradient.add(state["momentum"], alpha=self.momentum).reshape(rows, -1)
+        # Channels last, as kernels lie in memory on a CPU: the order of the columns changes nothing but the cost.
+        update = gradient.add(state["momentum"], alpha=self.momentum).movedim(1, -1)
+        matrix = update.reshape(rows, -1)
         scale = max(1.0, rows / matrix.shape[1]) ** 0.5
+        factor = orthogonalised(matrix, self.ns_steps, dtype=fast_dtype(matrix)).view_as(update).movedim(-1, 1)
         weight.mul_(rows**0.5 / weight.norm().clamp(min=1e-7))
-        weight.add_(orthogonalised(matrix, self.ns_steps).view_as(weight), alpha=-lr * scale)
+        weight.add_(factor, alpha=-lr * scale)
 
 
-def orthogonalised(matrix: Tensor, steps: int = 3) -> Tensor:
+def fast_dtype(matrix: Tensor) -> torch.dtype:
+    """bf16, which is precise enough here, where its products are fast; else fp32."""
+    return torch.bfloat16 if matrix.is_cuda or torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def orthogonalised(matrix: Tensor, steps: int = 3, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """(m, n) -> (m, n): U V^T of its singular value decomposition U S V^T, roughly: values between 0.5 and 1.5.
 
-    Newton-Schulz iteration; on a GPU in bf16, which is precise enough.
+    Newton-Schulz iteration, computed in `dtype`.
     """
-    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]
     x = x.T if tall else x
     x = x / x.norm().clamp(min=1e-7)
     a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.T if tall else x).to(matrix.dtype)

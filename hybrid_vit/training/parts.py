@@ -200,7 +200,6 @@ def fix_steps(
     data: DataModule,
     distill: Distillation | None,
     began: float,
-    share: float,
 ) -> tuple[int, Clock | None]:
     """How many optimizer steps the run has: `steps`, or as many as fit into `budget`, or `epochs` of them.
 
@@ -208,7 +207,6 @@ def fix_steps(
 
     Args:
         began: when the time of the budget began, by `time.monotonic`.
-        share: what a step costs, the mean over the training, of what one with whole images costs.
     """
     epoch = Epoch.of(config.trainer, data)
     steps = config.steps or config.epochs * epoch.steps
@@ -216,13 +214,13 @@ def fix_steps(
         return steps, None
     if processes(config) > 1:
         raise UserError("budget is measured in one process; with several give epochs or steps instead")
-    whole = replace(config, progressive=schema.Progressive())
-    task = make_task(whole, deepcopy(net), data, steps, distill)
-    compile_nets(task, choice)
     by_clock = config.budget_by == "clock"
     long = 0.02 * seconds(config.budget)
-    cost = measure(task, data, choice, min(long, ROUGHLY) if by_clock else long, config.trainer.accumulate_grad_batches)
-    cost = Cost(cost.step * share, cost.image)
+    costs = measure_sizes(config, choice, net, data, distill, min(long, ROUGHLY) if by_clock else long)
+    mean = partial(Progressive(**vars(config.progressive)).mean, side=data.image_size)
+    # The stages are shares of the steps or, by the clock, of the time.
+    step = 1 / mean(lambda side: 1 / costs[side].step) if by_clock else mean(lambda side: costs[side].step)
+    cost = Cost(step, costs[data.image_size].image)
     left = seconds(config.budget) - (time.monotonic() - began)
     margin = CLOCK_MARGIN if by_clock else MARGIN
     steps, scoring = affordable(cost, epoch, left, margin)
@@ -239,6 +237,20 @@ def fix_steps(
         *(*measured, steps),
     )
     return steps, None
+
+
+def measure_sizes(
+    config: Train, choice: Choice, net: nn.Module, data: DataModule, distill: Distillation | None, long: float
+) -> dict[int, Cost]:
+    """What a step costs with images of each size that the training has, measured in `long` seconds together."""
+    costs: dict[int, Cost] = {}
+    sides, steps = {*config.progressive.sizes, data.image_size}, config.epochs * Epoch.of(config.trainer, data).steps
+    for side in sides:
+        only = schema.Progressive() if side == data.image_size else schema.Progressive([side], [1.0])
+        task = make_task(replace(config, progressive=only), deepcopy(net), data, steps, distill)
+        compile_nets(task, choice)
+        costs[side] = measure(task, data, choice, long / len(sides), config.trainer.accumulate_grad_batches)
+    return costs
 
 
 def read_summary(directory: Path) -> dict[str, Any]:
@@ -274,41 +286,33 @@ def forgotten(source: dict[str, Any] | None, scores: dict[str, float]) -> dict[s
     return {f"test_{source['data']}_forgotten": source["test_top1"] - scores[key]}
 
 
-def image_macs(config: Train, net: nn.Module, data: DataModule) -> int:
-    """Multiply-accumulates of an image.
-
-    Raises:
-        UserError: a model that is transferred does not take images of this size.
-    """
-    try:
-        return count_macs(net, data.image_size)
-    except (AssertionError, RuntimeError, ValueError) as error:
-        if config.init_from is None:
-            raise
-        raise UserError(
-            f"the model of {config.init_from} does not take images of {data.image_size} pixels "
-            f"({' '.join(str(error).split())[:80]}); set data.image_size to that of its own images"
-        ) from error
-
-
-def training_macs(config: Train, net: nn.Module, data: DataModule) -> float:
-    """Multiply-accumulates of an image, the mean over the training with its smaller images.
+def count_sizes(config: Train, net: nn.Module, data: DataModule) -> dict[int, int]:
+    """Multiply-accumulates of an image of each size that the training has.
 
     Args:
         net: not set up for the machine yet, for threads are not counted.
 
     Raises:
-        UserError: it does not take those sizes.
+        UserError: a model that is transferred, or one that begins with smaller images, does not take such a size.
     """
-    try:
-        return Progressive(**vars(config.progressive)).mean(partial(count_macs, net), data.image_size)
-    except (AssertionError, RuntimeError, ValueError) as error:
-        if not config.progressive.sizes:
-            raise
-        raise UserError(
-            f"the model does not take images of progressive.sizes {config.progressive.sizes} "
-            f"({' '.join(str(error).split())[:80]}); leave progressive out"
-        ) from error
+    macs: dict[int, int] = {}
+    for side in (data.image_size, *config.progressive.sizes):
+        try:
+            macs[side] = count_macs(net, side)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            why = " ".join(str(error).split())[:80]
+            if side != data.image_size:
+                raise UserError(
+                    f"the model does not take images of progressive.sizes {config.progressive.sizes} ({why}); "
+                    "leave progressive out"
+                ) from error
+            if config.init_from is None:
+                raise
+            raise UserError(
+                f"the model of {config.init_from} does not take images of {side} pixels ({why}); "
+                "set data.image_size to that of its own images"
+            ) from error
+    return macs
 
 
 def processes(config: Train) -> int:

@@ -41,9 +41,9 @@ from hybrid_vit.training.named import early_stopping, named, stopped_early
 from hybrid_vit.training.parts import (
     beginning,
     compile_nets,
+    count_sizes,
     fix_steps,
     forgotten,
-    image_macs,
     make_data,
     make_logger,
     make_net,
@@ -51,9 +51,9 @@ from hybrid_vit.training.parts import (
     make_teacher,
     model_spec,
     read_summary,
-    training_macs,
 )
 from hybrid_vit.training.progress import Bar, EpochTable
+from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
@@ -109,6 +109,7 @@ class Run:
 
     Attributes:
         fingerprint: of the data, as it was when the run began.
+        macs: multiply-accumulates of an image of each size.
         steps: optimizer steps of the whole training; with a clock an estimate.
         summary: the content of summary.json, as far as it is known.
     """
@@ -121,6 +122,7 @@ class Run:
     fingerprint: dict[str, Any]
     task: Classification
     epoch: Epoch
+    macs: dict[int, int]
     steps: int
     table: EpochTable
     summary: dict[str, Any]
@@ -146,22 +148,20 @@ class Run:
         size = {
             "parameters": sum(parameter.numel() for parameter in net.parameters()),
             "trained_parameters": sum(weight.numel() for weight in net.parameters() if weight.requires_grad),
-            "macs": image_macs(config, net, data),
         }
-        mean_macs = training_macs(config, net, data)
-        share = mean_macs / size["macs"]
+        macs = count_sizes(config, net, data)
         choice.tune(net)
         before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
         lengthened = before.get("lengthened", [])
         if checkpoint and before.get("state") == "done":
             lengthened = [*lengthened, before["steps"]]
-            steps, clock = fix_steps(config, choice, net, data, teacher, began, share)
+            steps, clock = fix_steps(config, choice, net, data, teacher, began)
         elif checkpoint:
             steps = before["steps"]
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
         else:
-            steps, clock = fix_steps(config, choice, net, data, teacher, began, share)
+            steps, clock = fix_steps(config, choice, net, data, teacher, began)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
         data.weak = lambda: task.share_done >= config.augment_until
@@ -178,7 +178,7 @@ class Run:
         length = f"{'about ' if clock else ''}{steps:,} steps"
         log.info(
             "%s: %s parameters, %s MACs; images: %s; %s",
-            *(config.name, f"{size['parameters']:,}", f"{size['macs']:,}", images, length),
+            *(config.name, f"{size['parameters']:,}", f"{macs[data.image_size]:,}", images, length),
         )
         summary = {
             "name": config.name,
@@ -191,7 +191,8 @@ class Run:
             "budget": config.budget,
             **({"budget_by": "clock"} if clock else {}),
             **size,
-            "training_macs": mean_macs,
+            "macs": macs[data.image_size],
+            "training_macs": Progressive(**vars(config.progressive)).mean(macs.__getitem__, data.image_size),
             "images": data.sizes,
             **beginning(config, before),
             "protocol": protocol(data, config.score, epoch.limited),
@@ -212,6 +213,7 @@ class Run:
             fingerprint=fingerprint,
             task=task,
             epoch=epoch,
+            macs=macs,
             steps=steps,
             table=EpochTable(directory / "metrics.csv"),
             summary=summary,
@@ -376,6 +378,10 @@ class Run:
         if self.logger:
             ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
             self.logger.log_results(tested, confusion, data.class_names, **ended)
+        if self.clock and self.clock.images:
+            seen = self.clock.images
+            total = sum(count * self.macs[side] for side, count in seen.items())
+            self.summary["training_macs"] = total / sum(seen.values())
         self.summary |= {
             "steps": self.steps,
             "epochs": self.steps / self.epoch.steps,

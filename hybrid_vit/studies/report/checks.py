@@ -13,7 +13,7 @@ EQUAL: tuple[tuple[str, Value, str], ...] = (
     ("data", lambda run: run.settings["data.source"], "scores on different data are not comparable"),
     ("image size", lambda run: run.settings["data.image_size"], "the task is not the same"),
     ("number of test images", lambda run: run.summary["images"].get("test"), "the scores are of different test sets"),
-    ("scoring", lambda run: run.summary["protocol"].rpartition("; ")[2], "the scores were computed in different ways"),
+    ("scoring", lambda run: scoring(run), "the scores were computed in different ways"),
     ("validation split", lambda run: "val" in run.summary["images"], "some were trained without one"),
     ("start from trained weights", lambda run: bool(run.summary.get("pretrained")), "not all began fresh"),
     ("device", lambda run: run.summary["device"], "seconds and images/s are not comparable"),
@@ -23,6 +23,11 @@ EQUAL: tuple[tuple[str, Value, str], ...] = (
     ("commit", lambda run: (run.summary["commit"] or "unknown")[:10], "the code may be a part of a difference"),
 )
 LOOKED = "test set looked at every epoch"
+
+
+def scoring(run: Run) -> str:
+    """Which weights were scored, as the protocol says it last."""
+    return run.summary["protocol"].rpartition("; ")[2].removesuffix(f", {LOOKED}")
 
 
 def versions(run: Run) -> str:

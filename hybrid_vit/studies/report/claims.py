@@ -14,7 +14,13 @@ def unit(metric: str) -> str:
 
 def lower_is_better(metric: str) -> bool:
     """Whether the best score is the lowest."""
-    return metric.endswith(("loss", "crossed", "forgotten"))
+    return metric.endswith(("loss", "ece", "crossed", "forgotten"))
+
+
+def written(value: float, metric: str, sign: str = "") -> str:
+    """A score, or with the sign "+" a difference of scores, to four places in nats and to two in points."""
+    places = 4 if unit(metric) == "nats" else 2
+    return f"{round(value, places) + 0.0:{sign}.{places}f}"  # no negative zero
 
 
 def told_apart(found: Comparison) -> bool:
@@ -36,7 +42,10 @@ def sentence(label: str, reference: str, metric: str, found: Comparison) -> str:
 
 def claim(label: str, reference: str, metric: str, found: Comparison) -> str:
     """What a comparison says."""
-    what = f"{label} against {reference}: {found.difference:+.2f} {unit(metric)}"
+    difference, low, high, lowest, highest = (
+        written(value, metric, "+") for value in (found.difference, found.low, found.high, found.lowest, found.highest)
+    )
+    what = f"{label} against {reference}: {difference} {unit(metric)}"
     if found.kind == "single":
         why = "one run on a side" if found.n < 2 else "scores without spread"
         return f"{what}; {why}, so nothing can be said about other seeds: cannot be told apart with n = {found.n}."
@@ -50,10 +59,10 @@ def claim(label: str, reference: str, metric: str, found: Comparison) -> str:
         )
     if found.n < ENOUGH:
         return (
-            f"{what}, from {found.lowest:+.2f} to {found.highest:+.2f} ({pairs}), too few for an interval: "
+            f"{what}, from {lowest} to {highest} ({pairs}), too few for an interval: "
             f"cannot be told apart with n = {found.n}.{_floor(found)}"
         )
-    numbers = f"{what}, 95 % interval {found.low:+.2f} to {found.high:+.2f} ({pairs})"
+    numbers = f"{what}, 95 % interval {low} to {high} ({pairs})"
     if told_apart(found):
         side = "higher" if found.difference > 0 else "lower"
         return f"{numbers}: {side}, by the t-test p {equation(found.p_holm)} after Holm.{_floor(found)}"

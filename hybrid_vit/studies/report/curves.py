@@ -178,10 +178,8 @@ def read_overlay(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path)
     except (OSError, ValueError) as problem:
         raise UserError(f"overlays: {path} cannot be read ({problem})") from None
-    missing = [key for key in PUBLISHED if key not in table]
+    missing = [key for key in PUBLISHED if key not in table or not pd.api.types.is_numeric_dtype(table[key])]
     if missing or table.empty:
-        what = f"has no {', '.join(missing)}" if missing else "is empty"
-        raise UserError(
-            f"overlays: {path} {what}; columns: epoch (from 0), train_loss, train_acc, val_loss, val_acc, lr"
-        )
+        what = f"has no numbers in {', '.join(missing)}" if missing else "is empty"
+        raise UserError(f"overlays: {path} {what}; its columns must be {', '.join(PUBLISHED)}, epochs from 0")
     return table

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, estimate, pareto, power_law, size_for
-from hybrid_vit.studies.report.claims import lower_is_better, told_apart, unit
+from hybrid_vit.studies.report.claims import lower_is_better, told_apart, unit, written
 from hybrid_vit.studies.report.curves import curves, overlay
 from hybrid_vit.studies.report.records import Configuration
 from hybrid_vit.studies.report.study import Study, families, opposed
@@ -73,7 +73,7 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
         color = (BLUE if better * c.difference > 0 else ORANGE) if told_apart(c) else UNNAMED
         ax.barh(place, c.difference, color=color, height=0.4, zorder=2)
         interval(ax, place, c.span, part, c.n, INK, upright=False)
-        for x, text, side in ((0, label, "left"), (1, measured(c), "right")):
+        for x, text, side in ((0, label, "left"), (1, measured(c, study.metric), "right")):
             words = ax.text(x, place + 0.24, text, ha=side, transform=ax.get_yaxis_transform(), parse_math=False)
             words.set(va="bottom", fontsize=9, color=INK, zorder=5)
             words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
@@ -96,11 +96,11 @@ def differences(study: Study) -> tuple[Figure, Picture] | None:
     return figure, Picture("differences", "Differences to the reference", caption)
 
 
-def measured(c: Comparison) -> str:
+def measured(c: Comparison, metric: str) -> str:
     """A difference, what is known of its spread, and n."""
-    low, high = c.span
-    spread = "" if math.isnan(low) else f" ({low:+.2f} to {high:+.2f})"
-    return f"{c.difference:+.2f}{spread}, n = {c.n}"
+    difference, low, high = (written(value, metric, "+") for value in (c.difference, *c.span))
+    spread = "" if math.isnan(c.span[0]) else f" ({low} to {high})"
+    return f"{difference}{spread}, n = {c.n}"
 
 
 def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
@@ -217,7 +217,8 @@ def classes(study: Study) -> tuple[Figure, Picture] | None:
     places = range(len(chosen))
     ax.barh(places, chosen, color=[BLUE if value > 0 else ORANGE for value in chosen], height=0.7, zorder=2)
     ax.axvline(0, color=INK, linewidth=1, zorder=3)
-    images = reference.runs[0].classes["images"].median()
+    counts = reference.runs[0].classes["images"]
+    images = counts[counts > 0].median()
     ax.set_xlim(*roomy(*ax.get_xlim(), 100 / images))
     ax.set_yticks(places, [str(name).replace("_", " ") for name in chosen.index], parse_math=False)
     ax.set_ylim(-0.6, len(chosen) - 0.4)

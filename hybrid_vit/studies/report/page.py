@@ -18,7 +18,7 @@ from markupsafe import Markup, escape
 
 from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, Estimate, estimate
 from hybrid_vit.studies.report.checks import commit, versions, warnings
-from hybrid_vit.studies.report.claims import shown_p
+from hybrid_vit.studies.report.claims import shown_p, written
 from hybrid_vit.studies.report.figures import Picture
 from hybrid_vit.studies.report.records import Configuration
 from hybrid_vit.studies.report.study import Study, comparisons_table, settings_table
@@ -87,7 +87,8 @@ def write(
         warnings=warnings(study.configurations, [pair[:2] for pair in study.comparisons], study.metric),
         results=results(study),
         sentences=comparisons_table(study)["sentence"],
-        comparisons=pd.DataFrame([comparison(*each) for each in study.comparisons]),
+        tested=sum(not math.isnan(found.p) for _, _, found in study.comparisons),
+        comparisons=pd.DataFrame([comparison(*each, study.metric) for each in study.comparisons]),
         pictures=pictures,
         overlays=overlays,
         settings=settings_table(study),
@@ -182,7 +183,7 @@ def results(study: Study) -> pd.DataFrame:
                 "configuration": each.label,
                 "n": found.n,
                 "seeds": ", ".join(map(str, sorted(scores))),
-                study.metric: spread(found),
+                study.metric: spread(found, study.metric),
                 "parameters": f"{each.mean('parameters'):,.0f}",
                 "MACs (millions)": f"{each.mean('macs') / 1e6:,.0f}",
                 "training images": f"{each.runs[0].summary['images']['train']:,}",
@@ -194,26 +195,29 @@ def results(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def spread(found: Estimate) -> str:
+def spread(found: Estimate, metric: str) -> str:
     """A mean, and what is known of its spread."""
+    values = (found.mean, found.high - found.mean, found.lowest, found.highest)
+    mean, margin, lowest, highest = (written(value, metric) for value in values)
     if found.n >= ENOUGH:
-        return f"{found.mean:.2f} ± {found.high - found.mean:.2f}"
-    if found.n == 2:
-        return f"{found.mean:.2f} (n = 2: {found.lowest:.2f} to {found.highest:.2f})"
-    return f"{found.mean:.2f} (n = 1: no interval)"
+        return f"{mean} ± {margin}"
+    return f"{mean} (n = 2: {lowest} to {highest})" if found.n == 2 else f"{mean} (n = 1: no interval)"
 
 
-def comparison(each: Configuration, base: Configuration, found: Comparison) -> dict[str, Any]:
+def comparison(each: Configuration, base: Configuration, found: Comparison, metric: str) -> dict[str, Any]:
     """A comparison as a row of the page."""
+    difference, low, high, lowest, highest = (
+        written(value, metric, "+") for value in (found.difference, found.low, found.high, found.lowest, found.highest)
+    )
     sure, single = not math.isnan(found.low), math.isnan(found.lowest)
     return {
         "configuration": each.label,
         "against": base.label,
         "test": {"single": "none"}.get(found.kind, found.kind),
         "n": found.n,
-        "difference": f"{found.difference:+.2f}" + (" (of the pairs alone)" if found.unpaired else ""),
-        "95 % interval": f"{found.low:+.2f} to {found.high:+.2f}" if sure else "",
-        "lowest to highest": "" if single else f"{found.lowest:+.2f} to {found.highest:+.2f}",
+        "difference": difference + (" (of the pairs alone)" if found.unpaired else ""),
+        "95 % interval": f"{low} to {high}" if sure else "",
+        "lowest to highest": "" if single else f"{lowest} to {highest}",
         "p (t)": shown_p(found.p),
         "p (t, Holm)": shown_p(found.p_holm),
         "p (sign flip)": shown_p(found.p_flip),

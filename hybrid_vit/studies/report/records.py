@@ -25,6 +25,7 @@ APART = (
     *("tags", "verbose"),
     *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
 )
+LOCATED = ("folder", "medmnist")  # sources whose root says which data it is
 ACCUMULATED = "trainer.accumulate_grad_batches"
 KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
 # What a summary must hold, and of what type.
@@ -104,7 +105,7 @@ class Configuration:
     @property
     def family(self) -> Settings:
         """The settings but for the amount of data."""
-        return {key: value for key, value in self.settings.items() if key not in self.amount}
+        return {key: value for key, value in known(self.settings) if key not in self.amount}
 
     @property
     def amount(self) -> Settings:
@@ -144,7 +145,7 @@ def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) ->
     for directory in {path.resolve(): path for place in places for path in within(place)}.values():
         try:
             run = load(directory, read, metric)
-            twin = f"{sorted(identity(run).items())} {run.seed}"
+            twin = f"{known(identity(run))} {run.seed}"
             if twin in seen:
                 raise UserError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
             seen[twin] = directory
@@ -280,18 +281,23 @@ def flat(tree: Any, prefix: str = "") -> Settings:
 
 def identity(run: Run) -> Settings:
     """What makes its configuration: all settings but those that say who ran it, how and where."""
-    apart = tuple(f"{key}." for key in APART)
+    located = run.settings["data.source"] in LOCATED
+    apart = tuple(f"{key}." for key in APART if not (located and key == "data.root"))
     part = {key: value for key, value in run.settings.items() if not f"{key}.".startswith(apart)}
     batches = run.settings.get(ACCUMULATED, 1)  # of an optimizer step; alone of the trainer's, it says what is computed
     return part if batches == 1 else part | {ACCUMULATED: batches}
 
 
+def known(settings: Settings) -> list[tuple[str, Any]]:
+    """Settings to compare: one that is null is one that an older version did not have."""
+    return sorted((key, value) for key, value in settings.items() if value is not None)
+
+
 def arrange(runs: Sequence[Run]) -> list[Configuration]:
     """Group runs by configuration, in order of appearance, and name each."""
     groups: dict[str, list[Run]] = {}
-    for run in runs:  # a setting that is null is one that an older version did not have
-        known = sorted((key, value) for key, value in identity(run).items() if value is not None)
-        groups.setdefault(repr(known), []).append(run)
+    for run in runs:
+        groups.setdefault(repr(known(identity(run))), []).append(run)
     labels = called([*groups.values()], [identity(group[0]) for group in groups.values()])
     return [Configuration(label, group) for label, group in zip(labels, groups.values(), strict=True)]
 

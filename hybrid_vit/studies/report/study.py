@@ -84,7 +84,8 @@ def study(
         if len(set(labels)) != 2 or len(labels) != 2:
             raise UserError(f"pairs: [{', '.join(labels)}] are not two configurations; write pairs=[[A,B],[C,D]]")
         one, other = (named(configurations, label, "pairs") for label in labels)
-        opponents.append((one, other))
+        if not any({one.label, other.label} == {each.label, against.label} for each, against in opponents):
+            opponents.append((one, other))
     found = family([compare(each.scores(metric), other.scores(metric)) for each, other in opponents])
     comparisons = [(*pair, comparison) for pair, comparison in zip(opponents, found, strict=True)]
     return Study(metric, configurations, base, comparisons, left_out)

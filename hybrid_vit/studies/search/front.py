@@ -38,7 +38,7 @@ def write(directory: Path, trials: Sequence[Outcome], cost: str, trainable: Call
     folder = directory / "front"
     folder.mkdir(exist_ok=True)
     files = {folder / f"trial_{trial['number']:04d}.yaml": trial for trial in best}
-    for path in set(folder.glob("*.yaml")) - files.keys():
+    for path in set(folder.glob("trial_*.yaml")) - files.keys():
         path.unlink()
     for path, trial in files.items():
         if not path.exists():

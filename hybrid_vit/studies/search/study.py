@@ -72,7 +72,9 @@ class Study:
         with self.lock:
             known = self._study.get_trials(deepcopy=False)
             for trial in known:
-                if trial.state is TrialState.RUNNING and (claim := self._take(trial.number, trial.params)):
+                if trial.state is TrialState.RUNNING and trial.params.keys() != self.space.keys():
+                    self._study.tell(trial.number, state=TrialState.FAIL)  # killed while its settings were drawn
+                elif trial.state is TrialState.RUNNING and (claim := self._take(trial.number, trial.params)):
                     end = claim.directory / "trial.json"
                     if not end.exists():
                         return claim

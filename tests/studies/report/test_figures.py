@@ -340,7 +340,7 @@ def test_a_published_curve_is_laid_over_as_far_as_ours_goes(tmp_path: Path, watc
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("epoch,loss\n0,1\n", "has no train_acc, val_acc"), ("", "cannot be read"), (None, "cannot be read")],
+    [("epoch,loss\n0,1\n", "has no numbers in train_acc, val_acc"), ("", "cannot be read"), (None, "cannot be read")],
 )
 def test_an_overlay_that_is_none(tmp_path: Path, text: str | None, words: str) -> None:
     path = tmp_path / "x.csv"
