@@ -214,7 +214,8 @@ def test_a_foreign_number_of_runs_says_what_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = fake_runs.sweep(tmp_path / "runs", "model.depth", {2: [14.0, 21.0], 4: [30.0, 31.0, 32.0]})
-    call(monkeypatch, str(sweep), f"out={tmp_path / 'out'}", "pairs=['depth=4','depth=2']")
+    twice = "pairs=[['depth=4','depth=2'],['depth=2','depth=4']]"
+    call(monkeypatch, str(sweep), f"out={tmp_path / 'out'}", twice)
     said, told = capsys.readouterr()
     assert told.count("looking for runs in") == 1
     assert "depth=4 against depth=2: +13.00 points, from +10.00 to +16.00 (n = 2 pairs), too few for" in said

@@ -206,6 +206,8 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
         ("data.val_size=0", "data.val_size=0 leaves no images to compare trials by"),
         ("experiment=run_192", "data.val_size=0 leaves no images"),
         ("data.monitor_test=true", "looks at the test set"),
+        ("trainer.limit_val_batches=0", "trainer.limit_val_batches leaves fewer images to compare trials by"),
+        ("progressive.sizes=[20] progressive.until=[0.5]", "progressive.sizes changes what a step costs"),
         ("trainer.devices=2", "start the same command several times"),
         ("model=resnet18", "the first combination of the space does not fit these settings: stem@model.stem=conv"),
     ],

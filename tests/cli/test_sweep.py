@@ -44,6 +44,7 @@ def test_the_name_of_a_job_says_what_varies() -> None:
     ]
     assert [name for name, _ in jobs(["seed=7"], {"seed": "0,1"})] == ["seed=7"]
     assert [name for name, _ in jobs(["a=1"])] == ["job"]
+    assert [name for name, _ in jobs(["seed=0,0,1"])] == ["seed=0", "seed=1"]
 
 
 def test_arms_are_compared_under_every_seed() -> None:

@@ -43,6 +43,12 @@ def test_one_common_seed_is_no_pair() -> None:
     assert compare({0: 1.0, 1: 2.0, 2: 4.0}, {2: 1.0, 3: 2.0}).kind == "welch"
 
 
+def test_two_common_seeds_do_not_waste_the_others() -> None:
+    ten, other = seeds([float(i) for i in range(10)]), seeds([i + 0.5 for i in range(10)], first=8)
+    assert compare(ten, other).kind == "welch"
+    assert compare(ten, seeds([0.0, 3.0], first=8)).kind == "paired"  # the other side has no more
+
+
 def test_pairs_are_of_the_same_seed() -> None:
     found = compare({2: 12.0, 0: 10.5, 1: 21.0, 9: 1000.0}, {0: 10.0, 1: 20.0, 2: 10.0, 8: 0.0})
     assert (found.n, found.difference) == (3, pytest.approx((0.5 + 1 + 2) / 3))
@@ -116,7 +122,7 @@ def test_two_scores_have_a_range_and_no_interval() -> None:
 
 
 def test_runs_without_a_partner_are_counted() -> None:
-    assert compare({0: 1.0, 1: 2.0, 2: 9.0}, {0: 1.0, 1: 2.5, 5: 3.0, 6: 3.0}).unpaired == 3
+    assert compare({0: 1.0, 1: 2.0, 2: 9.0, 3: 1.0}, {0: 1.0, 1: 2.5, 2: 3.0, 6: 3.0, 7: 3.0}).unpaired == 3
     assert compare({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.5}).unpaired == 0
 
 

@@ -1,5 +1,6 @@
 """Warnings: one for each way in which runs are not comparable or a score is not honest, and none without."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_a_run_that_is_not_like_the_others(
     fake_runs.sweep(tmp_path, "model.depth", {4: [50, 51, 52]})
     fake_runs.write(tmp_path / "z", seed=3, summary=summary, settings=settings)
     assert any(words.lower() in text.lower() for text in warned(tmp_path)), warned(tmp_path)
+
+
+def test_a_test_set_that_was_looked_at_is_not_scored_in_another_way(tmp_path: Path) -> None:
+    fake_runs.sweep(tmp_path, "model.depth", {4: [50, 51, 52]})
+    protocol = json.loads((tmp_path / "4_s0" / "summary.json").read_text())["protocol"]
+    fake_runs.write(tmp_path / "z", seed=3, summary={"protocol": f"{protocol}, {LOOKED}"})
+    found = warned(tmp_path)
+    assert not any("scoring" in text for text in found) and any("looked at every epoch" in text for text in found)
 
 
 def test_the_amount_of_data_may_be_what_is_studied(tmp_path: Path) -> None:

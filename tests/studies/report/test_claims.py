@@ -3,7 +3,7 @@
 import pytest
 
 from hybrid_vit.evaluation.statistics import Comparison, compare, family
-from hybrid_vit.studies.report.claims import sentence, told_apart
+from hybrid_vit.studies.report.claims import lower_is_better, sentence, told_apart, written
 
 
 def said(scores: dict[int, float], reference: dict[int, float], metric: str = "test_top1", others: int = 0) -> str:
@@ -61,6 +61,15 @@ def test_a_tiny_p_is_said_without_an_equals_sign() -> None:
 
 def test_the_unit_is_the_metrics() -> None:
     assert "nats" in said({0: 1.0}, OLD, "test_loss")
+    losses = {seed: 2 + seed / 10 for seed in range(4)}
+    less = {seed: loss - 0.0035 - seed / 5e3 for seed, loss in losses.items()}
+    assert "-0.0038 nats, 95 % interval -0.0042 to -0.0034 (n = 4 pairs): lower" in said(less, losses, "test_loss")
+    assert written(-0.001, "test_top1", "+") == "+0.00" and written(0.00123, "val_loss") == "0.0012"
+
+
+@pytest.mark.parametrize(("metric", "lower"), [("test_top1", False), ("test_ece", True), ("val_loss", True)])
+def test_the_best_score_is_the_highest_or_the_lowest(metric: str, lower: bool) -> None:
+    assert lower_is_better(metric) is lower
 
 
 def test_two_scores_never_tell_apart() -> None:

@@ -46,6 +46,26 @@ def test_how_and_where_it_was_computed_makes_no_configuration(tmp_path: Path) ->
     assert labels(tmp_path) == ["tiny"]
 
 
+def test_the_root_of_a_folder_says_which_data_it_is(tmp_path: Path) -> None:
+    for name, source, root in (
+        ("a", "folder", "/x"),
+        ("b", "folder", "/y"),
+        ("c", "digits", "/x"),
+        ("d", "digits", "/y"),
+    ):
+        fake_runs.write(tmp_path / name, settings={"data.source": source, "data.root": root})
+    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    assert [run.directory.name for run in runs] == ["a", "b", "c"]
+    assert [left.directory.name for left in left_out] == ["d"] and "repeats" in left_out[0].why
+
+
+def test_a_repetition_is_one_whatever_it_lacks_of_a_newer_version(tmp_path: Path) -> None:
+    fake_runs.write(tmp_path / "old", settings={"optim.warmup_start": None})
+    fake_runs.write(tmp_path / "new")
+    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    assert len(runs) == len(left_out) == 1
+
+
 def test_what_an_older_version_did_not_have_is_its_default(tmp_path: Path) -> None:
     fake_runs.write(tmp_path / "old", seed=0, settings={"optim.warmup_start": None})
     fake_runs.write(

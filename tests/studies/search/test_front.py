@@ -45,7 +45,9 @@ def test_files_of_a_search(tmp_path: Path) -> None:
         {"number": 4, "state": "infeasible", "params": trial(4, 0, 0)["params"], "why": "does not fit"},
     ]
     front.write(tmp_path, trials[2:], "macs", plainly)
+    (tmp_path / "front" / "mine.yaml").write_text("mine")
     front.write(tmp_path, trials, "macs", plainly)
+    (tmp_path / "front" / "mine.yaml").unlink()  # it was left alone
     assert {path.name for path in tmp_path.iterdir()} == {"trials.csv", "pareto.csv", "pareto.png", "front"}
     assert {path.name: path.read_text() for path in (tmp_path / "front").iterdir()} == {
         **{"trial_0000.yaml": "trial_0000 10000000.0", "trial_0001.yaml": "trial_0001 20000000.0"}

@@ -221,3 +221,13 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
     b.release()
     assert a.acquire(wait=False)
     a.release()
+
+
+def test_a_trial_that_was_killed_while_it_was_drawn_is_not_trained(tmp_path: Path) -> None:
+    plan = PLAN | {"space": {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}}
+    study = Study(tmp_path, plan, seed=0)
+    with study.lock:
+        study._study.ask().suggest_float("x", 0.0, 1.0)  # and the process ends
+    claim = study.claim(5)
+    assert claim is not None and claim.number == 1 and claim.params.keys() == {"x", "y"}
+    claim.lock.release()
