@@ -39,19 +39,29 @@ class Draw:
         share: the samples of the global batch that this process holds, as a slice or as int64 indices.
         led: the first of them is the one before the others in the global batch (the last, for the first of them). It
             is there only to be mixed with, and left out of what `Augment` returns.
+        turned: (total,) bool, for `alternate`.
 
     Per-sample methods return CPU tensors of shape (size, *shape): grouping samples by a drawn value then needs no
     device synchronisation. Batch-level methods return one Python number, the same in every process.
     Processes agree as long as each makes the same calls in the same order, whatever its own samples are.
     """
 
-    def __init__(self, seed: int, total: int, share: slice | Tensor = slice(None), *, led: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        total: int,
+        share: slice | Tensor = slice(None),
+        *,
+        led: bool = False,
+        turned: Tensor | None = None,
+    ) -> None:
         if total < 0:
             raise UserError(f"total is {total}, but it is a number of samples; use 0 or more")
         self.seed = seed
         self.total = total
         self.share = share
         self.led = led
+        self.turned = turned
         self._drawn = 0
 
     @property
@@ -81,6 +91,16 @@ class Draw:
     def bernoulli(self, p: float, *, shape: tuple[int, ...] = ()) -> Tensor:
         """bool, True with probability p, (size, *shape)."""
         return self._rand(shape) < p
+
+    def alternate(self) -> Tensor:
+        """bool, (size,): for each sample the opposite of what it was in the epoch before; by chance in the first.
+
+        Raises:
+            UserError: the samples of this batch are not known by their number, as those of a loader are.
+        """
+        if self.turned is None:
+            raise UserError("flip.alternate=true is for the batches of a training; use flip.alternate=false")
+        return self.turned[self.share]
 
     def permutation(self, n: int) -> Tensor:
         """One uniform permutation of range(n) per sample: int64, (size, n)."""

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hybrid_vit.utils.errors import UserError
+
 # Python's `1.0 - factor` is float64 in torchvision; so is it here, before the rounding to float32.
 _EXACT = torch.float64
 
@@ -43,6 +45,25 @@ def crop_with_padding(images: Tensor, top: Tensor, left: Tensor, *, padding: int
     window = torch.arange(height, device=images.device).view(-1, 1) * row + torch.arange(width, device=images.device)
     pixels = (corner + window.flatten()).expand(-1, images.shape[1], -1)
     return padded.flatten(2).gather(2, pixels).view_as(images)
+
+
+def crop_with_reflection(images: Tensor, top: Tensor, left: Tensor, *, padding: int) -> Tensor:
+    """The same of each image padded with its mirror image, whose axis is the outermost pixel: torch's "reflect".
+
+    Raises:
+        UserError: as much padding as the image has pixels, or more.
+    """
+    height, width = images.shape[2:]
+    if padding >= min(height, width):
+        raise UserError(f"crop.padding={padding} cannot reflect an image of {height} x {width} pixels; use less")
+
+    def mirrored(first: Tensor, size: int) -> Tensor:  # (B,) -> (B, size)
+        place = (first.view(-1, 1) + torch.arange(size) - padding).abs()
+        return size - 1 - (size - 1 - place).abs()
+
+    pixels = mirrored(top, height).unsqueeze(2) * width + mirrored(left, width).unsqueeze(1)
+    pixels = pixels.flatten(1).unsqueeze(1).to(images.device, non_blocking=True).expand(-1, images.shape[1], -1)
+    return images.flatten(2).gather(2, pixels).view_as(images)
 
 
 def _stretching(start: Tensor, length: Tensor, size: int, device: torch.device) -> Tensor:

@@ -37,16 +37,24 @@ def _check_positive_range(name: str, value: tuple[float, float], high: float) ->
 
 
 class RandomCrop:
-    """A window of the image's own size from the image padded with `padding` black pixels on each side."""
+    """A window of the image's own size from the image padded with `padding` pixels on each side.
 
-    def __init__(self, *, padding: int = 4) -> None:
+    Args:
+        padding: in pixels.
+        mode: "constant" pads with black, "reflect" with the mirrored image.
+    """
+
+    def __init__(self, *, padding: int = 4, mode: str = "constant") -> None:
         if padding < 0:
             raise UserError(f"padding is {padding}, but it is a number of pixels; use 0 or more")
-        self.padding = padding
+        if mode not in ("constant", "reflect"):
+            raise UserError(f"crop.mode={mode} is unknown; use constant or reflect")
+        self.padding, self.mode = padding, mode
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
         top, left = draw.integers(2 * self.padding + 1, shape=(2,)).unbind(1)
-        return ops.crop_with_padding(images, top, left, padding=self.padding)
+        crop = ops.crop_with_padding if self.mode == "constant" else ops.crop_with_reflection
+        return crop(images, top, left, padding=self.padding)
 
 
 def _draw_boxes(
@@ -113,14 +121,20 @@ class RandomResizedCrop:
 
 
 class RandomHorizontalFlip:
-    """Mirror left and right with probability p."""
+    """Mirror left and right with probability p.
 
-    def __init__(self, *, p: float = 0.5) -> None:
+    Args:
+        p: the probability.
+        alternate: instead, mirror each image in every second epoch, half of them in the first (Jordan 2024, arXiv
+            2404.00498).
+    """
+
+    def __init__(self, *, p: float = 0.5, alternate: bool = False) -> None:
         _check_probability("p", p)
-        self.p = p
+        self.p, self.alternate = p, alternate
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
-        return ops.hflip(images, draw.bernoulli(self.p))
+        return ops.hflip(images, draw.alternate() if self.alternate else draw.bernoulli(self.p))
 
 
 def apply_by_choice(

@@ -105,21 +105,28 @@ class EpochSampler:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         return torch.randperm(self._n, generator=generator)
 
+    def turned(self) -> Tensor:
+        """(n,) bool: whether each sample is mirrored in this epoch, if it is so in every second one."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed))
+        return (torch.rand(self._n, generator=generator) < 0.5) ^ bool(self.epoch % 2)
+
     def sample_seed(self, index: int) -> int:
         """Of what a sample draws by itself in this epoch; other than the seed of any batch."""
         return derive_seed(self.seed, self.epoch, index, 0)
 
     def shares(self, start: int = 0) -> Iterator[tuple[slice | Tensor, Draw | None]]:
         """Per step from `start` on: the part of `order` that this process takes, and its random numbers."""
+        turned = self.turned()[self.order()] if self.shuffle else None
         for step, (begin, end) in enumerate(list(pairwise(self._edges))[start:], start):
             total = end - begin
             share = slice(total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size)
             seed = derive_seed(self.seed, self.epoch, step)
             if self.led:
                 led = torch.arange(share.start - 1, share.stop) % total
-                yield begin + led, Draw(seed, total, led, led=True)
+                here = None if turned is None else turned[begin:end]
+                yield begin + led, Draw(seed, total, led, led=True, turned=here)
             else:
-                draw = Draw(seed, total, share) if self.shuffle else None
+                draw = None if turned is None else Draw(seed, total, share, turned=turned[begin:end])
                 yield slice(begin + share.start, begin + share.stop), draw
 
 

@@ -109,6 +109,7 @@ def test_cuda_agrees_with_cpu(name: str) -> None:
     ("make", "message"),
     [
         (lambda: RandomCrop(padding=-1), "padding is -1"),
+        (lambda: RandomCrop(mode="edge"), "crop.mode=edge is unknown; use constant or reflect"),
         (lambda: RandomResizedCrop(scale=(0.0, 1.0)), "scale"),
         (lambda: RandomResizedCrop(scale=(0.9, 0.8)), "scale"),
         (lambda: RandomResizedCrop(scale=(0.5, 1.2)), "scale"),

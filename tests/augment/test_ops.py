@@ -206,6 +206,17 @@ def test_resized_crop(size: tuple[int, int]) -> None:
     assert (actual.int() - expected.int()).abs().max() <= ONE_LEVEL
 
 
+@pytest.mark.parametrize("size", [(8, 8), (6, 11)])
+def test_crop_with_reflection_is_torchs(size: tuple[int, int]) -> None:
+    images, padding = torch.randint(256, (9, 3, *size), dtype=torch.uint8), 3
+    top, left = torch.arange(9) % 7, (torch.arange(9) * 5) % 7
+    padded, corners = V.pad(images, [padding], padding_mode="reflect"), zip(top.tolist(), left.tolist(), strict=True)
+    expected = [image[:, t : t + size[0], u : u + size[1]] for image, (t, u) in zip(padded, corners, strict=True)]
+    assert torch.equal(ops.crop_with_reflection(images, top, left, padding=padding), torch.stack(expected))
+    with pytest.raises(ValueError, match=r"crop\.padding=8 cannot reflect an image"):
+        ops.crop_with_reflection(images, top, left, padding=8)
+
+
 def test_hflip() -> None:
     images = make_images(9, 14)
     flipped = torch.arange(len(images)) % 3 == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from hybrid_vit.augment import RandomResizedCrop, derive_seed
+from hybrid_vit.augment import Draw, RandomHorizontalFlip, RandomResizedCrop, derive_seed
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
 from hybrid_vit.data.pictures import PictureFolder
 
@@ -37,6 +37,25 @@ def indices(sampler: EpochSampler) -> list[list[int]]:
 
 
 # The sampler
+
+
+def test_alternating_flips_turn_each_image_in_every_second_epoch() -> None:
+    def turned(epoch: int, rank: int = 0, world_size: int = 1, led: bool = False) -> dict[int, bool]:
+        sampler = EpochSampler(1000, 64, seed=3, shuffle=True, rank=rank, world_size=world_size, led=led)
+        sampler.set_epoch(epoch)
+        order, flip = sampler.order(), RandomHorizontalFlip(alternate=True)
+        found = {}
+        for part, draw in sampler.shares():
+            images = torch.arange(2, dtype=torch.uint8).expand(draw.size, 3, 1, 2)
+            found |= dict(zip(order[part].tolist(), flip(images, draw)[:, 0, 0, 0].bool().tolist(), strict=True))
+        return found
+
+    first, second, third = map(turned, range(3))
+    assert len(first) == 1000 and 400 < sum(first.values()) < 600
+    assert all(second[i] != first[i] == third[i] for i in range(1000))
+    assert first == turned(0, 0, 2) | turned(0, 1, 2) == turned(0, 0, 2, led=True) | turned(0, 1, 2, led=True)
+    with pytest.raises(ValueError, match=r"flip\.alternate=true is for the batches of a training"):
+        RandomHorizontalFlip(alternate=True)(torch.zeros(2, 3, 4, 4), Draw(0, 2))
 
 
 @pytest.mark.parametrize("shuffle", [True, False])
