@@ -5,7 +5,10 @@ Fixtures import what is slow to import: the process that starts the workers of p
 
 from __future__ import annotations
 
+import functools
+import gc
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +29,33 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports_are_no_garbage() -> None:
+    """What was imported is not searched in each full collection of garbage, for half a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_waits_for_the_disk() -> Iterator[None]:
+    """A file that is replaced is there for every process, whether it is on the disk yet or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_is_the_same_for_all_runs(one_thread: None) -> Iterator[None]:
+    """The digits, and where figures come from, are read once."""
+    from hybrid_vit.data.sources import SOURCES, digits
+    from hybrid_vit.training import run
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SOURCES, "digits", functools.cache(digits))
+        patch.setattr(run, "provenance", functools.cache(run.provenance))
+        yield
 
 
 @pytest.fixture(autouse=True)

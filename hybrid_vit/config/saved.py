@@ -1,6 +1,7 @@
 """The configuration of a run, saved beside it and read again, by this version or a later one."""
 
 import copy
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,5 +125,11 @@ def add_defaults(spec: Any) -> Any:
 
 def defaults(kind: type) -> Spec:
     """The values that a schema states, without those that are missing or refer to others."""
+    return copy.deepcopy(stated(kind))
+
+
+@functools.cache
+def stated(kind: type) -> Spec:
+    """The same, which must not be changed."""
     tree: Any = OmegaConf.to_container(OmegaConf.structured(kind))
     return {key: value for key, value in tree.items() if not (isinstance(value, str) and value[:2] in ("??", "${"))}

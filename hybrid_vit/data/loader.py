@@ -225,6 +225,9 @@ class StreamLoader(Loader):
 
     def close(self) -> None:
         """End the worker processes; iterating again starts new ones."""
+        iterator = getattr(self._workers, "_iterator", None)
+        if self._num_workers and iterator is not None:  # as Lightning does; left to the collector, each may take 5 s
+            iterator._shutdown_workers()
         self._workers = None
 
     def _batches(self, start: int) -> Iterator[Batch]:
@@ -241,6 +244,7 @@ class StreamLoader(Loader):
         self._rest.start = start
         for read, (_, draw) in zip(self._workers, self.sampler.shares(start), strict=True):
             if isinstance(read, UserError):
+                self.close()
                 raise read
             images, labels = read
             yield Batch(images, labels, draw)

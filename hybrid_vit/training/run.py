@@ -96,8 +96,11 @@ def train(
         return math.nan
     started()
     with run.reported():
-        run.fit(callbacks)
-        run.finish()
+        try:
+            run.fit(callbacks)
+            run.finish()
+        finally:
+            run.data.teardown("test")  # ends the processes that read pictures
     show(run.summary, directory, config.data)
     scores = run.summary["scores"]
     return scores.get("val_top1", scores["test_top1"])

@@ -187,6 +187,7 @@ def test_a_suite_runs_through(
 ) -> None:
     if not processes:
         monkeypatch.setattr(input, "compare", in_this_process)
+        monkeypatch.setattr("hybrid_vit.benchmarks.work.SHORTEST", 0.01)
     spec = {"suite": "input", "rounds": 1, "batch_size": 8, "accelerator": {"kind": "cpu"}}
     bench(spec, tmp_path)
     printed, told = capsys.readouterr()

@@ -29,7 +29,7 @@ def test_debug_fast(tmp_path: Path) -> None:
 
 
 def test_debug_overfit_learns_its_images(tmp_path: Path) -> None:
-    assert debugged(tmp_path, "debug=overfit", "optim.lr=3e-3")["images"]["train"] == 13
+    assert debugged(tmp_path, "debug=overfit", "optim.lr=3e-3", "data.val_size=0")["images"]["train"] == 14
     last = rows(tmp_path)[-1]
     assert float(last["train_top1"]) == 100 and float(last["train_loss"]) < 0.1
     model = json.loads((tmp_path / "model.json").read_text())["model"]
