@@ -12,7 +12,7 @@ from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, as_train, compose_config, format_experiment, parse_override, resolve
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.config.validation import check_data, check_machine, check_values
-from hybrid_vit.studies.search.space import Plan, first, inspect, overrides, written
+from hybrid_vit.studies.search.space import Plan, check_comparable, first, inspect, overrides, written
 from hybrid_vit.utils.errors import UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
@@ -77,18 +77,7 @@ def common(plan: Plan) -> Spec:
         raise UserError(f"the first combination of the space does not fit these settings: {error}") from None
     check_data(spec["data"])  # sizes that do not go together are those of one trial
     check_machine(spec["accelerator"]["kind"], 1)
-    if spec["data"]["val_size"] == 0:
-        raise UserError("data.val_size=0 leaves no images to compare trials by; leave it out")
-    if spec["data"]["monitor_test"]:
-        raise UserError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
-    if spec["trainer"]["limit_val_batches"] is not None:
-        raise UserError("trainer.limit_val_batches leaves fewer images to compare trials by; leave it out")
-    if spec["progressive"]["sizes"]:
-        raise UserError(
-            "progressive.sizes changes what a step costs, so that costs could not be compared; leave it out"
-        )
-    if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
-        raise UserError("a trial is trained by one process; for several at once, start the same command several times")
+    check_comparable(spec)
     return spec
 
 

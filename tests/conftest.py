@@ -6,7 +6,6 @@ Fixtures import what is slow to import: the process that starts the workers of p
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import os
 import sys
@@ -29,13 +28,6 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def imports_are_no_garbage() -> None:
-    """What was imported is not searched in each full collection of garbage, for half a second."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

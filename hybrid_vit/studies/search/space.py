@@ -136,3 +136,17 @@ def ended(trials: Path) -> list[dict[str, Any]]:
             raise UserError(f"{path} cannot be read (no search has written it); {REMEDY}")
         found.append(end)
     return found
+
+
+def check_comparable(spec: dict[str, Any]) -> None:
+    """Settings with which trials could not be compared by what is measured of them are a UserError."""
+    if spec["data"]["val_size"] == 0:
+        raise UserError("data.val_size=0 leaves no images to compare trials by; leave it out")
+    if spec["data"]["monitor_test"]:
+        raise UserError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
+    if spec["trainer"]["limit_val_batches"] is not None:
+        raise UserError("trainer.limit_val_batches leaves fewer images to compare trials by; leave it out")
+    if spec["progressive"]["sizes"]:
+        raise UserError("progressive.sizes changes what a step costs; leave it out")
+    if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
+        raise UserError("a trial is trained by one process; for several at once, start the same command several times")
