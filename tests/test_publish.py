@@ -113,7 +113,7 @@ def test_other_settings_and_no_runs_are_a_sentence(
 def test_paths_of_the_machine_are_not_published(runs: list[Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(runs[0], run)
-    (run / ".hydra/overrides.yaml").write_text("[data=folder, data.root=/home/me/pictures, 'tags=[a,b]']")
+    (run / ".hydra/overrides.yaml").write_text("[data=folder, \"data.root='/home/me/pictures'\", 'tags=[a,b]']")
     assert command_of(run) == "python -m hybrid_vit.train data=folder data.root=pictures 'tags=[a,b]'"
     content = {"init_from": {"run": "/home/me/runs/old"}, "betas": [0.9, "/a/b"], "root": None, "text": "a/b"}
     assert portable(content) == {"init_from": {"run": "old"}, "betas": [0.9, "b"], "root": None, "text": "a/b"}

@@ -159,8 +159,14 @@ def command_of(run: Path) -> str | None:
     if not path.is_file() or read_json(run / "summary.json").get("lengthened"):
         return None
     given = [text.partition("=") for text in yaml.safe_load(path.read_text(encoding="utf-8"))]
-    settings = (f"{key}{sign}{portable(value)}" for key, sign, value in given)
+    settings = (f"{key}{sign}{portable(unquoted(value))}" for key, sign, value in given)
     return shlex.join(["python", "-m", "hybrid_vit.train", *settings])
+
+
+def unquoted(value: str) -> str:
+    """A path without the quotes that Hydra's grammar may need."""
+    inside = value.strip("'")
+    return inside if Path(inside).is_absolute() else value
 
 
 def listed(scores: Sequence[float]) -> str:
