@@ -47,9 +47,9 @@ def test_the_page_begins_with_the_model_that_is_given(
     assert call(monkeypatch, given, f"port={port}", "data.root=elsewhere") == 0
     (runs, settings), closed = calls
     assert closed == (["closed"], {})
-    assert runs == [str(PUBLISHED / name) for name in ("quickstart", "fast_4m")]
+    assert runs == [str(PUBLISHED / name) for name in ("quickstart", "fast_4m", "record_4m")]
     assert settings == {"root": "elsewhere", "host": "127.0.0.1", "port": port, "share": False}
-    assert capsys.readouterr().out == "http://127.0.0.1 shows quickstart, fast_4m; Ctrl-C ends it\n"
+    assert capsys.readouterr().out == "http://127.0.0.1 shows quickstart, fast_4m, record_4m; Ctrl-C ends it\n"
 
 
 @pytest.mark.parametrize(
