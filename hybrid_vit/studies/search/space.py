@@ -74,9 +74,10 @@ def inspect(directory: Path, plan: Plan) -> None:
     Raises:
         UserError: another search lies there, or its files are damaged.
     """
+    begun = any((directory / "trials").glob("*"))  # looked at first: another process writes its plan before them
     if (directory / PLAN).exists():
         agree(directory, plan)
-    elif any((directory / "trials").glob("*")):
+    elif begun:
         raise UserError(f"{directory / PLAN} is missing, and the search in {directory} cannot go on; {REMEDY}")
     elif directory.is_dir() and (others := foreign(directory)):
         raise UserError(f"{directory} holds {others[0]}, which is of no search; choose another place with out=PATH")

@@ -62,7 +62,7 @@ class Study:
             if not (directory / PLAN).exists():
                 write_json(directory / PLAN, plan)
             agree(directory, plan)
-            self._study = opened(journal, Lock(directory / "journal.lock"))
+            self._study = opened(journal, Lock(directory / "study.journal.lock"))
             last = max((int(path.name) for path in self.trials.glob("[0-9]*")), default=-1)
             if last >= len(self._study.get_trials(deepcopy=False)):
                 raise UserError(f"{journal} lacks trial {last} of {self.trials}; {REMEDY}")

@@ -111,6 +111,12 @@ def test_two_processes_share_the_trials_and_what_a_killed_one_left_is_taken_up(t
     more.lock.release()
 
 
+def test_what_another_process_makes_before_its_plan_is_of_a_search(tmp_path: Path) -> None:
+    Study(tmp_path, PLAN, seed=0)
+    (tmp_path / "search.json").unlink()
+    Study(tmp_path, PLAN, seed=0)
+
+
 def test_an_end_that_was_only_not_told_is_told(tmp_path: Path) -> None:
     study = Study(tmp_path, PLAN, seed=0)
     claim = study.claim(1)
