@@ -1,4 +1,4 @@
-"""A page of the demo, served by a process of its own."""
+"""A free port, and a page of the demo that a process of its own serves."""
 
 import os
 import socket
@@ -7,15 +7,22 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+def free_port() -> int:
+    """A port that no process uses, of those that the system gives to nobody who does not ask for it."""
+    for port in range(10_000 + os.getpid() % 20_000, 32_768):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port is free")
 
 
 @contextmanager
 def served(command: list[str], directory: Path, **environment: str) -> Iterator[str]:
     """Run a command in `directory` that serves a page at the port of GRADIO_SERVER_PORT; gives the address."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
+    port = free_port()
     environment = {**os.environ, "GRADIO_SERVER_PORT": str(port), **environment}
     command = [sys.executable, *(word.replace("PORT", str(port)) for word in command)]
     with (directory / "served.log").open("w") as log:

@@ -2,8 +2,10 @@
 
 import socket
 import sys
+from types import SimpleNamespace
 
 import pytest
+from served import free_port
 
 from hybrid_vit import demo
 from hybrid_vit.utils.paths import PUBLISHED
@@ -20,9 +22,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
 
 @pytest.fixture
 def port() -> int:
-    """One that is free."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    return free_port()
 
 
 @pytest.mark.parametrize("given", ["quickstart", "run=quickstart", "model=quickstart", str(PUBLISHED / "quickstart")])
@@ -39,11 +39,11 @@ def test_the_page_begins_with_the_model_that_is_given(
         calls.append(([str(run) for run in runs], settings))
         return Page(), "http://127.0.0.1"
 
-    def interrupted(event: object) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hybrid_vit.deploy.demo.launch", launch)
-    monkeypatch.setattr("threading.Event.wait", interrupted)
+    monkeypatch.setattr(demo, "threading", SimpleNamespace(Event=lambda: SimpleNamespace(wait=interrupted)))
     assert call(monkeypatch, given, f"port={port}", "data.root=elsewhere") == 0
     (runs, settings), closed = calls
     assert closed == (["closed"], {})

@@ -99,7 +99,7 @@ def test_a_run_that_is_not_there(
 def test_mirror_images_are_scored_beside(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}", "tta=true")
+    call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}", "tta=true", "accelerator.precision=32-true")
     trained, content = load(run), json.loads((tmp_path / "evaluation.json").read_text())
     data = load_data(trained, {})
     right = 0

@@ -32,6 +32,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrid_vit.cli.folder import candidates, purpose, unused
 from hybrid_vit.cli.jobs import Differs, Planned, Unusable, jobs
+from hybrid_vit.cli.overview import look
 from hybrid_vit.cli.sweep import JobFailed, attended, context, note_failure, sweep
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import (
@@ -285,7 +286,7 @@ def made(plan: Plan, code: int) -> Iterator[Path]:
         yield place
     except Told:
         written = {path.name for path in place.iterdir() if path.suffix != ".log"} - {".hydra", ".lock"}
-        if parents and not written:
+        if parents and not written and Lock(place / ".lock").free():  # else another command has begun there meanwhile
             shutil.rmtree(place)
             for parent in parents[1:]:
                 with suppress(OSError):  # another command has put something there meanwhile
@@ -327,6 +328,8 @@ def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> A
     directory = Path(HydraConfig.get().runtime.output_dir)
     try:
         with attended(parent), held(directory, PATIENCE):
+            if look(directory).state == "done":  # by the process of an earlier command, which ended just now
+                return None
             result = task(cfg)
             if not (directory / "summary.json").exists():
                 write_json(directory / "summary.json", {"state": "done"})

@@ -33,7 +33,8 @@ def test_what_comes_from_files_is_escaped() -> None:
     assert "<script>" not in alert(UserError("<script>.png cannot be read"))
 
 
-def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_runs_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid_vit.deploy.inspection.Measuring", lambda run, root: None)
     shutil.copytree(PUBLISHED / "quickstart", tmp_path / "quickstart")
     models = Models([tmp_path / "quickstart", PUBLISHED / "quickstart", PUBLISHED / "fast_4m"], None)
     assert [*models.runs] == [str(tmp_path / "quickstart"), str(PUBLISHED / "quickstart"), "fast_4m"]

@@ -29,7 +29,7 @@ def inspector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspector]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         inspector = Inspector(PUBLISHED / "quickstart")
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while inspector.measuring.running and time.monotonic() < deadline:
             time.sleep(0.1)
         assert inspector.measured, inspector.measuring.status

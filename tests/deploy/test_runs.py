@@ -34,6 +34,7 @@ def run(tmp_path: Path) -> Path:
     """A run directory with a small trained model."""
     stem = {"_target_": "hybrid_vit.models.ConvStem", "embed_dim": 32, "depth": 2, "grid": 8}
     spec = {"_target_": "hybrid_vit.models.hybrid_vit", "stem": stem, "num_classes": 3, "embed_dim": 32, "depth": 1}
+    torch.manual_seed(0)
     write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec})
     write_json(tmp_path / "summary.json", {"state": "done"})
     save_weights(tmp_path, build(spec))

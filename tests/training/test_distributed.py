@@ -4,7 +4,6 @@ import csv
 import importlib.util
 import json
 import os
-import socket
 import subprocess
 import sys
 import warnings
@@ -20,6 +19,7 @@ import torch.distributed as dist
 from commands import main
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
+from served import free_port
 from small_runs import no_pictures
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -59,10 +59,7 @@ def by_forks(directory: Path, *settings: str, leader: tuple[str, ...] = ()) -> N
     Args:
         leader: further settings of the first.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    forked.run(training_of_rank, str(directory), port, settings, leader, processes=2)
+    forked.run(training_of_rank, str(directory), free_port(), settings, leader, processes=2)
 
 
 def training_of_rank(rank: int, directory: str, port: int, settings: tuple[str, ...], leader: tuple[str, ...]) -> None:

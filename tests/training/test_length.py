@@ -58,7 +58,7 @@ def test_steps_repeat_a_budget_exactly(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_budget_is_turned_into_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "fit", lambda self, callbacks: stop())
     with pytest.raises(Stopped):
-        run(tmp_path, "budget=20s")
+        run(tmp_path, "budget=1m")
     assert summary(tmp_path)["steps"] > 0
 
 
@@ -81,7 +81,7 @@ def test_a_budget_counts_smaller_images_by_their_share(tmp_path: Path, monkeypat
     monkeypatch.setattr("hybrid_vit.training.parts.measure", measured)
     for name, settings in (("whole", []), ("small", ["progressive.sizes=[16]", "progressive.until=[0.5]"])):
         with pytest.raises(Stopped):
-            run(tmp_path / name, "budget=2m", *settings)
+            run(tmp_path / name, "budget=2h", *settings)
     whole, small = summary(tmp_path / "whole"), summary(tmp_path / "small")
     assert whole["training_macs"] == whole["macs"] and 0.6 < small["training_macs"] / whole["macs"] < 0.7
     assert small["steps"] * 0.007 == pytest.approx(whole["steps"] * 0.01, rel=0.05)

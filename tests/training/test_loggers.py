@@ -9,6 +9,7 @@ import logging
 import os
 import struct
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,13 +111,15 @@ def records(path: Path) -> Iterator[Any]:
 def offline(directory: Path) -> list[Offline]:
     """The offline runs in a run directory, in their order."""
     wandb.teardown()  # the process of wandb that writes them ends
-    return [Offline(path) for path in sorted(directory.glob("wandb/offline-run-*/*.wandb"))]
+    paths = directory.glob("wandb/offline-run-*/*.wandb")
+    return [Offline(path) for path in sorted(paths, key=lambda path: path.stat().st_mtime)]
 
 
 def test_a_stopped_and_resumed_training_is_one_run_with_the_steps_of_metrics_csv(tmp_path: Path, fresh: None) -> None:
     config = as_train(resolve(compose_config(TINY)))
     with pytest.raises(Stopped):
         train(config, tmp_path, callbacks=[OneEpoch()])
+    time.sleep(1)  # wandb names the folder of a run by the second
     train(as_train(resolve(compose_config(TINY))), tmp_path, checkpoint=latest(tmp_path / "checkpoints"))
     first, second = offline(tmp_path)
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:

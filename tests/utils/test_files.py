@@ -67,7 +67,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 def hold(path: Path) -> None:
     with Lock(path):
-        time.sleep(60)
+        time.sleep(600)
 
 
 def test_a_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> None:
@@ -76,6 +76,7 @@ def test_a_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> N
     other.start()
     try:
         while not path.exists() or not path.read_text():
+            assert other.is_alive()
             time.sleep(0.01)
         lock = Lock(path)
         assert not lock.acquire(wait=False)

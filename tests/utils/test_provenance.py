@@ -1,5 +1,6 @@
 """The commit that a figure belongs to."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from hybrid_vit.utils.provenance import find_commit
 
 
 def test_the_commit_is_that_of_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    for name in ("DIR", "WORK_TREE", "INDEX_FILE"):  # which git sets for its hooks
+        monkeypatch.delenv(f"GIT_{name}", raising=False)
     for name in ("AUTHOR", "COMMITTER"):
         monkeypatch.setenv(f"GIT_{name}_NAME", "a")
         monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@b")

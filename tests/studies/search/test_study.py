@@ -79,12 +79,13 @@ def journal(directory: Path) -> list[optuna.trial.FrozenTrial]:
 
 
 def test_two_processes_share_the_trials_and_what_a_killed_one_left_is_taken_up(tmp_path: Path) -> None:
-    victim, *workers = processes = [start(tmp_path, 9, patience) for patience in (600, 0.02, 0.02)]
+    victim, *workers = processes = [start(tmp_path, 9, patience) for patience in (600, 0.2, 0.2)]
     for process in processes:
         assert process.stdout
         assert process.stdout.readline() == "ready\n"
     go(victim)
     while not trained(tmp_path):
+        assert victim.poll() is None
         time.sleep(0.01)
     study = Study(tmp_path, PLAN, seed=0)
     claim = study.claim(9)

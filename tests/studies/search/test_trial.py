@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -78,16 +79,17 @@ def test_a_trial_is_a_run_without_its_test(whole: Path) -> None:
     assert end == {
         **{"state": "complete", "val_top1": float(rows(whole)[-1]["val_top1"]), "epochs": 3},
         **{key: summary[key] for key in ("macs", "parameters", "seconds")},
-        "step_seconds": pytest.approx(end["seconds"] / 15, rel=0.9),
+        "step_seconds": json.loads((whole / "cost.json").read_text())["step_seconds"],
     }
+    assert end["step_seconds"] > 0
     assert "scores" not in summary
 
 
-def test_the_test_set_is_scored_when_the_run_is_continued(whole: Path) -> None:
-    before = rows(whole)
-    train(spec(), whole, checkpoint=latest(whole / "checkpoints"))
-    summary = json.loads((whole / "summary.json").read_text())
-    assert (summary["state"], rows(whole)) == ("done", before)
+def test_the_test_set_is_scored_when_the_run_is_continued(whole: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(whole, tmp_path / "run")
+    train(spec(), run, checkpoint=latest(run / "checkpoints"))
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["state"], rows(run)) == ("done", rows(whole))
     assert summary["scores"]["test_top1"] > 0
 
 
