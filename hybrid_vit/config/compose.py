@@ -67,6 +67,8 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     groups: list[Override] = []
     values: list[Override] = []
     for override in map(parse_override, overrides):
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line} has several values, for a sweep; give one of them here")
         group = is_group(override.key_or_group) and not isinstance(override.value(), dict)
         (groups if group else values).append(override)
     # A group inside another, such as stem@model.stem, is known once the outer one is chosen.

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -213,6 +214,12 @@ def test_a_place_that_cannot_be_written_is_refused(place: str, said: str, empty:
 def test_an_existing_path_needs_no_quotes(empty: Path) -> None:
     (empty / "a, b=c [1]").mkdir()
     assert resolve(compose_config(["data.root=a, b=c [1]"]))["data"]["root"] == "a, b=c [1]"
+
+
+@pytest.mark.parametrize("several", ["seed=0,1", "model=hybrid_tiny,vit_192", "data.fraction=range(3)"])
+def test_one_configuration_has_one_value(several: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{re.escape(several)} has several values, for a sweep; give one of them"):
+        compose_config([several])
 
 
 def test_values_reach_what_refers_to_them() -> None:
