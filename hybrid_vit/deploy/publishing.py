@@ -16,7 +16,7 @@ from hybrid_vit.deploy.reference import first_of_each_class, write_examples, wri
 from hybrid_vit.deploy.scoring import load_same_data, logits_of_test_set, score_test_set
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import halved, write_weights
-from hybrid_vit.evaluation import Calibration, fit_temperature, per_class
+from hybrid_vit.evaluation import Calibration, fit_temperature, forgotten, per_class
 from hybrid_vit.evaluation.plots import confusion_matrix
 from hybrid_vit.evaluation.statistics import estimate
 from hybrid_vit.fast.accelerator import choose, keep_memory
@@ -31,6 +31,12 @@ print(model.predict("image.png").label)
 
 The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `model.json`.
 `python -m hybrid_vit.evaluate run={name}` scores them again."""
+
+PARTS = {  # what the scores of data sets that were joined are, by the end of their names
+    "top1": "top-1 on the test images of `{}`",
+    "crossed": "test images of `{}` that are taken for a class of the other data set",
+    "forgotten": "top-1 that is lost on `{}` since the weights it began with",
+}
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ def publish_weights(
     summary = read_json(run / "summary.json")
     number = int(values.pop("images"))
     tested = {f"test_{key}": value for key, value in values.items()}
+    tested |= forgotten(summary.get("init_from"), tested)
     write_json(directory / "summary.json", portable(summary) | {"scores": summary["scores"] | tested})
     confusion_matrix(confusion, trained.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, trained.class_names))
@@ -124,11 +131,11 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
     scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
     rows = [score_row(published.top1, published.images)]
-    rows += [
-        (key, f"{value:.2f} {'points' if key.endswith('forgotten') else '%'}", "")
-        for key, value in summary["scores"].items()
-        if key.startswith("test_") and key.count("_") > 1 and key.endswith(("_top1", "_crossed", "_forgotten"))
-    ]
+    for key, value in summary["scores"].items():
+        data, _, kind = key.removeprefix("test_").rpartition("_")
+        if data and kind in PARTS:
+            what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
+            rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", ""))
     scope = "One run: the interval is that of the test images and says nothing of other seeds."
     if len(runs) > 1:
         found = estimate(scores)

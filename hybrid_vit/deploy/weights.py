@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from hybrid_vit.utils.errors import UserError
@@ -25,7 +25,8 @@ def write_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
     """The same for tensors by name."""
     weights = {key: value.contiguous().cpu() for key, value in tensors.items()}
     with replacing(directory / WEIGHTS) as partial:
-        save_file(weights, partial, metadata={"sha256": checksum(weights)})
+        # save_file of safetensors makes files that nobody else may read
+        partial.write_bytes(save(weights, metadata={"sha256": checksum(weights)}))
 
 
 def load_weights(directory: Path) -> dict[str, Tensor]:

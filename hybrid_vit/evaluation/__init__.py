@@ -2,7 +2,7 @@
 
 from hybrid_vit.evaluation.calibration import Calibration, fit_temperature
 from hybrid_vit.evaluation.metrics import EVALUATORS, Confusion, Evaluator, Scores
-from hybrid_vit.evaluation.scoring import count_macs, joined, logits_of, per_class, score
+from hybrid_vit.evaluation.scoring import count_macs, forgotten, joined, logits_of, per_class, score
 
 __all__ = [
     "EVALUATORS",
@@ -12,6 +12,7 @@ __all__ = [
     "Scores",
     "count_macs",
     "fit_temperature",
+    "forgotten",
     "joined",
     "logits_of",
     "per_class",

@@ -6,6 +6,7 @@ Training ends with this function and `hybrid_vit.evaluate` calls it again, so bo
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from scipy.sparse import csr_array
@@ -122,6 +123,21 @@ def score_parts(confusion: csr_array, parts: Mapping[str, Sequence[int]]) -> dic
             scores[f"{name}_top1"] = 100 * float(own.diagonal().sum() / images)
             scores[f"{name}_crossed"] = 100 * float(1 - own.sum() / images)
     return scores
+
+
+def forgotten(source: Mapping[str, Any] | None, scores: Mapping[str, float]) -> dict[str, float]:
+    """What a network has lost on the data set of its source, where that is one of those that were joined.
+
+    Args:
+        source: its "data" and "test_top1" in per cent, or None.
+        scores: of the network, with the names of a summary.
+
+    Returns:
+        ``{"test_NAME_forgotten": points}``, or nothing.
+    """
+    if not source or source["test_top1"] is None or f"test_{source['data']}_top1" not in scores:
+        return {}
+    return {f"test_{source['data']}_forgotten": source["test_top1"] - scores[f"test_{source['data']}_top1"]}
 
 
 def count_macs(net: nn.Module, image_size: int) -> int:

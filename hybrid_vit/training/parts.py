@@ -278,14 +278,6 @@ def beginning(config: Train, before: dict[str, Any]) -> dict[str, Any]:
     return {"pretrained": True, "transfer": config.transfer, "init_from": source}
 
 
-def forgotten(source: dict[str, Any] | None, scores: dict[str, float]) -> dict[str, float]:
-    """How many points of test top-1 a network has lost on the data set of its source, if that is a part of its own."""
-    key = f"test_{source['data']}_top1" if source else ""
-    if not source or key not in scores or source["test_top1"] is None:
-        return {}
-    return {f"test_{source['data']}_forgotten": source["test_top1"] - scores[key]}
-
-
 def count_sizes(config: Train, net: nn.Module, data: DataModule) -> dict[int, int]:
     """Multiply-accumulates of an image of each size that the training has.
 

@@ -28,7 +28,7 @@ from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
-from hybrid_vit.evaluation import fit_temperature, joined, logits_of, per_class, score
+from hybrid_vit.evaluation import fit_temperature, forgotten, joined, logits_of, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
@@ -43,7 +43,6 @@ from hybrid_vit.training.parts import (
     compile_nets,
     count_sizes,
     fix_steps,
-    forgotten,
     make_data,
     make_logger,
     make_net,

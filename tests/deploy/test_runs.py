@@ -229,3 +229,7 @@ def test_build_model() -> None:
         hybrid_vit.build_model("hybrid_129")
     with pytest.raises(ValueError, match="depth"):
         hybrid_vit.build_model("hybrid_192", dept=2)
+
+
+def test_others_may_read_weights(run: Path) -> None:
+    assert (run / "model.safetensors").stat().st_mode == (run / "model.json").stat().st_mode

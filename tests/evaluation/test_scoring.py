@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from hybrid_vit.evaluation import EVALUATORS, Evaluator, per_class, score
+from hybrid_vit.evaluation import EVALUATORS, Evaluator, forgotten, per_class, score
 from hybrid_vit.evaluation.plots import confusion_matrix
 from hybrid_vit.evaluation.scoring import score_parts
 
@@ -104,6 +104,13 @@ def test_data_sets_that_were_joined_are_scored_apart() -> None:
     assert score_parts(counts, {}) == {}
     unseen = csr_array(np.array([[1, 0], [0, 0]]))
     assert score_parts(unseen, {"old": range(1), "new": range(1, 2)}) == {"old_top1": 100.0, "old_crossed": 0.0}
+
+
+def test_what_is_forgotten_is_told_of_the_data_set_of_the_source() -> None:
+    scores = {"test_top1": 80.0, "test_old_top1": 70.0, "test_new_top1": 90.0}
+    assert forgotten({"data": "old", "test_top1": 72.5}, scores) == {"test_old_forgotten": 2.5}
+    for source in (None, {"data": "old", "test_top1": None}, {"data": "other", "test_top1": 72.5}):
+        assert forgotten(source, scores) == {}
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
