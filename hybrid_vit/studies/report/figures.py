@@ -146,7 +146,10 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
 
 
 def scaling(study: Study) -> tuple[Figure, Picture] | None:
-    """The error over the number of training images, with a power law for each family, and how far it misses."""
+    """The error over the number of training images, with a power law for each family, and how far it misses.
+
+    Two sizes fix a law, so nothing is said of it until a family has three.
+    """
     series = {}
     for label, group in families(study).items():
         runs = [run for each in group for run in each.runs]
@@ -155,8 +158,10 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
             series[label] = sorted(known)
     if not series:
         return None
-    figure = Figure(figsize=(7, 6.4), facecolor="white")
-    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 2.4), "hspace": 0.16})
+    tested = any(len({size for size, _ in known}) > 2 for known in series.values())
+    figure = Figure(figsize=(7, 6.4 if tested else 4.4), facecolor="white")
+    shape = {"height_ratios": (5, 2.4)[: 1 + tested], "hspace": 0.16}
+    upper, *lower = figure.subplots(1 + tested, 1, sharex=True, squeeze=False, gridspec_kw=shape)[:, 0]
     ends = []
     for (label, known), style in zip(series.items(), SERIES * len(series), strict=False):
         x, y = map(np.array, zip(*known, strict=True))
@@ -165,27 +170,33 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
         upper.plot(x, y, style.marker, color=style.color, markersize=5, alpha=0.8)
         upper.plot(x, fitted, color=style.color, linewidth=1.5, linestyle=style.dash)  # straight on these axes
         missed = pd.Series(100 * (y / fitted - 1), x).groupby(level=0).mean()
-        lower.add_line(line(missed.index.to_numpy(), missed.to_numpy(), style))
+        for ax in lower:
+            ax.add_line(line(missed.index.to_numpy(), missed.to_numpy(), style))
         margin = "" if math.isnan(law.margin) else f" ± {law.margin:.3f}"
-        ends.append(End(x.max(), fitted[-1], f"{short(label)}  b = {law.b:.3f}{margin}", style))
+        ends.append(End(x.max(), fitted[-1], short(label) + tested * f"  b = {law.b:.3f}{margin}", style))
     log_axis(upper, "x", ticks=sorted({size for known in series.values() for size, _ in known}))
     log_axis(upper, "y")
     upper.yaxis.set_major_locator(MaxNLocator(6))
-    lower.autoscale_view()
-    lower.axhline(0, color=INK, linewidth=1, zorder=1)
-    lower.yaxis.set_major_locator(MaxNLocator(5))
-    lower.yaxis.set_major_formatter(StrMethodFormatter("{x:+g}"))
     what = quantity(study.metric) if lower_is_better(study.metric) else f"100 - {quantity(study.metric)}"
-    frame(upper, "Error and the amount of data: runs, and a power law for each family", y=what)
-    frame(lower, "Where the law misses: measured minus fitted error", "training images", "% of the fitted error")
+    for ax in lower:
+        ax.autoscale_view()
+        ax.axhline(0, color=INK, linewidth=1, zorder=1)
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:+g}"))
+        frame(ax, "Where the law misses: measured minus fitted error", "training images", "% of the fitted error")
+    title = "Error and the amount of data"
+    runs = ": runs, and a power law for each family" if tested else ""
+    frame(upper, title + runs, "" if tested else "training images", what)
     label_ends(upper, ends)
     caption = (
         "Above, a point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). "
         "Below, the mean of each size against the law: a bow instead of chance about 0 says that no power law holds. "
-        "Within a family the amount of data alone differs. Two sizes fix a line: it is evidence of a power law from "
-        "three on." + "".join(f" {text}" for text in equals(series))
+        "Two sizes fix a line: it is evidence of a power law from three on."
+        if tested
+        else "A point a run; the lines join the means of the logarithms."
     )
-    return figure, Picture("scaling", "Error and the amount of data", caption)
+    told = ["Within a family the amount of data alone differs.", *equals(series)]
+    return figure, Picture("scaling", title, " ".join([caption, *told]))
 
 
 def equals(series: dict[str, list[tuple[int, float]]]) -> list[str]:

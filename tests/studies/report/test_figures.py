@@ -236,6 +236,13 @@ def test_a_power_law_where_the_amount_of_data_differs(tmp_path: Path, depths: St
     assert [name for name in names if name == "tiny  b = 0.250 ± 0.000"]
 
 
+def test_of_two_sizes_there_is_no_law(tmp_path: Path) -> None:
+    found = figures.scaling(amounts(tmp_path, {1000: 40, 2000: 50}))
+    (only,) = drawn(found).axes
+    assert only.get_xlabel() == "training images" and texts(drawn(found)).count("tiny") == 1
+    assert found and "law" not in found[1].caption
+
+
 def test_where_the_law_misses_is_drawn_below_it(tmp_path: Path) -> None:
     """Errors of 60, 50 and 60 %: the law is flat, above the middle and below the ends."""
     _, lower = drawn(figures.scaling(amounts(tmp_path, {1000: 40, 2000: 50, 4000: 40}))).axes
