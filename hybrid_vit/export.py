@@ -67,6 +67,7 @@ def export_network(spec: Spec, directory: Path) -> None:
     """Write the network and, from the test set, export.json; print what differs from the run."""
     from hybrid_vit.deploy.graphs import describe, write_graphs
     from hybrid_vit.deploy.parity import compare, draw_images, table
+    from hybrid_vit.deploy.publishing import portable
     from hybrid_vit.deploy.scoring import load_data
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.fast.accelerator import keep_memory
@@ -94,7 +95,7 @@ def export_network(spec: Spec, directory: Path) -> None:
         "files": {file.name: asdict(parity[file.name]) if parity else None for file in files},
         "versions": provenance()["versions"] | {name: version(name) for name in PACKAGES[target]},
     }
-    write_json(directory / "export.json", content)
+    write_json(directory / "export.json", portable(content))
     print(f"{table(files, parity)}\n")
 
 

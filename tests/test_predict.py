@@ -59,6 +59,20 @@ def test_places_are_files_folders_patterns_and_names_on_stdin(images: Path, monk
             find_images([place])
 
 
+def test_a_name_on_stdin_that_is_no_image_is_named_and_the_others_go_on(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    names = b"photos/none.png\n\xff.png\nempty\nphotos/a.png\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names), encoding="utf-8"))
+    assert call(monkeypatch, "-", "format=csv") == 1
+    said = capsys.readouterr()
+    rows = [*csv.DictReader(io.StringIO(said.out))]
+    assert [bool(row["error"]) for row in rows] == [True, True, True, False]
+    assert "photos/none.png cannot be read" in rows[0]["error"] and "3 of 4 images could not be read" in said.err
+    assert find_images(["*"]) == find_images(["photos"])  # a folder without images is nothing to complain of there
+
+
 def test_json_lines_are_the_predictions_of_python_and_a_broken_file_is_named(
     images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

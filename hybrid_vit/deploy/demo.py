@@ -229,6 +229,8 @@ def make_page(gr: Any, models: Models) -> Any:
         emptied = {label: None, verdict: "", looks: "", near: ""}
         changes = [part.change for part in given]
         live = {"trigger_mode": "always_last", "show_progress": "hidden"}
+        # At once, in the browser: what is shown of another image or model is not that of the answer to come.
+        gr.on([model.change, picture.change], None, None, [looks, near], js="() => ['', '']")
         gr.on(changes, inspect, given, [refused, *emptied], **live)
         gr.on(changes, compare, given, [near], concurrency_limit=8, **live)
         gr.on(

@@ -59,7 +59,8 @@ from PIL import Image, ImageOps
 
 net = torch.export.load("model.pt2").module()
 class_names = json.loads(Path("config.json").read_text(encoding="utf-8"))["class_names"]
-image = ImageOps.fit(Image.open("image.png").convert("RGB"), ({size}, {size}))  # resizes, and crops the centre
+image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGB")
+image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR)  # resizes, and crops the centre
 logits = net(torch.from_numpy(np.array(image))[None])
 print(class_names[logits.argmax()])
 ```
@@ -116,8 +117,9 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
     if (run / CURVE).is_file():
         shutil.copyfile(run / CURVE, directory / CURVE)
     half = any(value.dtype == torch.half for value in compact(trained.net.state_dict()).values())
+    name = run.resolve().name
     card = model_card(
-        config["name"],
+        name,
         summary,
         config,
         classes=len(trained.class_names),
@@ -141,7 +143,7 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
     }
     metadata = LIBRARY | {
         "tags": ["hybrid_vit", "model_hub_mixin", "pytorch_model_hub_mixin"],
-        "model-index": [{"name": config["name"], "results": [result]}],
+        "model-index": [{"name": name, "results": [result]}],
     }
     write_text(directory / "README.md", f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{card}")
     write_text(directory / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))

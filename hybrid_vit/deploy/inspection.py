@@ -212,11 +212,11 @@ class Measuring:
         place = root or data["root"]
         if all(find(run, name) for name in (FAMILIARITY, EXAMPLES, NEIGHBOURS)):
             return
-        if not at_hand(data["source"], place):
-            self.said = f"The images of {data['source']} are not in {place}; give their directory with data.root=PATH."
-            return
         if find_spec("lightning") is None:  # in a Space, which has the trained network alone
             self.said = "The training images are not part of this page."
+            return
+        if not at_hand(data["source"], place):
+            self.said = f"The images of {data['source']} are not in {place}; give their directory with data.root=PATH."
             return
         context = multiprocessing.get_context("spawn")
         self.messages, writer = context.Pipe(duplex=False)

@@ -39,7 +39,7 @@ class Parity:
 def compare(
     trained: Trained, files: Sequence[Path], data: DataModule, *, preprocess: bool, limit: int | None = None
 ) -> dict[str, Parity]:
-    """The parity of each file, by its name, on the test set or its first `limit` images.
+    """The parity of each file, by its name, on the test set or `limit` images of it, evenly spread.
 
     Args:
         trained: what the files were made of; computes in fp32.
@@ -49,18 +49,22 @@ def compare(
     before: list[Tensor] = []
     after: dict[str, list[Tensor]] = {name: [] for name in runners}
     truth: list[Tensor] = []
-    left = data.sizes["test"] if limit is None else min(limit, data.sizes["test"])
-    progress = tqdm(total=left, desc="parity", unit="image", leave=False, disable=None)
+    total = data.sizes["test"]
+    count = total if limit is None else min(limit, total)
+    chosen = torch.zeros(total, dtype=torch.bool)
+    chosen[torch.arange(count) * total // count] = True  # folders are in the order of their classes
+    progress = tqdm(total=count, desc="parity", unit="image", leave=False, disable=None)
+    start = 0
     for images, labels, _ in data.test_dataloader():
-        images, labels = images[:left], labels[:left]
+        taken = chosen[start : (start := start + len(images))]
+        images, labels = images[taken], labels[taken]
+        if not len(images):
+            continue
         before.append(trained(data.normalize(images)))
         for name, run in runners.items():
             after[name].append(run(given(images, trained.normalize, preprocess=preprocess)))
         truth.append(labels)
-        left -= len(images)
         progress.update(len(images))
-        if not left:
-            break
     progress.close()
     logits, answers, labels = torch.cat(before), predictions(torch.cat(before)), torch.cat(truth)
     found = {}

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import io
 import json
 import sys
 from collections import Counter
@@ -12,6 +13,7 @@ from typing import TextIO
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from hybrid_vit.data.folders import pictures_in
 from hybrid_vit.deploy.trained import Prediction, Trained
@@ -31,22 +33,30 @@ def find_images(places: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for place in places:
         if place == "-":
+            if isinstance(sys.stdin, io.TextIOWrapper):
+                sys.stdin.reconfigure(errors="surrogateescape")  # a name may hold any byte
             names = [line for text in sys.stdin if (line := text.rstrip("\r\n"))]
             if not names:
                 raise UserError("the standard input names no image; write one name on each line")
-            found += find_images(names)
-        elif Path(place).is_dir():
-            images = pictures_in(Path(place), Counter())
-            if not images:
-                raise UserError(f"there are no images in {place}; give a folder with some, or files")
+            for name in names:
+                found += images_at(name) or [Path(name)]  # reading it will say what is wrong with it
+        elif images := images_at(place):
             found += images
-        elif Path(place).exists():
-            found.append(Path(place))
-        elif matching := sorted(glob.glob(place, recursive=True)):
-            found += find_images(matching)
+        elif Path(place).is_dir():
+            raise UserError(f"there are no images in {place}; give a folder with some, or files")
         else:
             raise UserError(f"{place} does not exist; give image files, folders, patterns, or - for names on stdin")
     return found
+
+
+def images_at(place: str) -> list[Path]:
+    """The file, the images of the folder, or those of all that the pattern matches."""
+    path = Path(place)
+    if path.is_dir():
+        return pictures_in(path, Counter())
+    if path.exists():
+        return [path]
+    return [image for match in sorted(glob.glob(place, recursive=True)) for image in images_at(match)]
 
 
 def answers(trained: Trained, paths: Sequence[Path], *, batch_size: int) -> Iterator[Answer]:
@@ -75,7 +85,7 @@ def table(out: TextIO, paths: Sequence[Path], names: Sequence[str], top: int) ->
     def write(answer: Answer) -> None:
         path, said = answer
         if isinstance(said, UserError):
-            print(said, file=sys.stderr)
+            tqdm.write(str(said), file=sys.stderr)  # above the progress bar
             return
         cells = [f"{name:<{name_width}} {100 * share:5.1f} %" for name, share in best(said, top)]
         print("  ".join([f"{path!s:<{path_width}}", *cells]), file=out)

@@ -41,6 +41,9 @@ def calibration_error(probability: Tensor, hit: Tensor) -> float:
     return 100 * float(surplus.abs().sum()) / len(probability)
 
 
+ENOUGH = 100  # images for a temperature: of a few that are all right, no probability would be too high
+
+
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The T for which softmax(logits / T) has the smallest cross entropy; between 1/20 and 20.
 

@@ -41,12 +41,12 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
         ("curve", str(directory / "learning_curve.png")),
     ]
     table = text_table(("", ""), rows, indent="  ")
-    same = [f"data={source.source}"] if source.source != "digits" else []  # from the quickstart on to CIFAR-100
-    if source.source in ("folder", "medmnist"):
-        same.append(f"data.root={source.root}")
+    after = ["predict", f"model={directory}", "IMAGES"]
+    if source.source == "digits":  # from the quickstart on to CIFAR-100
+        after = ["train", "model=hybrid_192", "budget=30m"]
     commands = (
         shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),
-        shlex.join(["python", "-m", "hybrid_vit.train", *same, "model=hybrid_192", "budget=30m"]),
+        f"python -m hybrid_vit.{shlex.join(after)}",
         "python -m hybrid_vit.train --help",
     )
     log.info("done\n%s\n\nnext\n%s", table, "\n".join(f"  {command}" for command in commands))

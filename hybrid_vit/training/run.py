@@ -29,6 +29,7 @@ from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import fit_temperature, forgotten, joined, logits_of, per_class, score
+from hybrid_vit.evaluation.calibration import ENOUGH
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
@@ -367,7 +368,9 @@ class Run:
             device=device,
             bf16=self.choice.bf16,
         )
-        if "val" in data.sizes:
+        source = self.summary.get("init_from") or {}
+        known = source.get("data") in (self.config.data.source, *data.class_parts)  # perhaps trained on by the source
+        if data.sizes.get("val", 0) >= ENOUGH and not known:
             validation = data.whole("val")
             answers = logits_of(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
             self.describe(temperature=fit_temperature(*joined(answers)))

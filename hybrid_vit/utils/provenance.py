@@ -1,5 +1,6 @@
 """Where a figure comes from: versions, commit, system, memory."""
 
+import functools
 import platform
 import resource
 import subprocess
@@ -19,7 +20,13 @@ def provenance() -> dict[str, Any]:
     """Where a result comes from: versions, commit (with "+" if files were changed), system."""
     versions = {name: version(name) for name in PACKAGES}
     versions["python"] = platform.python_version()
-    return {"commit": find_commit(PACKAGE.parent), "versions": versions, "system": platform.platform()}
+    return {"commit": own_commit(), "versions": versions, "system": platform.platform()}
+
+
+@functools.cache
+def own_commit() -> str | None:
+    """The commit of this code, as it was when it was first asked for: later changes are not what is running."""
+    return find_commit(PACKAGE.parent)
 
 
 def find_commit(checkout: Path) -> str | None:

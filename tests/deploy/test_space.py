@@ -75,7 +75,7 @@ def test_what_it_imports_is_required(space: Path) -> None:
         "make_page(gradio, models := Models([Path('fast_4m')], None))\n"
         f"inspector = models.inspector('fast_4m')\nimage = inspector.see({str(DIGIT)!r})\n"
         "assert len(inspector.answer(image).top) == 5 and len(inspector.look(image)) == 3\n"
-        "assert inspector.measuring.status.startswith('The images of cifar100 are not in data')\n"
+        "assert inspector.measuring.status.startswith('The training images are not part of this')\n"
         "assert Path(hybrid_vit.__file__).parent == Path('hybrid_vit').resolve()"
     )
     environment = os.environ | {"PYTHONPATH": str(space)}

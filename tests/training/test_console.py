@@ -44,14 +44,13 @@ def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_ow
     assert [(bar.desc, bar.n, bar.total, bar.closed) for bar in scorings] == 2 * [("validation", 3, 3, True)]
 
 
-def test_what_to_do_next_is_about_the_same_data(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_to_do_next(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     scores = {"test_top1": 50.0}
     summary = {"scores": scores, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 1, "images_per_second": 1}
     for source, same in [
         ({"source": "digits", "root": None}, "train model="),
-        ({"source": "cifar10", "root": "data"}, "train data=cifar10 model="),
-        ({"source": "folder", "root": "my pictures"}, "train data=folder 'data.root=my pictures' model="),
+        ({"source": "cifar10", "root": "data"}, "predict 'model=a run' IMAGES"),
         ({"source": "digits", "root": None}, "evaluate 'run=a run'"),
     ]:
         show(summary | {"device": "cpu"}, Path("a run"), Data(**source))

@@ -185,8 +185,8 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
         ax.yaxis.set_major_formatter(StrMethodFormatter("{x:+g}"))
         frame(ax, "Where the law misses: measured minus fitted error", "training images", "% of the fitted error")
     title = "Error and the amount of data"
-    runs = ": runs, and a power law for each family" if tested else ""
-    frame(upper, title + runs, "" if tested else "training images", what)
+    laws = ": runs, and a power law for each family" if tested else ""
+    frame(upper, title + laws, "" if tested else "training images", what)
     label_ends(upper, ends)
     caption = (
         "Above, a point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). "
