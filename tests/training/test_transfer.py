@@ -310,3 +310,14 @@ def test_images_of_a_size_that_the_model_does_not_take(tmp_path: Path) -> None:
     start("source", "model=deit_tiny")
     with pytest.raises(ValueError, match=r"does not take images of 48 pixels .*; set data\.image_size to that of its"):
         start("larger", f"init_from={tmp_path / 'source'}", "data.image_size=48")
+
+
+def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path) -> None:
+    for name, settings in {
+        "enough": ["data.val_size=180"],
+        "few": ["data.val_size=90"],
+        "known": ["data.val_size=180", f"init_from={tmp_path / 'enough'}"],
+    }.items():
+        run(tmp_path / name, "steps=2", "optim.warmup_epochs=0", *settings)
+        description = json.loads((tmp_path / name / "model.json").read_text())
+        assert ("temperature" in description) is (name == "enough")
