@@ -7,6 +7,21 @@ from hybrid_vit.cli.command import clear, name_run, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.paths import find_run
 
+PAGE = """# {name}: {images:,} test images
+
+Top-1: {top1}.
+{warnings}
+{scores}
+
+## Worst classes
+
+{worst}
+
+Every class: [per_class.csv](per_class.csv).
+
+![Confusion matrix](confusion.png)
+"""
+
 
 def main() -> None:
     with clear(code=2):
@@ -20,15 +35,16 @@ def findable(spec: Spec, directory: Path, multirun: bool) -> None:
 
 
 def evaluate(spec: Spec, directory: Path) -> float:
-    """Score, write evaluation.json, per_class.csv and confusion.png into `directory`, print; returns top-1."""
+    """Score, write a page with its table and picture into `directory`, print; returns top-1."""
+    from hybrid_vit.deploy.card import score_row
     from hybrid_vit.deploy.scoring import find_differences, load_data, score_test_set
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.evaluation import per_class
     from hybrid_vit.evaluation.plots import confusion_matrix
     from hybrid_vit.fast.accelerator import choose, keep_memory
     from hybrid_vit.models import mirrored
-    from hybrid_vit.utils.files import write_csv, write_json
-    from hybrid_vit.utils.tables import text_table
+    from hybrid_vit.utils.files import write_csv, write_json, write_text
+    from hybrid_vit.utils.tables import markdown_table, text_table
 
     keep_memory()
     run = find_run(spec["run"])
@@ -38,7 +54,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     data = load_data(trained, spec["data"])
     differences = find_differences(trained, data)
     scores, confusion = score_test_set(trained, data, choice)
-    images = scores.pop("images")
+    images = int(scores.pop("images"))
     classes = per_class(confusion, data.class_names)
     content = {"run": str(run), "images": images, "test": scores, "differences": differences}
     before = {key.removeprefix("test_"): value for key, value in trained.summary.get("scores", {}).items()}
@@ -52,17 +68,25 @@ def evaluate(spec: Spec, directory: Path) -> float:
     write_csv(directory / "per_class.csv", classes)
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
-    cells = [[f"{column[name]:.3f}" if name in column else "" for column in columns.values()] for name in scores]
-    print(text_table(("", *columns), [(name, *row) for name, row in zip(scores, cells, strict=True)]))
-    if trained.summary.get("limited"):
-        print(f"\nnot comparable: trained on some batches only; {trained.summary['protocol']}")
-    if differences:
-        print(f"\nnot comparable: since training there are {', '.join(differences)}")
-    worst = [
-        (str(row["class"]), f"{row['top1']:.1f} %", str(row["taken_for"] or "nothing else")) for row in classes[:5]
+    table = [(name, *(f"{each[name]:.3f}" if name in each else "" for each in columns.values())) for name in scores]
+    worst = [(str(row["class"]), f"{row['top1']:.1f}", str(row["taken_for"] or "nothing else")) for row in classes[:5]]
+    heads = ("class", "top-1, %", "most often taken for")
+    warnings = [
+        *([f"trained on some batches only; {trained.summary['protocol']}"] if trained.summary.get("limited") else []),
+        *([f"since training there are {', '.join(differences)}"] if differences else []),
     ]
-    print(f"\n{text_table(('worst classes', 'top-1', 'most often taken for'), worst)}")
-    print(f"\nevery class: {directory / 'per_class.csv'}\nconfusion:   {directory / 'confusion.png'}")
+    warned = "".join(f"\nnot comparable: {text}\n" for text in warnings)
+    page = PAGE.format(
+        name=run.resolve().name,
+        images=images,
+        top1=score_row(scores["top1"], images)[1],
+        warnings=warned,
+        scores=markdown_table(("", *columns), table),
+        worst=markdown_table(heads, worst),
+    )
+    write_text(directory / "evaluation.md", page)
+    print(f"{text_table(('', *columns), table)}\n{warned}\nworst classes\n{text_table(heads, worst)}")
+    print(f"\nthe page: {directory / 'evaluation.md'}")
     return scores["top1"]
 
 

@@ -78,6 +78,8 @@ def test_equals_what_training_reported(
     assert 100 * hits / 359 == pytest.approx(scores["top1"], abs=1e-3)
     assert (out / "confusion.png").read_bytes().startswith(b"\x89PNG")
     assert f"{scores['top1']:.3f}" in capsys.readouterr().out
+    page = (out / "evaluation.md").read_text()
+    assert f"Top-1: {scores['top1']:.2f} % (" in page and "| ece |" in page and f"| {classes[0]['class']} |" in page
 
 
 @pytest.mark.parametrize(("argument", "sentence"), [("", "run is missing"), ("run=nowhere", "not a run directory")])
