@@ -51,14 +51,10 @@ def exportable(spec: Spec, directory: Path, multirun: bool) -> None:
 def export(spec: Spec, directory: Path) -> None:
     """Write the files of the target into `directory`, and print where they are."""
     if spec["target"] == "space":
-        from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, find
         from hybrid_vit.deploy.space import write_space
 
-        write_space(spec["run"], directory)
-        if not all(find(find_run(spec["run"]), name) for name in (FAMILIARITY, EXAMPLES)):
-            print(
-                "without examples and a threshold: show the run in hybrid_vit.demo once, and export again, to have them"
-            )
+        if lacking := write_space(spec["run"], directory):
+            print(f"without {' and '.join(lacking)}: show the run once in hybrid_vit.demo, then export it again")
     else:
         export_network(spec, directory)
     print(f"files: {directory}")

@@ -53,11 +53,14 @@ of its classes. To run it on your computer: `pip install -r requirements.txt`, t
 """
 
 
-def write_space(run: str | Path, folder: Path) -> None:
+def write_space(run: str | Path, folder: Path) -> list[str]:
     """Write the Space of a run into `folder`, which must not be there yet or be empty.
 
     Args:
         run: a run directory, or the name of a published run.
+
+    Returns:
+        What it lacks of the threshold and the examples, since they were not measured yet: names of files.
 
     Raises:
         UserError: no such run, one without weights, or a folder that holds something.
@@ -73,9 +76,9 @@ def write_space(run: str | Path, folder: Path) -> None:
     shutil.copy(source / WEIGHTS, folder / name / WEIGHTS)
     for kept in ("model.json", "summary.json"):
         write_json(folder / name / kept, portable(read_json(source / kept)))
-    for measured in (find(source, FAMILIARITY), find(source, EXAMPLES)):
-        if measured:
-            shutil.copy(measured, folder / name)
+    measured = {kept: find(source, kept) for kept in (FAMILIARITY, EXAMPLES)}
+    for path in filter(None, measured.values()):
+        shutil.copy(path, folder / name)
     if (source / "README.md").is_file():
         shutil.copy(source / "README.md", folder / name)
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -94,3 +97,4 @@ def write_space(run: str | Path, folder: Path) -> None:
         sentence=f"An image classifier: {describe(source)}.",
     )
     write_text(folder / "README.md", readme)
+    return [kept for kept, path in measured.items() if path is None]

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradi
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spaces") / "cifar"
-    write_space("fast_4m", folder)
+    assert write_space("fast_4m", folder) == []
     return folder
 
 
