@@ -42,6 +42,12 @@ The shorter side of an image is resized to {size} pixels, and the centre is crop
 MIT, as the code. The images that it was trained on have their own terms.
 """
 
+PARTS = {  # what the scores of data sets that were joined are, by the end of their names
+    "top1": "top-1 on the test images of `{}`",
+    "crossed": "test images of `{}` that are taken for a class of the other data set",
+    "forgotten": "top-1 that is lost on `{}` since the weights it began with",
+}
+
 
 def check_scored(run: Path) -> dict[str, Any]:
     """The summary of a run whose card can state a score.
@@ -65,6 +71,17 @@ def score_row(top1: float, images: int) -> tuple[str, str, str]:
     low, high = 100 * interval.low, 100 * interval.high
     value = f"{top1:.2f} % ({low:.2f} to {high:.2f} %, 95 % Wilson interval)"
     return "test top-1 of these weights", value, f"{images:,} images"
+
+
+def further_rows(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
+    """Rows (what, value, "") of the mean over classes, and of each of the data sets that were joined."""
+    rows = []
+    for key, value in scores.items():
+        data, _, kind = key.removeprefix("test_").rpartition("_")
+        if data and kind in PARTS:
+            what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
+            rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", ""))
+    return rows
 
 
 def model_card(

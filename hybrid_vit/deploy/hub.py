@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from huggingface_hub.errors import HFValidationError, HTTPError
 from torch import Tensor
 
-from hybrid_vit.deploy.card import model_card, score_row
+from hybrid_vit.deploy.card import further_rows, model_card, score_row
 from hybrid_vit.deploy.graphs import write_graphs
 from hybrid_vit.deploy.publishing import command_of, portable
 from hybrid_vit.deploy.trained import Trained, load, read_description
@@ -124,9 +124,11 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
         config,
         classes=len(trained.class_names),
         size=trained.image_size,
-        figures=[score_row(top1, images)],
+        figures=[score_row(top1, images), *further_rows(summary["scores"])],
         scope="One run: the interval is that of the test images and says nothing of other seeds.",
-        calibration=f"Before the softmax, `predict` divides the logits by the temperature {trained.temperature:.2f}.",
+        calibration="The probabilities are not calibrated."
+        if trained.temperature == 1
+        else f"Before the softmax, `predict` divides the logits by the temperature {trained.temperature:.2f}.",
         use=USE.format(
             place=place,
             torch=torch.__version__.partition("+")[0],

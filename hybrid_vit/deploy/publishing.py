@@ -10,7 +10,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 
-from hybrid_vit.deploy.card import model_card, score_row
+from hybrid_vit.deploy.card import further_rows, model_card, score_row
 from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, checksum
 from hybrid_vit.deploy.reference import first_of_each_class, write_examples, write_familiarity
 from hybrid_vit.deploy.scoring import load_same_data, logits_of_test_set, score_test_set
@@ -31,12 +31,6 @@ print(model.predict("image.png").label)
 
 The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `model.json`.
 `python -m hybrid_vit.evaluate run={name}` scores them again."""
-
-PARTS = {  # what the scores of data sets that were joined are, by the end of their names
-    "top1": "top-1 on the test images of `{}`",
-    "crossed": "test images of `{}` that are taken for a class of the other data set",
-    "forgotten": "top-1 that is lost on `{}` since the weights it began with",
-}
 
 
 @dataclass(frozen=True)
@@ -130,12 +124,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     """Write README.md and config.yaml: what the weights of the first run score, and all runs together."""
     summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
     scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
-    rows = [score_row(published.top1, published.images)]
-    for key, value in summary["scores"].items():
-        data, _, kind = key.removeprefix("test_").rpartition("_")
-        if data and kind in PARTS:
-            what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
-            rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", ""))
+    rows = [score_row(published.top1, published.images), *further_rows(summary["scores"])]
     scope = "One run: the interval is that of the test images and says nothing of other seeds."
     if len(runs) > 1:
         found = estimate(scores)
