@@ -37,7 +37,7 @@ def run(*, rounds: int, accelerator: dict[str, Any], models: Sequence[str] = MOD
     notes = [
         f"ours is that of load(run, fast=True), in {'bf16' if choose(**accelerator).bf16 else 'fp32'}; the others are "
         "in fp32 unless said, OpenVINO in its default precision for this processor",
-        f"int8: convolutions and linear layers; latency: {infer.CALLS} single calls of each, in turn",
+        f"int8: convolutions and linear layers; latency: {infer.CALLS} single calls of each",
     ]
     return Table("export", "inference of exported models on the CPU", rows, notes, ratio="ours is faster")
 
