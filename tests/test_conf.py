@@ -57,6 +57,14 @@ def test_augmentation_builds(option: str) -> None:
     }
 
 
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_an_experiment_takes_another_augmentation(experiment: str) -> None:
+    for option in ("none", "document"):  # with and without each step
+        chosen = resolve(compose_config([f"experiment={experiment}", f"augment={option}"]))["augment"]
+        Augment(**build(chosen))
+        assert chosen == spec_of("augment", option)["augment"]
+
+
 @pytest.mark.parametrize("name", options("model"))
 def test_model_builds(name: str) -> None:
     net = build(resolve(compose_config([f"model={name}", "model.num_classes=7"]))["model"]).eval()
@@ -70,7 +78,8 @@ def test_stem_builds(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("hybrid_192", 3_035_812), ("hybrid_384", 14_770_084), ("cct_7_3x1", 3_783_269)]
+    ("name", "count"),
+    [("hybrid_192", 3_035_812), ("hybrid_384", 14_770_084), ("hybrid_fast", 3_315_740), ("cct_7_3x1", 3_783_269)],
 )
 def test_published_size(name: str, count: int) -> None:
     net = build(resolve(compose_config([f"model={name}"]))["model"])

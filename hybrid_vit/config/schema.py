@@ -74,6 +74,7 @@ class WhitenedStem(Stem):
     _target_: str = "hybrid_vit.models.WhitenedStem"
     grid: int = limited("[1, 4096]", 7)
     channels: list[int] | None = limited("[1, 16384]", None)
+    depths: list[int] | None = limited("[1, 1000]", None)
     patch_size: int = limited("[1, 16]", 2)
 
 

@@ -73,14 +73,14 @@ def score_row(top1: float, images: int) -> tuple[str, str, str]:
     return "test top-1 of these weights", value, f"{images:,} images"
 
 
-def further_rows(scores: Mapping[str, float]) -> list[tuple[str, str, str]]:
-    """Rows (what, value, "") of the mean over classes, and of each of the data sets that were joined."""
-    rows = []
+def further_rows(scores: Mapping[str, float], images: int) -> list[tuple[str, str, str]]:
+    """Rows (what, value, n) of top-5, the mean over classes, and each of the data sets that were joined."""
+    rows = [("test top-5", f"{scores['test_top5']:.2f} %", f"{images:,} images")] if "test_top5" in scores else []
     for key, value in scores.items():
         data, _, kind = key.removeprefix("test_").rpartition("_")
         if data and kind in PARTS:
             what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
-            rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", ""))
+            rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", "1 run"))
     return rows
 
 
@@ -128,6 +128,7 @@ def model_card(
             ),
         ),
         ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch_size}"),
+        ("computing", f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs)"),
         ("label smoothing, EMA decay", f"{config['label_smoothing']:g}, {config['ema']['decay']:g}"),
         ("seed", str(summary["seed"])),
         ("training", f"{spoken(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"),

@@ -124,7 +124,7 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
         config,
         classes=len(trained.class_names),
         size=trained.image_size,
-        figures=[score_row(top1, images), *further_rows(summary["scores"])],
+        figures=[score_row(top1, images), *further_rows(summary["scores"], images)],
         scope="One run: the interval is that of the test images and says nothing of other seeds.",
         calibration="The probabilities are not calibrated."
         if trained.temperature == 1

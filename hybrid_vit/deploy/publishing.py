@@ -71,7 +71,7 @@ def publish_weights(
         trained.net.load_state_dict(weights)
         scored[half] = score_test_set(trained, images, choice)
     top1 = {half: values["top1"] for half, (values, _) in scored.items()}
-    half = top1[False] - top1[True] < cost
+    half = round(top1[False] - top1[True], 6) <= cost  # both are sums of hits: their difference is rounded, not exact
     values, confusion = scored[half]
     kept = halved(full) if half else full
     write_weights(directory, kept)
@@ -124,7 +124,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     """Write README.md and config.yaml: what the weights of the first run score, and all runs together."""
     summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
     scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
-    rows = [score_row(published.top1, published.images), *further_rows(summary["scores"])]
+    rows = [score_row(published.top1, published.images), *further_rows(summary["scores"], published.images)]
     scope = "One run: the interval is that of the test images and says nothing of other seeds."
     if len(runs) > 1:
         found = estimate(scores)

@@ -52,17 +52,27 @@ class IdentityConv(nn.Conv2d):
         nn.init.dirac_(self.weight[: self.in_channels])
 
 
-class ConvGroup(nn.Module):
-    """(B, c_in, H, W) -> (B, c_out, H // 2, W // 2): a convolution that halves by max-pooling, then a residual one."""
+class ResidualConv(nn.Sequential):
+    """(B, C, H, W) -> (B, C, H, W): a convolution, its norm and activation, added to what came in."""
 
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.halving = nn.Sequential(IdentityConv(c_in, c_out), nn.MaxPool2d(2), nn.BatchNorm2d(c_out), nn.SiLU())
-        self.residual = nn.Sequential(IdentityConv(c_out, c_out), nn.BatchNorm2d(c_out), nn.SiLU())
+    def __init__(self, channels: int) -> None:
+        super().__init__(IdentityConv(channels, channels), nn.BatchNorm2d(channels), nn.SiLU())
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.halving(x)
-        return x + self.residual(x)
+        return x + super().forward(x)
+
+
+class ConvGroup(nn.Module):
+    """(B, c_in, H, W) -> (B, c_out, H // 2, W // 2): a convolution halved by max-pooling, then `depth` residual ones."""
+
+    def __init__(self, c_in: int, c_out: int, depth: int = 1) -> None:
+        super().__init__()
+        self.halving = nn.Sequential(IdentityConv(c_in, c_out), nn.MaxPool2d(2), nn.BatchNorm2d(c_out), nn.SiLU())
+        self.residual = ResidualConv(c_out)
+        self.further = nn.Sequential(*(ResidualConv(c_out) for _ in range(depth - 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.further(self.residual(self.halving(x)))
 
 
 class WhitenedStem(nn.Sequential):
@@ -72,10 +82,11 @@ class WhitenedStem(nn.Sequential):
         grid: 15, 7 or 3 of 32 pixels, whose 31 x 31 whole patches are halved, rounding down; or 16, 8 or 4, for which
             the image is padded on two sides.
         channels: of the groups, ending in `embed_dim`; left out, 64 in the first and `embed_dim` in the others.
+        depths: residual convolutions of each group; left out, one in each.
         patch_size: side of the whitened patches, in pixels.
 
     Raises:
-        UserError: `grid` is not reached by halving, or `channels` are not one number for each group.
+        UserError: `grid` is not reached by halving, or `channels` or `depths` are not one number for each group.
     """
 
     def __init__(
@@ -85,16 +96,17 @@ class WhitenedStem(nn.Sequential):
         img_size: int = 32,
         grid: int = 7,
         channels: Sequence[int] | None = None,
+        depths: Sequence[int] | None = None,
         patch_size: int = 2,
     ) -> None:
-        padding, widths = groups(embed_dim, img_size, grid, channels, patch_size)
+        padding, widths, convs = groups(embed_dim, img_size, grid, channels, depths, patch_size)
         white = WhiteningConv(patch_size)
-        pairs = zip([white.out_channels, *widths], widths, strict=False)
+        shapes = zip([white.out_channels, *widths], widths, convs, strict=False)
         layers = {
             "pad": nn.ZeroPad2d((0, padding, 0, padding)),
             "white": white,
             "act": nn.SiLU(),
-            "groups": nn.Sequential(*(ConvGroup(*pair) for pair in pairs)),
+            "groups": nn.Sequential(*(ConvGroup(*shape) for shape in shapes)),
         }
         super().__init__(OrderedDict(layers))
         self.embed_dim, self.grid = embed_dim, grid

@@ -138,7 +138,7 @@ class Run:
     @classmethod
     def prepare(cls, config: Train, directory: Path, checkpoint: Path | None = None) -> "Run":
         """Look at the machine, load the data, build the network, fix the number of steps; nothing is written yet."""
-        began = time.monotonic()
+        began, now = time.monotonic(), datetime.now(UTC)
         quieten()
         keep_memory()
         choice = choose(**vars(config.accelerator))
@@ -204,7 +204,7 @@ class Run:
             "accelerator": asdict(choice),
             "threads": torch.get_num_threads(),
             **provenance(),
-            "started": before.get("started") or datetime.now(UTC).isoformat(timespec="seconds"),
+            "started": before.get("started") or now.isoformat(timespec="seconds"),
             **{key: before[key] for key in ("wandb",) if before.get(key)},
         }
         return cls(

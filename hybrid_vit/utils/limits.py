@@ -90,9 +90,14 @@ def halvings(embed_dim: int, img_size: int, grid: int) -> int:
 
 
 def groups(
-    embed_dim: int, img_size: int, grid: int, channels: Sequence[int] | None = None, patch_size: int = 2
-) -> tuple[int, list[int]]:
-    """Padding of a `WhitenedStem`, and the channels of its groups, each of which halves; what is None is derived."""
+    embed_dim: int,
+    img_size: int,
+    grid: int,
+    channels: Sequence[int] | None = None,
+    depths: Sequence[int] | None = None,
+    patch_size: int = 2,
+) -> tuple[int, list[int], list[int]]:
+    """Padding of a `WhitenedStem`, and channels and depths of its groups, each of which halves; None is derived."""
     check_sizes(embed_dim, img_size, grid)
     reached: dict[int, tuple[int, int]] = {}  # grid -> padding, number of groups
     for padding in (0, patch_size - 1):
@@ -112,7 +117,13 @@ def groups(
             f"stem.channels {widths} must be {depth} positive numbers, one for each halving from {img_size} pixels to "
             f"grid {grid}, ending in embed_dim {embed_dim}; leave them out to get {derived}"
         )
-    return padding, widths
+    convs = list(depths or [1] * depth)
+    if len(convs) != depth or min(convs) < 1:
+        raise UserError(
+            f"stem.depths {convs} must be {depth} positive numbers, the residual convolutions of each group; "
+            f"leave them out to get {[1] * depth}"
+        )
+    return padding, widths, convs
 
 
 def patches(embed_dim: int, img_size: int, grid: int, patch_size: int | None = None) -> tuple[int, int]:

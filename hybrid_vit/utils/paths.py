@@ -33,12 +33,13 @@ def check_vacant(directory: Path) -> None:
 
 
 def find_run(run: str | Path) -> Path:
-    """The directory of a run, by path or by the name that it was published under.
+    """The directory of a run, by path or by the name that it was published under ("NAME" or "published/NAME").
 
     Raises:
         UserError: there is none.
     """
-    for directory in (Path(run).expanduser(), PUBLISHED / str(run), HERE / str(run)):
+    name = str(run).removeprefix("published/")
+    for directory in (Path(run).expanduser(), PUBLISHED / name, HERE / name):
         if (directory / "model.json").is_file():
             return directory
     names = ", ".join(path.name for path in published())

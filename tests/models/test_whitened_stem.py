@@ -58,12 +58,27 @@ def test_the_first_group_is_narrow_unless_channels_say_otherwise() -> None:
         assert [group.residual[0].out_channels for group in stem.groups] == expected
 
 
+def test_a_group_has_as_many_residual_convolutions_as_asked() -> None:
+    torch.manual_seed(0)
+    stem = WhitenedStem(embed_dim=32, channels=[16, 32], depths=[1, 3]).eval()
+    assert [1 + len(group.further) for group in stem.groups] == [1, 3]
+    plain = WhitenedStem(embed_dim=32, channels=[16, 32]).eval()
+    assert stem.state_dict().keys() > plain.state_dict().keys()  # those of before keep their names
+    group, x = stem.groups[1], torch.randn(2, 16, 14, 14)
+    expected = group.halving(x)
+    for conv, norm, act in (group.residual, *group.further):
+        expected = expected + act(norm(conv(expected)))
+    torch.testing.assert_close(group(x), expected)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         ({"grid": 9}, r"stem\.grid 9 is not 32 pixels whitened in patches of 2 and halved; use one of \[16, 15, 8, "),
         ({"channels": [64]}, r"stem\.channels \[64\] must be 2 positive numbers.*leave them out to get \[64, 96\]"),
         ({"channels": [64, 64]}, r"ending in embed_dim 96"),
+        ({"depths": [2]}, r"stem\.depths \[2\] must be 2 positive numbers.*leave them out to get \[1, 1\]"),
+        ({"depths": [2, 0]}, r"stem\.depths \[2, 0\] must be 2 positive numbers"),
         ({"embed_dim": 0}, r"model\.embed_dim 0 must be positive"),
     ],
 )
