@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from hybrid_vit.cli.command import arguments, clear, run_command
+from hybrid_vit.cli.command import arguments, clear, name_run, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import find_run
@@ -14,9 +14,7 @@ def main() -> None:
     with clear(code=2):
         _, given, flags = arguments(sys.argv[1:])
     places = [text for text in given if "=" not in text or Path(text).exists()]
-    # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
-    settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in given]
-    settings = [text for text in settings if text not in places]
+    settings = name_run([text for text in given if text not in places])
 
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
         if not places:

@@ -11,7 +11,7 @@ from typing import Any
 from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, as_train, compose_config, format_experiment, parse_override, resolve
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
-from hybrid_vit.config.validation import check_data, check_machine, check_values
+from hybrid_vit.config.validation import check_data, check_machine, check_training, check_values
 from hybrid_vit.studies.search.space import Plan, check_comparable, first, inspect, overrides, written
 from hybrid_vit.utils.errors import UserError
 
@@ -64,6 +64,7 @@ def specified(texts: list[str]) -> Spec:
     """The plain configuration of a trial; UserError if there is none."""
     spec = resolve(compose_config(texts))
     check_values(spec)
+    check_training(spec)
     return spec
 
 

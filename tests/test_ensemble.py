@@ -60,6 +60,9 @@ def test_it_is_loaded_scored_and_taught_from(
     assert summary["state"] == "done" and trained.temperature == 1
     assert summary["parameters"] == 2 * members[0].summary["parameters"]
     assert f"{summary['scores']['test_top1']:.2f} %" in capsys.readouterr().out
+    again = Path(shutil.copytree(runs[1], tmp_path / "again" / runs[0].name))
+    call(monkeypatch, runs[0], again, "name=same")
+    assert {f"{runs[0]}", f"{again}"} <= {*capsys.readouterr().out.split()}  # by their paths, as their names are one
     with no_pictures():
         student = hybrid_vit.fit(**QUICK, **{"distill.teacher": str(directory), "distill.kind": "soft"})
     assert student.summary["state"] == "done"

@@ -93,7 +93,12 @@ def test_a_search_and_its_front_that_trains(without_pictures: None, capsys: pyte
     command = next(line for line in here.read_text().splitlines() if "command" in line).split("command")[1]
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "hybrid_vit.train"]
+    for wrong, told in (("model.depht=1", "model.depht is not a key"), ("steps=1 budget=1m", "both set the length")):
+        capsys.readouterr()
+        assert main(*words[3:], "hydra.run.dir=run", *wrong.split(), command=train_command.main) == 2
+        assert told in capsys.readouterr().err and not Path("run").exists()
     assert main(*words[3:], "hydra.run.dir=run", command=train_command.main) == 0
+    assert main(*words[3:], "hydra.run.dir=run", command=train_command.main) == 2  # it is not trained over
     scores = json.loads(Path("run/summary.json").read_text())["scores"]
     assert scores["val_top1"] == pytest.approx(float(best[0]["val_top1"]), abs=1e-4)
     assert "test_top1" in scores
@@ -207,6 +212,9 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
         ("experiment=run_192", "data.val_size=0 leaves no images"),
         ("data.monitor_test=true", "looks at the test set"),
         ("trainer.limit_val_batches=0", "trainer.limit_val_batches leaves fewer images to compare trials by"),
+        ("budget=1m budget_by=clock", "budget_by=clock gives trials another number of steps each"),
+        ("transfer=linear", "transfer=linear"),
+        ("optim.momentum=0.9", "optim.momentum is not an argument of adamw"),
         ("progressive.sizes=[20] progressive.until=[0.5]", "progressive.sizes changes what a step costs"),
         ("trainer.devices=2", "start the same command several times"),
         ("model=resnet18", "the first combination of the space does not fit these settings: stem@model.stem=conv"),

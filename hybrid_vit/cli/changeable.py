@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 # How and where a run computes may differ when it continues; what it computes may not.
 CHANGEABLE = (
-    *("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check", "checkpoint_minutes"),
-    *("tags", "verbose"),
+    *("trainer", "accelerator", "logger", "data.root", "data.num_workers", "data.check"),
+    *("data.eval_batch_size", "checkpoint_minutes", "tags", "verbose"),
 )
 FIXED = (  # but these are what it computes
     *("trainer.accumulate_grad_batches", "trainer.limit_train_batches"),

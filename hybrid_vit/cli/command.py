@@ -40,6 +40,7 @@ from hybrid_vit.config.compose import (
     as_yaml,
     compose_config,
     first_lines,
+    look_in,
     parse_override,
     quote,
     quote_free_text,
@@ -100,7 +101,10 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         UserError: a sentence that names the key or the file, and the remedy.
     """
     args, settings, _ = arguments(argv)
-    elsewhere = args.config_name or args.config_path or args.config_dir or args.experimental_rerun
+    if args.config_name or args.config_path:
+        raise UserError("--config-name and --config-path are not taken; --config-dir adds a folder like conf/")
+    look_in(args.config_dir)
+    elsewhere = args.experimental_rerun
     if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
         return None
     for text in settings:
@@ -250,12 +254,12 @@ def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = No
         with clear():
             return job(resolve(cfg), Path(HydraConfig.get().runtime.output_dir))
 
-    if args.cfg == "job" and not (args.package or args.config_dir or args.config_path or args.config_name):
+    if args.cfg == "job" and not args.package:
         # Hydra's own is without what comes from the run of init_from
         with clear(code=2):
             print(as_yaml(compose_config(settings, name), resolved=args.resolve))
         return
-    if not plan:  # something to be shown, or a configuration from elsewhere
+    if not plan:  # something to be shown, or a pickled job of Hydra's
         schema.register()
         sys.argv = [sys.argv[0], *flags, *map(quote_free_text, settings)]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()

@@ -151,7 +151,7 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         if longer:
             own.update(budget=None, budget_by="steps", steps=spec["steps"])
             own["early_stopping"]["patience"] = None
-        return own
+        return make_paths_absolute(own)
 
     there = [f"resume={quote(directory)}", f"hydra.run.dir={quote(directory)}", "hydra.output_subdir=null"]
     return merged, [*flags, *settings, *there]

@@ -32,6 +32,7 @@ from hybrid_vit.utils.paths import CONF
 
 Spec = dict[str, Any]
 
+FOLDERS = [CONF]  # in which the groups lie; `look_in` changes it
 PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
@@ -94,6 +95,21 @@ def is_of_model(override: Override) -> bool:
     return "model" in (override.key_or_group, (override.package or "").partition(".")[0])
 
 
+def look_in(folder: str | None) -> None:
+    """From now on the groups are looked for in `conf/` and in `folder`, if it names one.
+
+    Raises:
+        UserError: it is not there.
+    """
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"--config-dir {folder} is not a folder; give one that holds groups, like conf/")
+    folders = [CONF, Path(folder).absolute()] if folder else [CONF]
+    if folders != FOLDERS:
+        FOLDERS[:] = folders
+        for cached in (compose_groups, pickled_groups, is_group):
+            cached.cache_clear()
+
+
 @contextmanager
 def initialized() -> Iterator[None]:
     """Hydra knows `conf/` and the schemas; what it knew before comes back afterwards."""
@@ -117,9 +133,10 @@ def config_loader() -> ConfigLoader:
 @functools.cache
 def compose_groups(name: str, groups: tuple[str, ...] = ()) -> DictConfig:
     """What the choice of groups alone composes; to be copied, never changed."""
+    added = [f"hydra.searchpath=[{quote(f'file://{folder}')}]" for folder in FOLDERS[1:]]
     try:
         with initialized():
-            return compose(name, list(groups), return_hydra_config=True)
+            return compose(name, [*groups, *added], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise UserError(first_lines(error, 2)) from error
 
@@ -133,12 +150,12 @@ def pickled_groups(name: str, groups: tuple[str, ...]) -> bytes:
 @functools.cache
 def is_group(key: str) -> bool:
     """Whether `key` names a group with something to choose, Hydra's own included."""
-    return bool(config_loader().get_group_options(key))
+    return bool(options(key) or config_loader().get_group_options(key))
 
 
 def options(group: str) -> list[str]:
     """What can be chosen in a group: its files."""
-    return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    return sorted({file.stem for folder in FOLDERS for file in (folder / group).glob("*.yaml")})
 
 
 def sweep_name() -> str | None:
@@ -320,7 +337,9 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
 
 def format_experiment(cfg: DictConfig, comment: str) -> str:
     """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
+    # The model of init_from is no option, and comes from there.
     parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep", "debug")}
+    parts = {key: option for key, option in parts.items() if "@" in key or option in options(key)}
     trees = [
         OmegaConf.to_container(tree, resolve=False)
         for tree in (cfg, compose_config([f"{k}={parts[k]}" for k in parts]))

@@ -122,6 +122,7 @@ class DataModule(LightningDataModule):
         self._class_names: list[str] = []
         self.class_parts: dict[str, range] = {}
         self._streams: list[StreamLoader] = []
+        self._fingerprint: dict[str, Any] | None = None
 
     # Lightning's hooks
 
@@ -227,10 +228,12 @@ class DataModule(LightningDataModule):
         The checksum is that of the images and labels, or of the paths below root, sizes in bytes and labels of files.
         Of a folder of up to CHECKED pictures there is also "heads", the checksum of the first bytes of each file.
         """
-        return {"class_names": self.class_names} | {
-            name: {"images": len(part), "sha256": self._checksum(part), **self._heads(part)}
-            for name, part in sorted(self._parts.items())
-        }
+        if self._fingerprint is None:
+            self._fingerprint = {"class_names": self.class_names} | {
+                name: {"images": len(part), "sha256": self._checksum(part), **self._heads(part)}
+                for name, part in sorted(self._parts.items())
+            }
+        return self._fingerprint
 
     def training_images(self, n: int) -> Tensor:
         """n training images (or all), normalised and not augmented: (n, 3, H, W) float32.

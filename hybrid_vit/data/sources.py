@@ -3,8 +3,8 @@
 A new data set is one function here that returns a `Source`, and its row in `SOURCES`.
 """
 
-import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from difflib import get_close_matches
 from http.client import HTTPException
 from pathlib import Path
@@ -21,6 +21,7 @@ from torchvision.transforms.v2 import functional as TF
 from hybrid_vit.data.medmnist import read_medmnist
 from hybrid_vit.data.split import stratified_split
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.files import Lock
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_TEST_SEED = 0  # a constant: every run is tested on the same digits
@@ -158,18 +159,27 @@ def _fetch_missing(kind: type[CIFAR10], root: Path) -> None:
     """Afterwards every file of the data set is there with the right md5."""
     checksums = dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
     folder = root / kind.base_folder
-    missing = [name for name in checksums if not (folder / name).exists()]
-    if missing:
-        made = not root.exists()
+
+    def missing() -> list[str]:
+        return [name for name in checksums if not (folder / name).exists()]
+
+    if first := missing():
+        made, lock = not root.exists(), root / f".{kind.base_folder}.lock"
         try:
-            # Checks the archive's md5 before it extracts: what is left of an interrupted download is not taken for it.
-            download_and_extract_archive(kind.url, str(root), filename=kind.filename, md5=kind.tgz_md5)
+            root.mkdir(parents=True, exist_ok=True)
+            with Lock(lock):
+                if missing():  # else another process has downloaded it meanwhile
+                    # Checks the archive's md5 before it extracts: a half download is not taken for it.
+                    download_and_extract_archive(kind.url, str(root), filename=kind.filename, md5=kind.tgz_md5)
         except (OSError, HTTPException, RuntimeError) as error:
             if made:
-                shutil.rmtree(root, ignore_errors=True)
+                (root / kind.filename).unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+                with suppress(OSError):  # something else is there, or nothing
+                    root.rmdir()
             raise FileNotFoundError(
-                f"{folder / missing[0]} is not there and {kind.url} cannot be downloaded ({_first_line(error)}); "
-                f"put the files at {folder}/{{{','.join(checksums)}}}, or use data=digits, which needs no download"
+                f"{folder / first[0]} is not there and {kind.url} cannot be downloaded ({_first_line(error)}); "
+                f"put the files at {folder}/{{{','.join(checksums)}}}; experiment=quickstart trains without a download"
             ) from None
     for name, md5 in checksums.items():
         if not check_integrity(folder / name, md5):

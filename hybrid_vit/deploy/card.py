@@ -128,7 +128,11 @@ def model_card(
             ),
         ),
         ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch_size}"),
-        ("computing", f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs)"),
+        *(
+            [("computing", f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs)")]
+            if "gmac_epochs" in summary  # older runs do not say
+            else []
+        ),
         ("label smoothing, EMA decay", f"{config['label_smoothing']:g}, {config['ema']['decay']:g}"),
         ("seed", str(summary["seed"])),
         ("training", f"{spoken(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"),

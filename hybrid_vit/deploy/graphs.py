@@ -5,6 +5,7 @@ model.onnx       and model_int8.onnx
 model.xml        and model.bin, model_int8.xml, model_int8.bin: made of the ONNX files
 """
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -141,10 +142,20 @@ def quantize(source: Path, path: Path, batches: Sequence[Tensor]) -> Path:
     return path
 
 
+@functools.cache
+def openvino_core() -> Any:
+    """OpenVINO's core, one for the process.
+
+    Of two (OpenVINO 2026.4, a CPU with AVX-512) the one that ends first frees the signal stack to which the other sets
+    the thread back when it ends: then the next signal, such as the end of a child process, kills this process.
+    """
+    return needed("openvino", extra="openvino", what="OpenVINO's format").Core()
+
+
 def write_openvino(source: Path, directory: Path) -> Path:
     """Write the .xml and the .bin of an ONNX file into `directory`."""
     openvino = needed("openvino", extra="openvino", what="target=openvino")
-    model = openvino.Core().read_model(source)
+    model = openvino_core().read_model(source)
     made = source.with_suffix(".xml")
     openvino.save_model(model, made, compress_to_fp16=False)
     for suffix in (".bin", ".xml"):

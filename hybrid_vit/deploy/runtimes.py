@@ -1,14 +1,12 @@
 """Exported files and what runs them on a CPU: a path -> a function of images, with as many threads as torch."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from hybrid_vit.deploy.graphs import INPUT
+from hybrid_vit.deploy.graphs import INPUT, openvino_core
 from hybrid_vit.utils.extras import needed
 
 Runner = Callable[[Tensor], Tensor]  # (B, ...) images as the file takes them -> (B, classes) logits
@@ -40,13 +38,3 @@ def open_openvino(path: Path, *, exact: bool) -> Runner:
     precision = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
     compiled = openvino_core().compile_model(path, "CPU", settings | precision)
     return lambda images: torch.from_numpy(compiled(images.numpy())[0])
-
-
-@functools.cache
-def openvino_core() -> Any:
-    """OpenVINO's core, one for the process.
-
-    Of two (OpenVINO 2026.4, a CPU with AVX-512) the one that ends first frees the signal stack to which the other sets
-    the thread back when it ends: then the next signal, such as the end of a child process, kills this process.
-    """
-    return needed("openvino", extra="openvino", what="an OpenVINO file").Core()

@@ -63,7 +63,7 @@ class ResidualConv(nn.Sequential):
 
 
 class ConvGroup(nn.Module):
-    """(B, c_in, H, W) -> (B, c_out, H // 2, W // 2): a convolution halved by max-pooling, then `depth` residual ones."""
+    """(B, c_in, H, W) -> (B, c_out, H // 2, W // 2): a convolution and a max-pool, then `depth` residual ones."""
 
     def __init__(self, c_in: int, c_out: int, depth: int = 1) -> None:
         super().__init__()

@@ -84,6 +84,11 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
         known = adopt(net, config.init_from, data.class_names)
         log.info("weights of %s, which knows %d of the %d classes", config.init_from, known, data.num_classes)
         source = read_description(find_run(config.init_from))
+        if "val" in data.sizes and may_know(source, config, data):
+            log.warning(
+                "%s was trained on images of %s, perhaps on the %d that validate here: choose nothing by their score",
+                *(config.init_from, source["data"]["source"], data.sizes["val"]),
+            )
         if source["class_names"] == data.class_names and (
             found := changes_of_test_set(source.get("fingerprint"), data.fingerprint())
         ):
@@ -97,6 +102,12 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     if processes(config) > 1:
         synchronised(net, cuda=choice.accelerator == "gpu")
     return net
+
+
+def may_know(source: dict[str, Any], config: Train, data: DataModule) -> bool:
+    """Whether a run with the description `source` may have been trained on the validation images of this one."""
+    same_split = source["seed"] == config.seed and source["data"]["val_size"] == config.data.val_size
+    return source["data"]["source"] in (config.data.source, *data.class_parts) and not same_split
 
 
 def model_spec(config: Train, data: DataModule) -> dict[str, Any]:

@@ -59,7 +59,7 @@ from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import json_text, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
-from hybrid_vit.utils.provenance import peak_memory_mib, provenance
+from hybrid_vit.utils.provenance import peak_memory_mib, provenance, reset_peak_memory
 
 log = logging.getLogger(__name__)
 
@@ -141,6 +141,7 @@ class Run:
         began, now = time.monotonic(), datetime.now(UTC)
         quieten()
         keep_memory()
+        reset_peak_memory()
         choice = choose(**vars(config.accelerator))
         log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
         data = make_data(config)
@@ -319,6 +320,8 @@ class Run:
         for path in sorted(self.directory.glob("*-profile.*")):
             log.info("profile: %s", path)
         done = self.trainer.global_step
+        if not done:
+            raise UserError(f"the budget of {self.config.budget} was over before the first step; give a longer one")
         if done < self.steps and not self.ended():
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
         if reason := stopped_early(self.stopping):

@@ -5,7 +5,7 @@ It receives a network and knows nothing of how it was built. Every step seeds it
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +118,16 @@ class Classification(LightningModule):
             factor = self.schedule.factor(self.epochs_after(config.scheduler.last_epoch))
             for group, rate in zip(config.scheduler.optimizer.param_groups, config.scheduler.base_lrs, strict=True):
                 group["lr"] = rate * factor
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Without the teacher, which is read from its own run again."""
+        weights = checkpoint["state_dict"]
+        checkpoint["state_dict"] = {key: weights[key] for key in weights if not key.startswith("distill.")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """With the teacher, which Lightning wants there."""
+        taught = {} if self.distill is None else self.distill.state_dict(prefix="distill.")
+        checkpoint["state_dict"] = checkpoint["state_dict"] | taught
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))

@@ -5,6 +5,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,19 @@ def find_commit(checkout: Path) -> str | None:
     """The commit of a repository with its root there, "+" behind it if files were changed; None without one or git."""
     if not (checkout / ".git").exists():  # an installed package may lie below another repository
         return None
-    git = ["git", "-C", str(checkout), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    git = ["git", "-C", str(checkout), "describe", "--always", "--exclude=*", "--abbrev=40", "--dirty=+"]
     try:
         return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip() or None
     except OSError:
         return None
+
+
+def reset_peak_memory() -> None:
+    """Let `peak_memory_mib` begin anew, for the next of several runs of one process; where the system allows it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_mib(device: torch.device) -> int:

@@ -8,11 +8,14 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +23,7 @@ import small_cifar
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100
 
+from hybrid_vit.data import sources
 from hybrid_vit.data.sources import SOURCES, Source, cifar10, cifar100, digits, load_source
 
 REAL = Path(__file__).parents[2] / "data"
@@ -154,7 +158,7 @@ def test_missing_file_without_network(own_root: Path, name: str) -> None:
     folder = own_root / "cifar-100-python"
     assert sentence.startswith(f"{folder / name} is not there and {CIFAR100.url} cannot be downloaded (")
     assert sentence.endswith(
-        f"put the files at {folder}/{{train,test,meta}}, or use data=digits, which needs no download"
+        f"put the files at {folder}/{{train,test,meta}}; experiment=quickstart trains without a download"
     )
     assert "\n" not in sentence and caught.value.__suppress_context__
 
@@ -202,6 +206,26 @@ def test_missing_data_is_downloaded_and_a_half_archive_is_not_taken_for_it(
     with pytest.raises(FileNotFoundError, match="cannot be downloaded"):
         cifar100(broken)
     assert not broken.exists()  # a mistyped root leaves no folder
+
+
+def test_several_processes_download_once(
+    small_cifar_root: Path, served: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tarfile.open(served, "w:gz") as archive:
+        archive.add(small_cifar_root / "cifar-100-python", "cifar-100-python")
+    monkeypatch.setattr(CIFAR100, "tgz_md5", hashlib.md5(served.read_bytes()).hexdigest())
+    fetch, fetched = sources.download_and_extract_archive, []
+
+    def slow(*args: Any, **how: Any) -> None:
+        fetched.append(args)
+        time.sleep(0.2)  # in which the other one would begin, too
+        fetch(*args, **how)
+
+    monkeypatch.setattr(sources, "download_and_extract_archive", slow)
+    with ThreadPoolExecutor(2) as both:
+        for source in both.map(cifar100, [tmp_path / "root"] * 2):
+            check(source, 1000, 200, 100)
+    assert len(fetched) == 1
 
 
 @pytest.mark.usefixtures("unpickles_nothing")

@@ -121,7 +121,8 @@ def test_loaded_for_speed_it_answers_the_same(run: Path) -> None:
 
 def test_published_runs_load_by_name(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hybrid_vit.utils.paths.PUBLISHED", run.parent)
-    assert hybrid_vit.load(run.name).class_names == ["a", "b", "c"]
+    for name in (run.name, f"published/{run.name}"):
+        assert hybrid_vit.load(name).class_names == ["a", "b", "c"]
     with pytest.raises(ValueError, match=rf"nowhere is not a run directory.*{run.name}"):
         hybrid_vit.load("nowhere")
 

@@ -80,6 +80,11 @@ def test_a_student_learns_from_a_run(teacher: Path, tmp_path: Path) -> None:
     weights = [load_file(directory / "model.safetensors") for directory in (alone, taught)]
     assert weights[0].keys() == weights[1].keys()  # the teacher is no part of what is learned
     assert any(not torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    saved = torch.load(taught / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert not [key for key in saved if key.startswith("distill")]
+    longer = as_train(resolve(compose_config([*TINY, f"distill.teacher={teacher}", "distill.kind=soft", "epochs=2"])))
+    train(longer, taught, checkpoint=taught / "checkpoints/last.ckpt")
+    assert json.loads((taught / "summary.json").read_text())["epochs"] == 2
 
 
 def test_a_distillation_token_learns_from_the_teacher(teacher: Path, tmp_path: Path) -> None:

@@ -312,12 +312,15 @@ def test_images_of_a_size_that_the_model_does_not_take(tmp_path: Path) -> None:
         start("larger", f"init_from={tmp_path / 'source'}", "data.image_size=48")
 
 
-def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path) -> None:
+def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name, settings in {
         "enough": ["data.val_size=180"],
         "few": ["data.val_size=90"],
         "known": ["data.val_size=180", f"init_from={tmp_path / 'enough'}"],
+        "seen": ["data.val_size=180", "seed=1", f"init_from={tmp_path / 'enough'}"],
     }.items():
+        caplog.clear()
         run(tmp_path / name, "steps=2", "optim.warmup_epochs=0", *settings)
+        assert ("perhaps on the 180 that validate here" in caplog.text) is (name == "seen")  # another split
         description = json.loads((tmp_path / name / "model.json").read_text())
         assert ("temperature" in description) is (name == "enough")

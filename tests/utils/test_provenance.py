@@ -22,6 +22,8 @@ def test_the_commit_is_that_of_the_folder_itself(tmp_path: Path, monkeypatch: py
         subprocess.run(["git", *command], cwd=tmp_path, check=True)
     commit = find_commit(tmp_path)
     assert commit and len(commit) == 40
+    subprocess.run(["git", "tag", "-a", "v1", "-m", "1"], cwd=tmp_path, check=True)
+    assert find_commit(tmp_path) == commit  # not the tag
     (tmp_path / "file").write_text("2")
     assert find_commit(tmp_path) == f"{commit}+"
     assert find_commit(tmp_path / "inner") is None  # as a package in an environment below another repository

@@ -147,6 +147,8 @@ def check_comparable(spec: dict[str, Any]) -> None:
         raise UserError("data.monitor_test=true looks at the test set, and a search does not; leave it out")
     if spec["trainer"]["limit_val_batches"] is not None:
         raise UserError("trainer.limit_val_batches leaves fewer images to compare trials by; leave it out")
+    if spec["budget_by"] == "clock":
+        raise UserError("budget_by=clock gives trials another number of steps each; leave it out")
     if spec["progressive"]["sizes"]:
         raise UserError("progressive.sizes changes what a step costs; leave it out")
     if spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:

@@ -22,6 +22,7 @@ from hybrid_vit.studies.search.space import PLAN, REMEDY, Plan, agree, distribut
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, read_json, write_json
 
+DEATHS = 2  # of processes in one trial, before it is taken for one that cannot be trained here
 POPULATION = 10  # of NSGA-II: a few generations in as many trials as a small machine can train
 
 Outcome = dict[str, Any]
@@ -35,6 +36,7 @@ class Claim:
     params: dict[str, Any]
     directory: Path
     lock: Lock
+    killed: bool  # whether the process that had it before was
 
 
 class Study:
@@ -77,7 +79,10 @@ class Study:
                 elif trial.state is TrialState.RUNNING and (claim := self._take(trial.number, trial.params)):
                     end = claim.directory / "trial.json"
                     if not end.exists():
-                        return claim
+                        if not claim.killed or self._deaths(claim) < DEATHS:
+                            return claim
+                        why = f"{DEATHS} processes were killed in it, perhaps because memory ran out"
+                        write_end(claim, {"state": "failed", "why": why})
                     self._tell(claim, read_json(end))  # it was only not told
             if len(known) >= total:
                 return None
@@ -89,7 +94,7 @@ class Study:
 
     def tell(self, claim: Claim, outcome: Outcome) -> None:
         """Record how a trial ended: "state", and for a complete one "val_top1" and the plan's cost."""
-        write_json(claim.directory / "trial.json", {"number": claim.number, "params": claim.params, **outcome})
+        write_end(claim, outcome)
         with self.lock:
             self._tell(claim, outcome)
 
@@ -97,11 +102,21 @@ class Study:
         """How each trial ended that did, by number."""
         return ended(self.trials)
 
+    def _deaths(self, claim: Claim) -> int:
+        """How often in a row a process was killed that trained this trial, none of them ending an epoch more."""
+        path, table = claim.directory / "killed.json", claim.directory / "metrics.csv"
+        rows = len(table.read_text(encoding="utf-8").splitlines()) if table.exists() else 0
+        before = read_json(path) if path.exists() else {"rows": -1, "times": 0}
+        times = before["times"] + 1 if before["rows"] == rows else 1
+        write_json(path, {"rows": rows, "times": times})
+        return times
+
     def _take(self, number: int, params: dict[str, Any]) -> Claim | None:
         directory = self.trials / f"{number:04d}"
         directory.mkdir(exist_ok=True)
-        lock = Lock(directory / "lock")
-        return Claim(number, dict(params), directory, lock) if lock.acquire(wait=False) else None
+        lock = Lock(directory / ".lock")
+        killed = lock.left()
+        return Claim(number, dict(params), directory, lock, killed) if lock.acquire(wait=False) else None
 
     def _tell(self, claim: Claim, outcome: Outcome) -> None:
         complete = outcome["state"] == "complete"
@@ -109,6 +124,11 @@ class Study:
         # From pruned trials the sampler learns what to avoid, such as what cannot be built; from failed ones nothing.
         self._study.tell(claim.number, values, TrialState.COMPLETE if complete else TrialState.PRUNED)
         claim.lock.release()
+
+
+def write_end(claim: Claim, outcome: Outcome) -> None:
+    """Write how a trial ended into its directory."""
+    write_json(claim.directory / "trial.json", {"number": claim.number, "params": claim.params, **outcome})
 
 
 def opened(journal: Path, lock: Any) -> optuna.Study:

@@ -230,6 +230,28 @@ def test_a_lock_is_held_once(tmp_path: Path) -> None:
     a.release()
 
 
+def test_a_trial_in_which_processes_are_killed_is_given_up_unless_it_comes_further(tmp_path: Path) -> None:
+    study = Study(tmp_path, PLAN, seed=0)
+
+    def killed(number: int) -> None:
+        """Take that trial, and leave its lock as a process does that is killed."""
+        claim = study.claim(5)
+        assert claim is not None and claim.number == number
+        lock = claim.directory / ".lock"
+        claim.lock.release()
+        lock.write_text("process 1 on a\n")
+
+    killed(0)
+    killed(0)  # once more
+    (tmp_path / "trials/0000/metrics.csv").write_text("epoch\n0\n")
+    killed(0)  # it has an epoch more than before
+    killed(1)
+    end = study.ended()
+    assert [(each["number"], each["state"]) for each in end] == [(0, "failed")]
+    assert end[0]["why"] == "2 processes were killed in it, perhaps because memory ran out"
+    assert [trial.state.name for trial in journal(tmp_path)] == ["PRUNED", "RUNNING"]
+
+
 def test_a_trial_that_was_killed_while_it_was_drawn_is_not_trained(tmp_path: Path) -> None:
     plan = PLAN | {"space": {"x": {"low": 0.0, "high": 1.0}, "y": {"low": 0.0, "high": 1.0}}}
     study = Study(tmp_path, plan, seed=0)

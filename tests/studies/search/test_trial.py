@@ -124,6 +124,16 @@ def test_what_cannot_be_built_costs_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_trial_that_stops_early_is_complete_and_leaves_the_test_set_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(DataModule, "test_dataloader")
+    stopping = ["early_stopping.patience=1", "early_stopping.monitor=val_top1", "optim.lr=1e-9"]
+    end = attempt(spec("epochs=20", "trainer.accumulate_grad_batches=5", *stopping), tmp_path, "macs")
+    assert end["state"] == "complete" and end["epochs"] < 20
+    assert "scores" not in json.loads((tmp_path / "summary.json").read_text())
+
+
 def test_what_fails_in_training_is_said(tmp_path: Path) -> None:
     end = attempt(spec("optim.lr=1e30", "optim.clip_norm=null"), tmp_path, "macs")
     assert end["state"] == "failed"
