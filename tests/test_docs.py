@@ -1,5 +1,6 @@
 """The documentation: its commands are accepted, its Python runs, its links lead somewhere, its tables are complete."""
 
+import csv
 import importlib.util
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 import yaml
 
 import hybrid_vit
@@ -25,16 +27,16 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 COMMANDS = ("train", "evaluate", "predict", "demo", "export", "ensemble", "publish", "bench", "report", "search")
 
 
-def load_hooks() -> ModuleType:
-    """docs/hooks.py, which mkdocs loads by its path."""
-    spec = importlib.util.spec_from_file_location("docs_hooks", DOCS / "hooks.py")
+def load(name: str) -> ModuleType:
+    """A module in docs/, which is loaded by its path."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", DOCS / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-hooks = load_hooks()
+hooks, computing = load("hooks"), load("computing")
 
 
 def name_of(page: Path) -> str:
@@ -159,6 +161,30 @@ def keys_of(argument: str) -> list[str]:
 def test_every_model_is_in_the_python_reference() -> None:
     shown = re.findall(r"^::: hybrid_vit\.models\.(\w+)$", (DOCS / "reference/python.md").read_text(), re.MULTILINE)
     assert sorted(shown) == sorted(models.__all__)
+
+
+def test_the_picture_of_computing_has_our_runs_and_names_the_source_of_others() -> None:
+    ours = {name for name, *_ in computing.ours(ROOT / "outputs/published")}
+    assert {"fast_4m", "record_4m"} <= ours and not {"quickstart", "cifar110"} & ours
+    with (DOCS / "computing.csv").open(encoding="utf-8") as file:
+        rows = [*csv.DictReader(file)]
+    assert all(row["source"] and row["kind"] in computing.STYLES for row in rows)
+    picture = (DOCS / "computing.svg").read_text(encoding="utf-8")
+    assert all(f"<!-- {name} -->" in picture for name in [*ours, *(row["system"] for row in rows)])
+
+
+@pytest.mark.parametrize("name", ["hybrid_fast", "hybrid_192"])
+def test_the_diagram_of_a_model_has_its_shapes(name: str) -> None:
+    net, shapes = hybrid_vit.build_model(name).eval(), []
+    stem = net.patch_embed
+    for part in (stem.white, *stem.groups) if name == "hybrid_fast" else [stem]:
+        part.register_forward_hook(lambda _, images, output: shapes.append(tuple(output.shape[1:])))
+    with torch.no_grad():
+        net(torch.zeros(1, 3, 32, 32))
+    assert shapes
+    picture = (DOCS / f"{name}.svg").read_text(encoding="utf-8")
+    for shape in [*shapes, net.pos_embed.shape[1:]]:
+        assert f"<!-- {' x '.join(map(str, shape))} -->" in picture
 
 
 def test_links_that_leave_the_folder_of_the_pages() -> None:
