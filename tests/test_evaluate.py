@@ -5,14 +5,17 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from small_runs import no_pictures
+from torch import nn
 
 from hybrid_vit import evaluate
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.data.sources import SOURCES, Source, digits
+from hybrid_vit.deploy import scoring
 from hybrid_vit.deploy.scoring import load_data
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.training.run import train
@@ -113,3 +116,19 @@ def test_mirror_images_are_scored_beside(
     assert content["tta"]["top1"] == pytest.approx(100 * right / content["images"])
     assert content["tta"].keys() == content["test"].keys()
     assert "with mirror images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("64-true", torch.float64), ("32-true", torch.float32)])
+def test_it_computes_in_the_precision_that_was_asked_for(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, dtype: torch.dtype
+) -> None:
+    seen = []
+
+    def score(net: nn.Module, *args: Any, **how: Any) -> Any:
+        seen.append(next(net.parameters()).dtype)
+        return scored(net, *args, **how)
+
+    scored = scoring.score
+    monkeypatch.setattr(scoring, "score", score)
+    call(monkeypatch, f"run={run}", f"hydra.run.dir={tmp_path}", f"accelerator.precision={precision}")
+    assert seen == [dtype]

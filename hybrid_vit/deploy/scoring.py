@@ -58,7 +58,7 @@ def find_differences(trained: Trained, data: DataModule) -> list[str]:
 def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[dict[str, float], csr_array]:
     """Scores, with "images", and the confusion matrix of the network as it is, on the device of `choice`."""
     scored = score(
-        trained.net.to(choice.device),
+        trained.net.to(choice.device, choice.dtype),
         tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
         normalize=data.normalize,
         num_classes=data.num_classes,
@@ -72,7 +72,7 @@ def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[
 
 def logits_of_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[Tensor, Tensor]:
     """(N, C) logits and (N,) labels of the test set, on the device of `choice`."""
-    net, batches = trained.net.to(choice.device), data.test_dataloader()
+    net, batches = trained.net.to(choice.device, choice.dtype), data.test_dataloader()
     answers = joined(logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16))
     data.teardown("test")
     return answers

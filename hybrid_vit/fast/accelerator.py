@@ -58,6 +58,11 @@ class Choice:
         """Whether it computes in bf16."""
         return self.precision.startswith("bf16")
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return torch.float64 if self.precision == "64-true" else torch.float32
+
     def tune(self, net: nn.Module) -> None:
         """Set `net` up for this machine, in place; it computes the same."""
         set_attention(net, self.attention)

@@ -199,6 +199,7 @@ def make_optimizer(net: nn.Module, optim: Optim) -> Optimizer:
 def compile_nets(task: Classification, choice: Choice) -> None:
     """Compile the network and its average in place, so that the keys of their weights stay."""
     if choice.compile:
+        torch.compiler.reset()  # what other runs of this process compiled counts towards its limit of recompilations
         task.net.compile(dynamic=False)
         if task.ema is not None:
             task.ema.net.compile(dynamic=False)

@@ -16,7 +16,14 @@ def text_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, indent:
     return "\n".join((indent + "  ".join(map(aligned, line, widths, right))).rstrip() for line in lines)
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, escape: Callable[[str], str] = str) -> str:
+def piped(cell: str) -> str:
+    """A cell of Markdown in which a | is text."""
+    return cell.replace("|", r"\|")
+
+
+def markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, escape: Callable[[str], str] = piped
+) -> str:
     """Markdown; `escape` is applied to each cell."""
     rules = ["---:" if right else "---" for right in numeric_columns(columns, rows)]
     lines = [[*map(escape, columns)], rules, *([*map(escape, row)] for row in rows)]

@@ -30,6 +30,7 @@ def test_markdown_escapes_every_cell_and_aligns_by_what_is_meant() -> None:
         ("a|b", "p"), [("x|y", "<0.001")], escape=lambda cell: cell.replace("|", "\\|").replace("<", "&lt;")
     )
     assert text.splitlines() == ["| a\\|b | p |", "| --- | ---: |", "| x\\|y | &lt;0.001 |"]
+    assert markdown_table(("a",), [("x|y",)]).splitlines()[2] == "| x\\|y |"
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,6 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
         build(config.model | {"num_classes": config.model["num_classes"] or 2})
     except UserError as error:
         return {"state": "infeasible", "why": str(error)}
-    torch.compiler.reset()  # what other trials compiled counts towards its limit of recompilations
     try:
         with aside(directory / "train.log"):
             train(config, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[Watch(directory, cost)])
