@@ -1,6 +1,5 @@
 """Command: search for models that are accurate and cheap. `python -m hybrid_vit.search search=hybrid_small`."""
 
-import shlex
 import signal
 import sys
 import time
@@ -9,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.config.compose import Spec, as_train, compose_config, format_experiment, parse_override, resolve
+from hybrid_vit.config.compose import Spec, as_train, parse_override
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
-from hybrid_vit.config.validation import check_data, check_machine, check_training, check_values
-from hybrid_vit.studies.search.space import Plan, check_comparable, first, inspect, overrides, written
+from hybrid_vit.studies.search.plan import common, planned, specified, trainable
+from hybrid_vit.studies.search.space import Plan, inspect, overrides
 from hybrid_vit.utils.errors import UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
@@ -50,36 +49,6 @@ def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
             raise UserError(f"{text} has several values; all trials share one, or the space in conf/search has them")
         given[key] = value
     return [text for text in argv if text.partition("=")[0] not in given], given
-
-
-def planned(spec: Spec, given: dict[str, str]) -> Plan:
-    """What stays the same as long as a search lasts; a setting that is given leaves the space."""
-    return {
-        "settings": {key: written(value) for key, value in spec["train"].items()} | given,
-        "space": {key: entry for key, entry in spec["space"].items() if key not in given},
-    } | {key: spec[key] for key in ("sampler", "cost")}
-
-
-def specified(texts: list[str]) -> Spec:
-    """The plain configuration of a trial; UserError if there is none."""
-    spec = resolve(compose_config(texts))
-    check_values(spec)
-    check_training(spec)
-    return spec
-
-
-def common(plan: Plan) -> Spec:
-    """The first combination in the space, for what all have in common; UserError if they could not be compared."""
-    specified(overrides(plan, {}))  # a mistake in a setting is none of the space
-    combination = overrides(plan, first(plan["space"]))
-    try:
-        spec = specified(combination)
-    except UserError as error:
-        raise UserError(f"the first combination of the space does not fit these settings: {error}") from None
-    check_data(spec["data"])  # sizes that do not go together are those of one trial
-    check_machine(spec["accelerator"]["kind"], 1)
-    check_comparable(spec)
-    return spec
 
 
 def search(plan: Plan, total: int, directory: Path) -> None:
@@ -129,16 +98,6 @@ def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, 
         return {"state": "infeasible", "why": str(error)}
     save_run_config(spec, directory)
     return attempt(as_train(spec), directory, plan["cost"])
-
-
-def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> str:
-    """A trial as an experiment file, which begins with the command that trains it."""
-    here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
-    about = (
-        f"# Found by a search: validation top-1 {trial['val_top1']:.2f} % (n = 1), {trial['macs']:,} MACs.\n"
-        f"#   command   python -m hybrid_vit.train --config-dir {shlex.quote(str(here))} +front={name}"
-    )
-    return format_experiment(compose_config(overrides(plan, trial["params"])), about)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ from hybrid_vit.config.compose import compose_config, options, resolve
 from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.config.schema import Train
 from hybrid_vit.studies.search import front, trial
+from hybrid_vit.studies.search import plan as planning
+from hybrid_vit.studies.search.space import overrides
 from hybrid_vit.studies.search.study import Study
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
@@ -262,13 +264,13 @@ def test_what_no_trial_can_use_leaves_nothing(settings: list[str], capsys: pytes
 
 @pytest.mark.parametrize("name", options("search"))
 def test_most_of_a_space_can_be_built(name: str, tmp_path: Path) -> None:
-    plan = command.planned(resolve(compose_config([f"search={name}"], "search")), {})
+    plan = planning.planned(resolve(compose_config([f"search={name}"], "search")), {})
     study, built, sentences = Study(tmp_path, plan, seed=0), 0, []
     for _ in range(10):  # those are random
         claim = study.claim(100)
         assert claim is not None
         try:
-            build(command.specified(command.overrides(plan, claim.params))["model"])
+            build(planning.specified(overrides(plan, claim.params))["model"])
             built += 1
         except ValueError as error:
             sentences.append(str(error))
