@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def begin(spec: Spec, directory: Path) -> Any:
-    """Train a run whose directory then holds its configuration with every value as it is used."""
+    """Train a run whose directory then holds its whole configuration."""
     spec = make_paths_absolute(spec)
     if not is_helper():
         save_run_config(spec, directory)

@@ -5,6 +5,7 @@ ops.py         batched image operations with one parameter per image, equal to t
 transforms.py  crop, flip, colour jitter, erasing
 policies.py    AutoAugment, RandAugment, TrivialAugment
 mixing.py      Mixup and CutMix
+corruptions.py noise, blur and fog, for the demo; not part of training
 """
 
 from collections.abc import Callable, Sequence

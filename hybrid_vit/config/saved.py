@@ -83,7 +83,7 @@ def load_run_config(directory: Path) -> Spec:
 
 
 def save_run_config(spec: Spec, directory: Path) -> None:
-    """Write the configuration of a run into its directory, as `load_run_config` reads it: every value as it is used."""
+    """Write the configuration of a run into its directory, as `load_run_config` reads it: whole and resolved."""
     folder = directory / ".hydra"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(spec)))

@@ -1,6 +1,7 @@
 """Evaluators: logits and targets, batch by batch -> {name: value} over all of them.
 
-Another question about a network is a class here, or beside, and a row in `EVALUATORS`: every test then answers it.
+Another question about logits is a class here, or beside, and a row in `EVALUATORS`: every test then answers it. One
+about the network itself, such as an attack, is a function in a file of its own.
 """
 
 import math

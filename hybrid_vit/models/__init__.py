@@ -1,4 +1,4 @@
-"""Models: the hybrid, its parts, others' models. One joins by a class, a YAML in `conf/` and a row in a test."""
+"""Models: the hybrid, its parts, others' models. CONTRIBUTING.md says what a new one needs besides its class."""
 
 from hybrid_vit.models.encoder import Attention, Block, ConvBlock, Encoder
 from hybrid_vit.models.ensemble import Ensemble, mirrored
