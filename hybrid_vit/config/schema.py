@@ -149,7 +149,7 @@ class Data:
     monitor_test: bool = False
 
 
-# What each optimizer takes besides lr and weight_decay; left out, it has the default of its function in training/optim.py.
+# What each optimizer takes besides lr and weight_decay; left out, it is the default of its function.
 OPTIMIZER_ARGUMENTS: dict[str, tuple[str, ...]] = {
     "adamw": ("betas", "eps"),
     "sgd": ("momentum", "nesterov"),
