@@ -182,7 +182,7 @@ class Optim:
 class Accelerator:
     kind: str = limited(("auto", "cpu", "gpu", "mps"), "auto")
     precision: str | None = limited(("32-true", "bf16-mixed", "64-true", "32", "bf16"), None)
-    attention: str | None = limited(("auto", "fused", "explicit"), None)
+    attention: str | None = limited(("fused", "explicit"), None)
     compile: bool | None = None
     shards: int | None = limited("[1, 4096]", None)
 

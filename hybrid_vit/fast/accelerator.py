@@ -2,6 +2,7 @@
 
 The choice follows measurements, and its reason is one line of the log. On a CPU bf16 pays only with instructions for it
 (Intel's AMX, AVX-512's dot products); without them a bf16 matrix product is emulated, many times slower than in fp32.
+The backward pass of fused attention is slow in bf16 on a CPU, so there attention is explicit.
 """
 
 import ctypes
@@ -142,7 +143,7 @@ def choose(
     return Choice(
         accelerator=kind,
         precision=precision,
-        attention=attention or "auto",
+        attention=attention or ("explicit" if kind == "cpu" and precision.startswith("bf16") else "fused"),
         compile=compile,
         shards=shards,
         reason=best[2]

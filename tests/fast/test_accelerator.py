@@ -37,13 +37,13 @@ def parts(choice: Choice) -> tuple[str, str, str, bool]:
 @pytest.mark.parametrize(
     ("there", "expected", "reason"),
     [
-        ({}, ("cpu", "32-true", "auto", False), "Test CPU: no bf16 units"),
-        ({"dot": True}, ("cpu", "bf16-mixed", "auto", False), "Test CPU: bf16 dot products"),
-        ({"amx": True, "dot": True}, ("cpu", "bf16-mixed", "auto", False), "Test CPU: bf16 matrix units"),
-        ({"cuda": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test: bf16"),
-        ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "auto", True), "NVIDIA Test"),
-        ({"cuda": True, "bf16": False}, ("gpu", "32-true", "auto", True), "NVIDIA Test: no bf16"),
-        ({"mps": True}, ("mps", "32-true", "auto", False), "Apple GPU: fp32"),
+        ({}, ("cpu", "32-true", "fused", False), "Test CPU: no bf16 units"),
+        ({"dot": True}, ("cpu", "bf16-mixed", "explicit", False), "Test CPU: bf16 dot products"),
+        ({"amx": True, "dot": True}, ("cpu", "bf16-mixed", "explicit", False), "Test CPU: bf16 matrix units"),
+        ({"cuda": True}, ("gpu", "bf16-mixed", "fused", True), "NVIDIA Test: bf16"),
+        ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "fused", True), "NVIDIA Test"),
+        ({"cuda": True, "bf16": False}, ("gpu", "32-true", "fused", True), "NVIDIA Test: no bf16"),
+        ({"mps": True}, ("mps", "32-true", "fused", False), "Apple GPU: fp32"),
     ],
 )
 def test_auto_takes_what_is_fast_there(
@@ -67,7 +67,7 @@ def test_each_part_is_overridden_alone_and_the_reason_says_so(
 ) -> None:
     machine(monkeypatch, **there)
     kind, precision, attention, compiled = parts(choose("cpu"))
-    assert parts(choose("cpu", precision="64-true")) == (kind, "64-true", attention, compiled)
+    assert parts(choose("cpu", precision="64-true")) == (kind, "64-true", "fused", compiled)
     assert parts(choose("cpu", attention="fused")) == (kind, precision, "fused", compiled)
     assert parts(choose("cpu", compile=not compiled)) == (kind, precision, attention, not compiled)
     reason = choose("cpu", precision="32-true", compile=False).reason
