@@ -56,6 +56,7 @@ def test_it_is_loaded_scored_and_taught_from(
     with torch.no_grad():
         mean = torch.stack([member(images).softmax(1) for member in members]).mean(0)
         torch.testing.assert_close(trained(images).softmax(1), mean, atol=1e-5, rtol=1e-4)
+    assert [seed for seed, _ in json.loads((directory / "model.json").read_text())["splits"]] == [0, 1]
     summary = json.loads((directory / "summary.json").read_text())
     assert summary["state"] == "done" and trained.temperature == 1
     assert summary["parameters"] == 2 * members[0].summary["parameters"]

@@ -46,7 +46,8 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     Args:
         source: a file, of a format in `readable_formats`; a PIL image; a (H, W) or (H, W, 3) uint8 array; a (3, H, W)
             uint8 tensor. It is not changed.
-        max_pixels: of a file; left out, as many as Pillow takes (178 million).
+        max_pixels: of a file; left out, as many as Pillow takes (178 million). With it, icons (.ico) are refused: Pillow
+            decodes them before it says how large they are.
 
     Raises:
         UserError: it is something else, or cannot be read, or is larger; names the file.
@@ -58,7 +59,8 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _rgb(source)
-        with Image.open(source, formats=readable_formats()) as file:
+        formats = readable_formats() if max_pixels is None else [name for name in readable_formats() if name != "ICO"]
+        with Image.open(source, formats=formats) as file:
             if max_pixels is not None and file.width * file.height > max_pixels:
                 raise ValueError(f"it has {file.width} x {file.height} pixels, more than {max_pixels / 1e6:g} million")
             return _rgb(file)

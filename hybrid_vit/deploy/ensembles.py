@@ -6,7 +6,7 @@ from typing import Any
 
 from hybrid_vit.data.module import changes_of_test_set
 from hybrid_vit.deploy.scoring import load_same_data, score_test_set
-from hybrid_vit.deploy.trained import load, read_description
+from hybrid_vit.deploy.trained import load, read_description, splits
 from hybrid_vit.deploy.weights import save_weights
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import choose, keep_memory
@@ -42,7 +42,8 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     model = {"_target_": "hybrid_vit.models.Ensemble", "members": [each["model"] for each in descriptions]}
     save_weights(directory, net)
     # One member's temperature is not that of the mean, and the validation images of one are training images of others.
-    write_json(directory / "model.json", descriptions[0] | {"model": model, "temperature": 1.0})
+    own = {"model": model, "temperature": 1.0, "splits": [split for each in descriptions for split in splits(each)]}
+    write_json(directory / "model.json", descriptions[0] | own)
     summary = {"name": directory.name, "members": [str(run) for run in runs], "parameters": parameters, "macs": macs}
     write_json(directory / "summary.json", summary | {"state": "running"})
     joined = load(directory)

@@ -162,6 +162,11 @@ def read_description(directory: Path) -> dict[str, Any]:
     return description
 
 
+def splits(description: dict[str, Any]) -> list[list[Any]]:
+    """Seed and size of the validation split of each run that the model was made of: one, or the members' of an ensemble."""
+    return description.get("splits", [[description["seed"], description["data"].get("val_size")]])
+
+
 def origin(run: str | Path) -> dict[str, Any]:
     """What a summary says of the run whose weights a training started from: its name, their checksum, how it scored."""
     directory = find_run(run)

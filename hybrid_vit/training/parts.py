@@ -17,7 +17,7 @@ from hybrid_vit.config import schema
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes_of_test_set
-from hybrid_vit.deploy.trained import adopt, load, origin, read_description
+from hybrid_vit.deploy.trained import adopt, load, origin, read_description, splits
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.models import WhiteningConv
@@ -84,11 +84,7 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
         known = adopt(net, config.init_from, data.class_names)
         log.info("weights of %s, which knows %d of the %d classes", config.init_from, known, data.num_classes)
         source = read_description(find_run(config.init_from))
-        if "val" in data.sizes and may_know(source, config, data):
-            log.warning(
-                "%s was trained on images of %s, perhaps on the %d that validate here: choose nothing by their score",
-                *(config.init_from, source["data"]["source"], data.sizes["val"]),
-            )
+        warn_of_validation(config.init_from, source, config, data)
         if source["class_names"] == data.class_names and (
             found := changes_of_test_set(source.get("fingerprint"), data.fingerprint())
         ):
@@ -104,10 +100,14 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     return net
 
 
-def may_know(source: dict[str, Any], config: Train, data: DataModule) -> bool:
-    """Whether a run with the description `source` may have been trained on the validation images of this one."""
-    same_split = source["seed"] == config.seed and source["data"]["val_size"] == config.data.val_size
-    return source["data"]["source"] in (config.data.source, *data.class_parts) and not same_split
+def warn_of_validation(run: str, source: dict[str, Any], config: Train, data: DataModule) -> None:
+    """Say so where `run` with the description `source` may have been trained on the validation images of this one."""
+    same_split = all(split == [config.seed, config.data.val_size] for split in splits(source))
+    if "val" in data.sizes and source["data"]["source"] in (config.data.source, *data.class_parts) and not same_split:
+        log.warning(
+            "%s was trained on images of %s, perhaps on the %d that validate here: choose nothing by their score",
+            *(run, source["data"]["source"], data.sizes["val"]),
+        )
 
 
 def model_spec(config: Train, data: DataModule) -> dict[str, Any]:
@@ -139,6 +139,7 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
             f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
             "this run; train a teacher on this data first"
         )
+    warn_of_validation(run, read_description(find_run(run)), config, data)
     choice.tune(trained.net)
     return Distillation(trained.net, **settings)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.data.decode import decode, readable_suffixes, square
@@ -181,3 +181,14 @@ def test_large_pictures_are_read_and_bombs_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
     with pytest.raises(ValueError, match=r"1\.png cannot be read as a picture \(Image size"):
         decode(tmp_path / "1.png")
+
+
+def test_with_a_limit_nothing_is_decoded_before_its_size_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for suffix in ("png", "ico"):
+        Image.new("RGB", (20, 20)).save(tmp_path / f"1.{suffix}")
+        assert decode(tmp_path / f"1.{suffix}").size == (20, 20)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", None)
+    with pytest.raises(ValueError, match=r"1\.png .* 20 x 20 pixels, more than 0\.0003 million"):
+        decode(tmp_path / "1.png", max_pixels=300)
+    with pytest.raises(ValueError, match=r"1\.ico cannot be read as a picture \(cannot identify image file"):
+        decode(tmp_path / "1.ico", max_pixels=300)

@@ -87,6 +87,15 @@ def test_a_student_learns_from_a_run(teacher: Path, tmp_path: Path) -> None:
     assert json.loads((taught / "summary.json").read_text())["epochs"] == 2
 
 
+def test_a_teacher_that_may_know_the_validation_images(
+    teacher: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed in (0, 1):
+        caplog.clear()
+        run(tmp_path / f"{seed}", f"distill.teacher={teacher}", f"seed={seed}")
+        assert ("perhaps on the" in caplog.text) is (seed == 1)  # another split than the teacher's
+
+
 def test_a_distillation_token_learns_from_the_teacher(teacher: Path, tmp_path: Path) -> None:
     student = run(
         tmp_path / "student", f"distill.teacher={teacher}", "model.pool=distilled", "ema.decay=0", "score=raw"
