@@ -10,7 +10,7 @@ from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.paths import check_vacant, find_run
 
-COPIED = ("metrics.csv", "learning_curve.png", "augmented.png")
+COPIED = ("metrics.csv", "augmented.png")
 MAY_DIFFER = ("seed", "name", "tags", "logger", "resume", "checkpoint_minutes", "verbose")
 COST = 0.05  # points of test top-1 that half precision may cost
 

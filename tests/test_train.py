@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import Train, main
 
+import hybrid_vit
 from hybrid_vit.cli.command import claim, clear
 from hybrid_vit.config.compose import options
 from hybrid_vit.training.callbacks import Stopped
@@ -215,6 +216,11 @@ def test_help_is_a_page(train: Train, capsys: pytest.CaptureFixture[str]) -> Non
     assert "_schema" not in page and "$" not in page
     assert max(map(len, page.splitlines())) <= 100
     assert len(page.splitlines()) <= 70
+
+
+def test_the_version_is_ours(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("--version") == 0
+    assert capsys.readouterr().out == f"hybrid_vit {hybrid_vit.__version__}\n"
 
 
 def test_a_mistake_of_a_process(tmp_path: Path) -> None:

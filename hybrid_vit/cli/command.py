@@ -30,6 +30,7 @@ from hydra.core.utils import run_job
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from hybrid_vit import __version__
 from hybrid_vit.cli.folder import candidates, purpose, unused
 from hybrid_vit.cli.jobs import Differs, Planned, Unusable, jobs
 from hybrid_vit.cli.overview import look
@@ -61,12 +62,14 @@ MENDABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "Misconfi
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Hydra's options, parsed; the settings; the options as they were written.
+    """Hydra's options, parsed; the settings; the options as they were written. Of --version ours is said.
 
     Raises:
         UserError: an option that Hydra does not have.
     """
-    args, rest = get_args_parser().parse_known_args(argv)
+    parser = get_args_parser()
+    next(option for option in parser._actions if option.dest == "version").version = f"hybrid_vit {__version__}"  # type: ignore[attr-defined]
+    args, rest = parser.parse_known_args(argv)
     for text in rest:  # argparse leaves settings behind a second option
         if text.startswith("-"):
             raise UserError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")

@@ -40,7 +40,8 @@ TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or f
 # What other tools call a setting, by the last part of its name.
 SYNONYMS = {
     **dict.fromkeys(("max_epochs", "num_epochs", "n_epochs"), "epochs"),
-    **dict.fromkeys(("max_steps", "num_steps", "fast_dev_run", "overfit_batches"), "steps"),
+    **dict.fromkeys(("max_steps", "num_steps"), "steps"),
+    **{"fast_dev_run": "debug=fast", "overfit_batches": "debug=overfit"},
     **dict.fromkeys(("learning_rate", "base_lr", "max_lr"), "optim.lr"),
     **dict.fromkeys(("bs", "batch"), "batch_size"),
     **dict.fromkeys(("gpus", "gpu", "cuda", "num_gpus"), "accelerator=gpu trainer.devices"),
@@ -273,7 +274,7 @@ def suggest(key: str, known: list[str]) -> str:
     key = key.replace("/", ".")
     synonym = SYNONYMS.get(key.rpartition(".")[2], "")
     if synonym.split("=")[0] in known:
-        return f"write {synonym}=VALUE"
+        return f"write {synonym}" if synonym.startswith("debug=") else f"write {synonym}=VALUE"
     same = [name for name in known if key in name.split("@") or name.endswith(f".{key}")]
     near = same or difflib.get_close_matches(key, known, n=1)
     return f"did you mean {' or '.join(near)}?" if near else ""

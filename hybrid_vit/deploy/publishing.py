@@ -1,5 +1,6 @@
 """Publishing: trained runs of one configuration -> weights, description, scores and a model card in one folder."""
 
+import csv
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from hybrid_vit.deploy.scoring import load_same_data, logits_of_test_set, score_
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import halved, write_weights
 from hybrid_vit.evaluation import Calibration, fit_temperature, forgotten, per_class
-from hybrid_vit.evaluation.plots import confusion_matrix
+from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.evaluation.statistics import estimate
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.utils.files import read_json, write_csv, write_json, write_text
@@ -30,7 +31,7 @@ print(model.predict("image.png").label)
 ```
 
 The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `model.json`.
-`python -m hybrid_vit.evaluate run={name}` scores them again."""
+`python -m hybrid_vit.evaluate run={name} accelerator.precision={precision}` scores them again."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +39,14 @@ class Published:
     """What was written, and how the test set scores it.
 
     Attributes:
+        precision: in which it was scored; another one may change single answers.
         half: whether the weights are in half precision.
         top1, full_top1: per cent, of the weights that were written and of those of the run.
         images: of the test set.
         calibration: what its probabilities are worth, in a sentence.
     """
 
+    precision: str
     half: bool
     top1: float
     full_top1: float
@@ -90,9 +93,12 @@ def publish_weights(
     tested = {f"test_{key}": value for key, value in values.items()}
     tested |= forgotten(summary.get("init_from"), tested)
     write_json(directory / "summary.json", portable(summary) | {"scores": summary["scores"] | tested})
+    with (run / "metrics.csv").open() as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    learning_curve(rows, directory / "learning_curve.png", title=directory.name, epochs=summary["epochs"])
     confusion_matrix(confusion, trained.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
     write_csv(directory / "per_class.csv", per_class(confusion, trained.class_names))
-    return Published(half, top1[half], top1[False], number, calibration)
+    return Published(choice.precision, half, top1[half], top1[False], number, calibration)
 
 
 def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[float, str]:
@@ -132,7 +138,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         kind = "95 % t-interval" if len(runs) > 2 else "both runs"
         rows.append(("mean over seeds", f"{found.mean:.2f} % ({low:.2f} to {high:.2f} %, {kind})", f"{len(runs)} runs"))
         scope = f"The weights are those of the first run that was named, whatever its score; all: {listed(scores)}."
-    precision = f"half precision; the run's own weights score {published.full_top1:.2f} %"
+    weights = f"half precision; the run's own weights score {published.full_top1:.2f} %"
     card = model_card(
         name,
         summary,
@@ -142,7 +148,9 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         figures=rows,
         scope=scope,
         calibration=published.calibration,
-        use=USE.format(name=name, weights=precision if published.half else "single precision"),
+        use=USE.format(
+            name=name, weights=weights if published.half else "single precision", precision=published.precision
+        ),
         command=command_of(runs[0]),
     )
     write_text(directory / "README.md", card)

@@ -40,7 +40,7 @@ SIDE = 1.21  # inches: the longer one of an augmented example
 SHARE = 0.05  # of a class in a mixed example from which on it is named
 
 
-def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "") -> None:
+def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", epochs: float = math.inf) -> None:
     """Draw every curve there is to a PNG of 1200 x 560 pixels: top-1 and loss over epochs, the learning rate behind.
 
     Args:
@@ -48,14 +48,17 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "") -> None:
             may lack a value or have one that is not finite.
         path: where the PNG goes.
         title: what run this is.
+        epochs: length of the whole training; its last epoch may be a part of one.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    rows = [{**row, "trained": min(row["epoch"] + 1, epochs)} for row in rows]
+
     figure = Figure(figsize=(12, 5.6), dpi=100, facecolor="white")
     axes = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.84, "bottom": 0.12, "top": 0.8, "wspace": 0.62})
-    last = max((row["epoch"] for row in rows), default=0)
-    edge = 0.02 * last + (0.5 if last == 0 else 0)
+    last = max((row["trained"] for row in rows), default=1)
+    edge = 0.02 * last + (0.5 if last <= 1 else 0)
     highest = max(_points(rows, "lr")[1], default=0)
     for ax, (kind, label, form) in zip(axes, PANELS, strict=True):
         ends = []
@@ -70,7 +73,7 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "") -> None:
         low, high = ax.get_ylim() if ends else (0.0, 1.0)
         # The faint learning rate lies along the lower edge: leave it a little space of its own.
         ax.set_ylim(max(0.0, low - 0.06 * (high - low)), high)
-        ax.set_xlim(1 - edge, last + 1 + edge)
+        ax.set_xlim(min(1, last) - edge, last + edge)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         rate = f" (grey: the learning rate, at most {highest:.3g})" if highest > 0 else ""
         frame(ax, label, f"epochs trained{rate}")
@@ -235,7 +238,7 @@ def _names(rows: Sequence[Row], kind: str) -> list[str]:
 
 def _points(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
     """Epochs trained and values, where there are any."""
-    found = [(row["epoch"] + 1, row[key]) for row in rows if key in row and math.isfinite(row[key])]
+    found = [(row["trained"], row[key]) for row in rows if key in row and math.isfinite(row[key])]
     return [x for x, _ in found], [y for _, y in found]
 
 

@@ -147,7 +147,7 @@ def choose(
         compile=compile,
         shards=shards,
         reason=best[2]
-        + (f", each batch in {shards} shards" if shards > 1 else "")
+        + (f", up to {shards} shards of a batch" if shards > 1 else "")
         + (f"; as asked: {asked}" if asked else ""),
     )
 

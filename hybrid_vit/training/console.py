@@ -1,13 +1,18 @@
-"""What a training says on the console, and what it leaves unsaid: its protocol, its result, what to do next."""
+"""What a training says on the console, and what it leaves unsaid: what it is, its protocol, its result, what to do next."""
 
 import logging
 import shlex
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.config.schema import Data
+import yaml  # type: ignore[import-untyped]
+from lightning.pytorch.utilities.model_summary import ModelSummary
+
+from hybrid_vit.config.schema import Data, Train
 from hybrid_vit.data.module import DataModule
+from hybrid_vit.training.task import Classification
 from hybrid_vit.utils.tables import text_table
 
 log = logging.getLogger(__name__)
@@ -22,6 +27,33 @@ def protocol(data: DataModule, score: str, limited: dict[str, int | float]) -> s
     looked = ", test set looked at every epoch" if data.monitor_test else ""
     scored = f"test scored on the last {weights} weights{looked}"
     return f"{first}{data.sizes['train']} training images, {selection}; {scored}"
+
+
+def announce(config: Train, data: DataModule, task: Classification, macs: int, length: str) -> None:
+    """What is about to be trained: in a few lines, or all of it with `verbose`.
+
+    Args:
+        macs: multiply-accumulates of an image.
+        length: of the training, in words.
+    """
+    if config.verbose:
+        log.info("configuration\n%s", yaml.safe_dump(asdict(config), sort_keys=False))
+        log.info("model\n%s", ModelSummary(task, max_depth=3))
+    sizes = {name: sum(weight.numel() for weight in part.parameters()) for name, part in task.net.named_children()}
+    optim, warmup = config.optim, task.schedule.warmup_epochs
+    mixing = [part["_target_"].rpartition(".")[2] for part in config.augment.values() if isinstance(part, dict)]
+    rows = [
+        ("parts", ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)),
+        ("optimizer", f"{optim.name}, lr {optim.lr:g}, {optim.schedule}, {warmup:.3g} epochs of warm-up"),
+        ("batch size", f"{data.batch_size}, label smoothing {config.label_smoothing:g}, EMA decay {config.ema.decay:g}"),
+        ("augmentation", ", ".join(mixing) or "none"),
+    ]
+    parameters = sum(weight.numel() for weight in task.net.parameters())
+    images = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
+    log.info(
+        "%s: %s parameters, %s MACs; images: %s; %s\n%s",
+        *(config.name, f"{parameters:,}", f"{macs:,}", images, length, text_table(("", ""), rows, indent="  ")),
+    )
 
 
 def show(summary: dict[str, Any], directory: Path, source: Data) -> None:

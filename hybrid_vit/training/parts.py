@@ -36,7 +36,7 @@ from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.limits import check_teacher, warmup
-from hybrid_vit.utils.paths import find_run
+from hybrid_vit.utils.paths import LOCATED, find_run
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
         known = adopt(net, config.init_from, data.class_names)
         log.info("weights of %s, which knows %d of the %d classes", config.init_from, known, data.num_classes)
         source = read_description(find_run(config.init_from))
-        warn_of_validation(config.init_from, source, config, data)
+        warn_of_validation(config.init_from, config, data)
         if source["class_names"] == data.class_names and (
             found := changes_of_test_set(source.get("fingerprint"), data.fingerprint())
         ):
@@ -100,13 +100,21 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     return net
 
 
-def warn_of_validation(run: str, source: dict[str, Any], config: Train, data: DataModule) -> None:
-    """Say so where `run` with the description `source` may have been trained on the validation images of this one."""
-    same_split = all(split == [config.seed, config.data.val_size] for split in splits(source))
-    if "val" in data.sizes and source["data"]["source"] in (config.data.source, *data.class_parts) and not same_split:
+def may_know_validation(run: str, config: Train, data: DataModule) -> bool:
+    """Whether `run` may have been trained on the validation images of this training."""
+    trained = read_description(find_run(run))
+    source = trained["data"]["source"]
+    elsewhere = source in LOCATED and Path(trained["data"]["root"]).resolve() != Path(config.data.root or ".").resolve()
+    same_split = all(split == [config.seed, config.data.val_size] for split in splits(trained))
+    return "val" in data.sizes and source in (config.data.source, *data.class_parts) and not (elsewhere or same_split)
+
+
+def warn_of_validation(run: str, config: Train, data: DataModule) -> None:
+    """Say so where it may."""
+    if may_know_validation(run, config, data):
         log.warning(
             "%s was trained on images of %s, perhaps on the %d that validate here: choose nothing by their score",
-            *(run, source["data"]["source"], data.sizes["val"]),
+            *(run, config.data.source, data.sizes["val"]),
         )
 
 
@@ -139,7 +147,7 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
             f"distill.teacher={run} was trained with another test set, so it may have learned from the test images of "
             "this run; train a teacher on this data first"
         )
-    warn_of_validation(run, read_description(find_run(run)), config, data)
+    warn_of_validation(run, config, data)
     choice.tune(trained.net)
     return Distillation(trained.net, **settings)
 
@@ -279,7 +287,7 @@ def read_summary(directory: Path) -> dict[str, Any]:
     return summary
 
 
-def beginning(config: Train, before: dict[str, Any]) -> dict[str, Any]:
+def beginning(config: Train, before: dict[str, Any], data: DataModule) -> dict[str, Any]:
     """What a summary says of the weights that the training began with.
 
     Args:
@@ -287,7 +295,9 @@ def beginning(config: Train, before: dict[str, Any]) -> dict[str, Any]:
     """
     if config.init_from is None or config.transfer == "scratch":
         return {"pretrained": bool(config.model.get("pretrained"))}
-    source = before.get("init_from") or origin(config.init_from)
+    source = before.get("init_from")
+    if source is None:
+        source = origin(config.init_from) | {"may_know_validation": may_know_validation(config.init_from, config, data)}
     return {"pretrained": True, "transfer": config.transfer, "init_from": source}
 
 

@@ -14,12 +14,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-import yaml  # type: ignore[import-untyped]
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
-from lightning.pytorch.utilities.model_summary import ModelSummary
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -34,7 +32,7 @@ from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_cur
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
-from hybrid_vit.training.console import protocol, quieten, show
+from hybrid_vit.training.console import announce, protocol, quieten, show
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.local_loggers import Csv, TensorBoard
 from hybrid_vit.training.loggers import Wandb
@@ -175,15 +173,7 @@ class Run:
                 *(WARMUP_EPOCHS, task.schedule.warmup_epochs, config.optim.warmup_share, task.schedule.epochs),
             )
         compile_nets(task, choice)
-        if config.verbose:
-            log.info("configuration\n%s", yaml.safe_dump(asdict(config), sort_keys=False))
-            log.info("model\n%s", ModelSummary(task, max_depth=3))
-        images = ", ".join(f"{count:,} {name}" for name, count in data.sizes.items())
-        length = f"{'about ' if clock else ''}{steps:,} steps"
-        log.info(
-            "%s: %s parameters, %s MACs; images: %s; %s",
-            *(config.name, f"{size['parameters']:,}", f"{macs[data.image_size]:,}", images, length),
-        )
+        announce(config, data, task, macs[data.image_size], f"{'about ' if clock else ''}{steps:,} steps")
         summary = {
             "name": config.name,
             "state": "running",
@@ -198,7 +188,7 @@ class Run:
             "macs": macs[data.image_size],
             "training_macs": Progressive(**vars(config.progressive)).mean(macs.__getitem__, data.image_size),
             "images": data.sizes,
-            **beginning(config, before),
+            **beginning(config, before, data),
             "protocol": protocol(data, config.score, epoch.limited),
             **({"limited": epoch.limited} if epoch.limited else {}),
             "device": choice.device_name,
@@ -371,8 +361,7 @@ class Run:
             device=device,
             bf16=self.choice.bf16,
         )
-        source = self.summary.get("init_from") or {}
-        known = source.get("data") in (self.config.data.source, *data.class_parts)  # perhaps trained on by the source
+        known = (self.summary.get("init_from") or {}).get("may_know_validation")
         if data.sizes.get("val", 0) >= ENOUGH and not known:
             validation = data.whole("val")
             answers = logits_of(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
@@ -380,7 +369,8 @@ class Run:
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
         tested |= forgotten(self.summary.get("init_from"), tested)
-        learning_curve(table.rows, directory / "learning_curve.png", title=directory.name)
+        curve = directory / "learning_curve.png"
+        learning_curve(table.rows, curve, title=directory.name, epochs=self.summary["epochs"])
         confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
         write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
         if self.logger:

@@ -8,6 +8,7 @@ from hybrid_vit.utils.errors import UserError
 PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PUBLISHED = PACKAGE / "published" if (PACKAGE / "published").is_dir() else PACKAGE.parent / "outputs" / "published"
+LOCATED = ("folder", "medmnist")  # sources of data whose root says which data it is
 HERE = Path("outputs") / "published"  # where `hybrid_vit.publish` writes
 
 

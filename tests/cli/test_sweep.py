@@ -21,7 +21,7 @@ from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
-from hybrid_vit.utils.paths import PUBLISHED
+from hybrid_vit.utils.paths import CONF, PUBLISHED
 
 # --- which jobs there are
 
@@ -242,7 +242,9 @@ def test_a_sweep_with_other_settings_has_a_folder_of_its_own_and_finds_it_again(
 
 def test_the_sweep_seeds_10_is_not_the_tenth_of_seeds(train: Train) -> None:
     settled(train)
-    assert main("sweep=seeds_10", "seed=0") == 0
+    Path("conf/sweep").mkdir(parents=True)
+    shutil.copy(CONF / "sweep/seeds.yaml", "conf/sweep/seeds_10.yaml")
+    assert main("--config-dir", "conf", "sweep=seeds_10", "seed=0") == 0
     assert main("sweep=seeds", "seed=0") == 0
     assert [directory.parent.name for _, directory, _ in train.calls] == ["seeds_10", "seeds"]
 

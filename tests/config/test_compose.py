@@ -46,7 +46,7 @@ MISTAKES = [
     ("limit_train_batches=2", "did you mean trainer.limit_train_batches?"),
     ("callbacks=[LearningRateMonitor] logger=none", "needs a logger to write to; add one, e.g. logger=csv"),
     ("budget_by=clock", "needs a budget; add one, e.g. budget=30m"),
-    ("trainer.fast_dev_run=true", "write steps=VALUE"),
+    ("trainer.fast_dev_run=true", "write debug=fast"),
     ("gpus=2", "write accelerator=gpu trainer.devices=VALUE"),
     ("bs=3", "write batch_size=VALUE"),
     ("dataset=digits", "write data=VALUE"),

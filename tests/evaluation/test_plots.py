@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve, most_confused, worst_classes
 from hybrid_vit.evaluation.superclasses import SUPERCLASSES, superclasses
-from hybrid_vit.utils.plots import BLUE, GOLD, ORANGE
+from hybrid_vit.utils.plots import BLUE, GOLD, ORANGE, line
 
 
 def epochs(count: int, *names: str) -> list[dict[str, float]]:
@@ -49,6 +49,20 @@ def test_a_learning_curve_has_what_the_rows_have(tmp_path: Path, count: int, nam
     assert pixels.shape == (560, 1200, 3)
     for half in (pixels[:, :600], pixels[:, 600:]):
         assert [has(half, color) for color in (TRAIN, VAL, TEST)] == [True, True, "published_test" in names]
+
+
+def test_the_last_epoch_of_a_learning_curve_may_be_a_part_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[float]] = []
+
+    def spy(x: list[float], *rest: Any, **more: Any) -> Any:
+        drawn.append(x)
+        return line(x, *rest, **more)
+
+    monkeypatch.setattr("hybrid_vit.evaluation.plots.line", spy)
+    learning_curve(epochs(3, "train"), tmp_path / "curve.png", epochs=2.4)
+    assert drawn == [[1, 2, 2.4], [1, 2, 2.4]]
 
 
 def test_a_learning_curve_of_incomplete_rows(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from hybrid_vit.models import hybrid_vit as hybrid
 from hybrid_vit.models.layers import layers
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.optim import OPTIMIZERS
-from hybrid_vit.training.parts import make_data, make_net
+from hybrid_vit.training.parts import make_data, make_net, may_know_validation
 from hybrid_vit.training.run import train
 from hybrid_vit.training.task import Classification
 from hybrid_vit.training.transfer import decay_rates, freeze, train_unfrozen
@@ -227,6 +229,7 @@ def test_a_summary_names_what_a_run_started_from(source: Path, tmp_path: Path) -
         "sha256": facts["init_from"]["sha256"],
         "data": "digits",
         "test_top1": there["scores"]["test_top1"],
+        "may_know_validation": False,
     }
     with open(source / "model.safetensors", "rb") as file:
         assert facts["init_from"]["sha256"].encode() in file.read(4096)  # the checksum in its header
@@ -323,4 +326,15 @@ def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path, caplog: 
         run(tmp_path / name, "steps=2", "optim.warmup_epochs=0", *settings)
         assert ("perhaps on the 180 that validate here" in caplog.text) is (name == "seen")  # another split
         description = json.loads((tmp_path / name / "model.json").read_text())
-        assert ("temperature" in description) is (name == "enough")
+        assert ("temperature" in description) is (name in ("enough", "known"))
+
+
+def test_images_of_another_folder_are_not_known(tmp_path: Path) -> None:
+    folder = {"source": "folder", "root": str(tmp_path / "a"), "val_size": 10}
+    description = {"model": {}, "data": folder, "class_names": [], "mean": [], "std": [], "image_size": 32, "seed": 0}
+    write_json(tmp_path / "model.json", description)
+    data: Any = SimpleNamespace(sizes={"val": 10}, class_parts={})
+    for root, seed, expected in (("a", 1, True), ("a", 0, False), ("b", 1, False)):
+        settings = SimpleNamespace(source="folder", root=str(tmp_path / root), val_size=10)
+        config: Any = SimpleNamespace(seed=seed, data=settings)
+        assert may_know_validation(str(tmp_path), config, data) is expected

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from hybrid_vit.evaluation.statistics import ROUNDING
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import LOCATED
 
 Settings = dict[str, Any]
 
@@ -25,7 +26,6 @@ APART = (
     *("tags", "verbose"),
     *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
 )
-LOCATED = ("folder", "medmnist")  # sources whose root says which data it is
 ACCUMULATED = "trainer.accumulate_grad_batches"
 KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
 # What a summary must hold, and of what type.
