@@ -56,6 +56,7 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
         path.name for path in directory.iterdir()
     }
     assert f"temperature of {temperature:.2f}" in card
+    assert [line.partition(",")[0] for line in (directory / "runs.csv").read_text().splitlines()] == ["seed", "0", "1"]
     assert str(tmp_path) not in (directory / "model.json").read_text()
     assert f"{summary['scores']['test_top1']:.2f} % of 359 test images" in capsys.readouterr().out
     with pytest.raises(SystemExit):

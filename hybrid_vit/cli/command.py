@@ -62,14 +62,15 @@ MENDABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "Misconfi
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
-    """Hydra's options, parsed; the settings; the options as they were written. Of --version ours is said.
+    """Hydra's options, parsed; the settings; the options as they were written. --version prints ours.
 
     Raises:
         UserError: an option that Hydra does not have.
     """
-    parser = get_args_parser()
-    next(option for option in parser._actions if option.dest == "version").version = f"hybrid_vit {__version__}"  # type: ignore[attr-defined]
-    args, rest = parser.parse_known_args(argv)
+    if "--version" in argv:
+        print(f"hybrid_vit {__version__}")
+        raise SystemExit
+    args, rest = get_args_parser().parse_known_args(argv)
     for text in rest:  # argparse leaves settings behind a second option
         if text.startswith("-"):
             raise UserError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")

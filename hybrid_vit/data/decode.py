@@ -46,8 +46,8 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     Args:
         source: a file, of a format in `readable_formats`; a PIL image; a (H, W) or (H, W, 3) uint8 array; a (3, H, W)
             uint8 tensor. It is not changed.
-        max_pixels: of a file; left out, as many as Pillow takes (178 million). With it, icons (.ico) are refused: Pillow
-            decodes them before it says how large they are.
+        max_pixels: of a file; left out, as many as Pillow takes (178 million). With it, icons (.ico) are refused, since
+            Pillow decodes them before it says how large they are.
 
     Raises:
         UserError: it is something else, or cannot be read, or is larger; names the file.

@@ -33,6 +33,8 @@ print(model.predict("image.png").label)
 The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `model.json`.
 `python -m hybrid_vit.evaluate run={name} accelerator.precision={precision}` scores them again."""
 
+RUN = ("seed", "steps", "epochs", "seconds", "device", "commit", "started")  # of a summary, beside its scores
+
 
 @dataclass(frozen=True)
 class Published:
@@ -127,9 +129,10 @@ def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[floa
 
 
 def write_card(name: str, runs: Sequence[Path], directory: Path, published: Published, config: dict[str, Any]) -> None:
-    """Write README.md and config.yaml: what the weights of the first run score, and all runs together."""
+    """Write README.md, config.yaml and runs.csv: what the weights of the first run score, and all runs together."""
     summary, description = read_json(directory / "summary.json"), read_json(directory / "model.json")
-    scores = [read_json(run / "summary.json")["scores"]["test_top1"] for run in runs]
+    summaries = [read_json(run / "summary.json") for run in runs]
+    scores = [each["scores"]["test_top1"] for each in summaries]
     rows = [score_row(published.top1, published.images), *further_rows(summary["scores"], published.images)]
     scope = "One run: the interval is that of the test images and says nothing of other seeds."
     if len(runs) > 1:
@@ -154,6 +157,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         command=command_of(runs[0]),
     )
     write_text(directory / "README.md", card)
+    write_csv(directory / "runs.csv", [{key: each.get(key) for key in RUN} | each["scores"] for each in summaries])
     write_text(directory / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
 
 

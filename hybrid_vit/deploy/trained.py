@@ -163,7 +163,7 @@ def read_description(directory: Path) -> dict[str, Any]:
 
 
 def splits(description: dict[str, Any]) -> list[list[Any]]:
-    """Seed and size of the validation split of each run that the model was made of: one, or the members' of an ensemble."""
+    """Seed and size of the validation split of the run, or of each member of an ensemble."""
     return description.get("splits", [[description["seed"], description["data"].get("val_size")]])
 
 

@@ -1,4 +1,4 @@
-"""What a training says on the console, and what it leaves unsaid: what it is, its protocol, its result, what to do next."""
+"""What a training says on the console, and what it leaves unsaid: its parts, protocol and result, what comes next."""
 
 import logging
 import shlex
@@ -44,8 +44,9 @@ def announce(config: Train, data: DataModule, task: Classification, macs: int, l
     mixing = [part["_target_"].rpartition(".")[2] for part in config.augment.values() if isinstance(part, dict)]
     rows = [
         ("parts", ", ".join(f"{name} {size:,}" for name, size in sizes.items() if size)),
-        ("optimizer", f"{optim.name}, lr {optim.lr:g}, {optim.schedule}, {warmup:.3g} epochs of warm-up"),
-        ("batch size", f"{data.batch_size}, label smoothing {config.label_smoothing:g}, EMA decay {config.ema.decay:g}"),
+        ("optimizer", f"{optim.name}, lr {optim.lr:g}, {optim.schedule}, warm-up of {warmup:.3g} epochs"),
+        ("batch size", str(data.batch_size)),
+        ("label smoothing, EMA decay", f"{config.label_smoothing:g}, {config.ema.decay:g}"),
         ("augmentation", ", ".join(mixing) or "none"),
     ]
     parameters = sum(weight.numel() for weight in task.net.parameters())

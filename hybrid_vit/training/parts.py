@@ -101,20 +101,25 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
 
 
 def may_know_validation(run: str, config: Train, data: DataModule) -> bool:
-    """Whether `run` may have been trained on the validation images of this training."""
+    """Whether `run`, or what it began with, may have been trained on the validation images of this training."""
     trained = read_description(find_run(run))
     source = trained["data"]["source"]
-    elsewhere = source in LOCATED and Path(trained["data"]["root"]).resolve() != Path(config.data.root or ".").resolve()
-    same_split = all(split == [config.seed, config.data.val_size] for split in splits(trained))
-    return "val" in data.sizes and source in (config.data.source, *data.class_parts) and not (elsewhere or same_split)
+    # A published run keeps only the last part of the path.
+    elsewhere = source in LOCATED and Path(trained["data"]["root"]).name != Path(config.data.root or "").name
+    if "val" not in data.sizes or source not in (config.data.source, *data.class_parts) or elsewhere:
+        return False
+    before = read_json(find_run(run) / "summary.json").get("init_from") or {}
+    split = [config.seed, config.data.val_size]
+    same_split = source == config.data.source and all(other == split for other in splits(trained))
+    return not same_split or before.get("may_know_validation", bool(before))
 
 
 def warn_of_validation(run: str, config: Train, data: DataModule) -> None:
-    """Say so where it may."""
+    """Warn if `run` may know the validation images."""
     if may_know_validation(run, config, data):
         log.warning(
             "%s was trained on images of %s, perhaps on the %d that validate here: choose nothing by their score",
-            *(run, config.data.source, data.sizes["val"]),
+            *(run, read_description(find_run(run))["data"]["source"], data.sizes["val"]),
         )
 
 

@@ -361,7 +361,8 @@ class Run:
             device=device,
             bf16=self.choice.bf16,
         )
-        known = (self.summary.get("init_from") or {}).get("may_know_validation")
+        source = self.summary.get("init_from")
+        known = source and source.get("may_know_validation", True)  # runs of before do not say
         if data.sizes.get("val", 0) >= ENOUGH and not known:
             validation = data.whole("val")
             answers = logits_of(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
@@ -370,7 +371,7 @@ class Run:
         tested = {f"test_{key}": value for key, value in values.items()}
         tested |= forgotten(self.summary.get("init_from"), tested)
         curve = directory / "learning_curve.png"
-        learning_curve(table.rows, curve, title=directory.name, epochs=self.summary["epochs"])
+        learning_curve(table.rows, curve, title=directory.name, epochs=self.steps / self.epoch.steps)
         confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{directory.name}: test set")
         write_csv(directory / "per_class.csv", per_class(confusion, data.class_names))
         if self.logger:

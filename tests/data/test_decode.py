@@ -183,12 +183,14 @@ def test_large_pictures_are_read_and_bombs_refused(tmp_path: Path, monkeypatch: 
         decode(tmp_path / "1.png")
 
 
-def test_with_a_limit_nothing_is_decoded_before_its_size_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_limit_nothing_is_decoded_before_its_size_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for suffix in ("png", "ico"):
-        Image.new("RGB", (20, 20)).save(tmp_path / f"1.{suffix}")
-        assert decode(tmp_path / f"1.{suffix}").size == (20, 20)
+        Image.new("RGB", (24, 24)).save(tmp_path / f"1.{suffix}")
+        assert decode(tmp_path / f"1.{suffix}").size == (24, 24)
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)
-    with pytest.raises(ValueError, match=r"1\.png .* 20 x 20 pixels, more than 0\.0003 million"):
+    with pytest.raises(ValueError, match=r"1\.png .* 24 x 24 pixels, more than 0\.0003 million"):
         decode(tmp_path / "1.png", max_pixels=300)
     with pytest.raises(ValueError, match=r"1\.ico cannot be read as a picture \(cannot identify image file"):
         decode(tmp_path / "1.ico", max_pixels=300)

@@ -134,6 +134,11 @@ def test_a_wide_resnet_has_6n_plus_4_layers() -> None:
         hybrid_vit.build_model("wrn_16_8", depth=18)
 
 
+@pytest.mark.parametrize("name", ["deit_tiny", "swin_micro", "swin_tiny"])
+def test_models_of_timm_take_images_of_another_size(name: str) -> None:
+    assert hybrid_vit.build_model(name).eval()(torch.randn(1, 3, 20, 20)).shape == (1, 100)
+
+
 def test_patches_that_do_not_divide_the_image() -> None:
     with pytest.raises(ValueError, match=r"nest_tiny_jx cannot be built.*divide data.image_size"):
         hybrid_vit.build_model("nest_tiny", arguments={"img_size": 30})

@@ -64,7 +64,7 @@ def test_tags_and_what_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCa
     parameters = summary(tmp_path / "brief")["parameters"]
     assert f"hybrid_192: {parameters:,} parameters, " in caplog.text
     assert "images: 252 train, 359 test, 180 val; 6 steps" in caplog.text
-    assert "adamw, lr 0.0004, cosine, 0.6 epochs of warm-up" in caplog.text and "blocks " in caplog.text
+    assert "adamw, lr 0.0004, cosine, warm-up of 1 epochs" in caplog.text and "blocks " in caplog.text
     assert "label_smoothing: 0.05" not in caplog.text
     run(tmp_path / "verbose", "steps=6", "verbose=true")
     assert "label_smoothing: 0.05" in caplog.text

@@ -23,8 +23,8 @@ def debugged(directory: Path, *settings: str) -> dict:
 
 
 def test_debug_fast(tmp_path: Path) -> None:
-    content = debugged(tmp_path, "debug=fast", "data.eval_batch_size=100")
-    assert (content["state"], content["steps"], content["images"]["test"]) == ("done", 2, 100)
+    content = debugged(tmp_path, "debug=fast")
+    assert (content["state"], content["steps"], content["images"]["test"]) == ("done", 2, 50)
     assert content["limited"] == {"val_batches": 1, "test_batches": 1}
 
 
@@ -44,7 +44,8 @@ def test_debug_limit(tmp_path: Path) -> None:
 
 def test_debug_profiler(tmp_path: Path) -> None:
     assert resolve(compose_config(["debug=profiler"]))["steps"] == 50
-    debugged(tmp_path, "debug=profiler", "batch_size=16", "steps=4")
+    content = debugged(tmp_path, "debug=profiler", "batch_size=16", "steps=4")
+    assert content["limited"] == {"val_batches": 1, "test_batches": 1}
     assert "optimizer_step" in (tmp_path / "fit-profile.txt").read_text()
 
 

@@ -229,7 +229,7 @@ def test_a_summary_names_what_a_run_started_from(source: Path, tmp_path: Path) -
         "sha256": facts["init_from"]["sha256"],
         "data": "digits",
         "test_top1": there["scores"]["test_top1"],
-        "may_know_validation": False,
+        "may_know_validation": True,  # the source had no validation images
     }
     with open(source / "model.safetensors", "rb") as file:
         assert facts["init_from"]["sha256"].encode() in file.read(4096)  # the checksum in its header
@@ -310,7 +310,7 @@ def test_images_of_a_size_that_the_model_does_not_take(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         train(as_train(resolve(compose_config([*digits, *settings]))), tmp_path / name)
 
-    start("source", "model=deit_tiny")
+    start("source", "model=convit_tiny")
     with pytest.raises(ValueError, match=r"does not take images of 48 pixels .*; set data\.image_size to that of its"):
         start("larger", f"init_from={tmp_path / 'source'}", "data.image_size=48")
 
@@ -319,20 +319,21 @@ def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path, caplog: 
     for name, settings in {
         "enough": ["data.val_size=180"],
         "few": ["data.val_size=90"],
-        "known": ["data.val_size=180", f"init_from={tmp_path / 'enough'}"],
+        "same split": ["data.val_size=180", f"init_from={tmp_path / 'enough'}"],
         "seen": ["data.val_size=180", "seed=1", f"init_from={tmp_path / 'enough'}"],
     }.items():
         caplog.clear()
         run(tmp_path / name, "steps=2", "optim.warmup_epochs=0", *settings)
         assert ("perhaps on the 180 that validate here" in caplog.text) is (name == "seen")  # another split
         description = json.loads((tmp_path / name / "model.json").read_text())
-        assert ("temperature" in description) is (name in ("enough", "known"))
+        assert ("temperature" in description) is (name in ("enough", "same split"))
 
 
 def test_images_of_another_folder_are_not_known(tmp_path: Path) -> None:
     folder = {"source": "folder", "root": str(tmp_path / "a"), "val_size": 10}
     description = {"model": {}, "data": folder, "class_names": [], "mean": [], "std": [], "image_size": 32, "seed": 0}
     write_json(tmp_path / "model.json", description)
+    write_json(tmp_path / "summary.json", {})
     data: Any = SimpleNamespace(sizes={"val": 10}, class_parts={})
     for root, seed, expected in (("a", 1, True), ("a", 0, False), ("b", 1, False)):
         settings = SimpleNamespace(source="folder", root=str(tmp_path / root), val_size=10)
