@@ -55,4 +55,4 @@ def set_attention(net: nn.Module, path: AttentionPath) -> None:
             assert isinstance(module, FastAttention)
             module.path = path
         elif path == "explicit" and hasattr(module, "fused_attn"):
-            module.fused_attn = False
+            module.fused_attn = False  # type: ignore[assignment]
