@@ -64,6 +64,6 @@ def test_only_where_a_cpu_computes_eagerly_in_bf16(
     for before in (False, True):
         net = nn.Sequential(layer())
         set_strided_depthwise(net, fp32=before)
-        Choice(accelerator, precision, "auto", compile, shards=1, reason="").tune(net)
+        Choice(accelerator, precision, "explicit", compile, shards=1, reason="").tune(net)
         assert (type(net[0]) is StridedDepthwise) is changed
         assert [*net.state_dict()] == ["0.weight"]
