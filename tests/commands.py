@@ -51,6 +51,6 @@ def main(*arguments: str) -> int:
     try:
         train.main()
     except SystemExit as stop:
-        assert stop.code is None or isinstance(stop.code, int)
-        return stop.code or 0
+        assert isinstance(stop.code, int)
+        return stop.code
     return 0

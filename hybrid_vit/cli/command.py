@@ -69,7 +69,7 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
     """
     if "--version" in argv:
         print(f"hybrid_vit {__version__}")
-        raise SystemExit
+        raise SystemExit(0)
     args, rest = get_args_parser().parse_known_args(argv)
     for text in rest:  # argparse leaves settings behind a second option
         if text.startswith("-"):

@@ -118,8 +118,8 @@ def warn_of_validation(run: str, config: Train, data: DataModule) -> None:
     """Warn if `run` may know the validation images."""
     if may_know_validation(run, config, data):
         log.warning(
-            "%s was trained on images of %s, perhaps on the %d that validate here: choose nothing by their score",
-            *(run, read_description(find_run(run))["data"]["source"], data.sizes["val"]),
+            "%s was trained on such images, perhaps on the %d that validate here: choose nothing by their score",
+            *(run, data.sizes["val"]),
         )
 
 
