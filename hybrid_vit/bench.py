@@ -8,7 +8,6 @@ from typing import Any
 
 from hybrid_vit.cli.command import run_command
 from hybrid_vit.config.compose import Spec, as_train, compose_config, options, resolve
-from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.config.schema import SUITES, Train
 
 
@@ -49,7 +48,6 @@ def bench(spec: Spec, directory: Path) -> None:
 def measure(suite: str, spec: Spec) -> Any:
     """The table of one suite."""
     from hybrid_vit.benchmarks import export, growth, infer, input, loop, startup, step, zoo
-    from hybrid_vit.utils.paths import PUBLISHED
 
     common = {"rounds": spec["rounds"]}
     machine = {"accelerator": spec["accelerator"]}
@@ -70,9 +68,7 @@ def measure(suite: str, spec: Spec) -> Any:
         case "startup":
             return startup.run(**common)
         case "zoo":
-            return zoo.run(
-                **common, **machine, **batch, models=models(spec), published=PUBLISHED, read=load_recorded_config
-            )
+            return zoo.run(**common, **machine, **batch, models=models(spec))
     raise AssertionError(suite)
 
 

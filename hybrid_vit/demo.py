@@ -6,21 +6,19 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from hybrid_vit.cli.command import clear, name_run, run_command
+from hybrid_vit.cli.command import name_run, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.paths import find_run, published
+from hybrid_vit.utils.paths import find_run, published, weights_of
 
 
 def main() -> None:
-    with clear(code=2):
-        argv = name_run(sys.argv[1:])
-    run_command("demo", demo, argv, also=possible)
+    run_command("demo", demo, sys.argv[1:], read=name_run, also=possible)
 
 
 def possible(spec: Spec, directory: Path, multirun: bool) -> None:
-    """The run is there, and the address is free."""
-    find_run(spec["run"])
+    """The run is there with its weights, and the address is free."""
+    weights_of(find_run(spec["run"]))
     try:
         with socket.create_server((spec["host"], spec["port"])):
             pass

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from hybrid_vit.cli.command import clear, gather_runs, run_command
+from hybrid_vit.cli.command import gather_runs, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -11,9 +11,7 @@ from hybrid_vit.utils.paths import check_vacant, find_run
 
 
 def main() -> None:
-    with clear(code=2):
-        argv = gather_runs(sys.argv[1:])
-    run_command("ensemble", ensemble, argv, also=joinable)
+    run_command("ensemble", ensemble, sys.argv[1:], read=gather_runs, also=joinable)
 
 
 def joinable(spec: Spec, directory: Path, multirun: bool) -> None:

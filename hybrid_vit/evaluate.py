@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from hybrid_vit.cli.command import clear, name_run, run_command
+from hybrid_vit.cli.command import name_run, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.paths import find_run
 
@@ -24,9 +24,7 @@ Every class: [per_class.csv](per_class.csv).
 
 
 def main() -> None:
-    with clear(code=2):
-        argv = name_run(sys.argv[1:])
-    run_command("evaluate", evaluate, argv, also=findable)
+    run_command("evaluate", evaluate, sys.argv[1:], read=name_run, also=findable)
 
 
 def findable(spec: Spec, directory: Path, multirun: bool) -> None:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
-from hybrid_vit.cli.command import clear, name_run, run_command
+from hybrid_vit.cli.command import name_run, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.utils.errors import UserError
@@ -24,9 +24,7 @@ PACKAGES: dict[str, dict[str, str]] = {
 
 
 def main() -> None:
-    with clear(code=2):
-        argv = name_run(sys.argv[1:])
-    run_command("export", export, argv, also=exportable)
+    run_command("export", export, sys.argv[1:], read=name_run, also=exportable)
 
 
 def exportable(spec: Spec, directory: Path, multirun: bool) -> None:

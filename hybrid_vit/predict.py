@@ -13,7 +13,7 @@ from hybrid_vit.utils.paths import find_run
 def main() -> None:
     with clear(code=2):
         _, given, flags = arguments(sys.argv[1:])
-    places = [text for text in given if "=" not in text or Path(text).exists()]
+    places = [text for text in given if is_place(text)]
     settings = name_run([text for text in given if text not in places])
 
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
@@ -22,6 +22,13 @@ def main() -> None:
         find_run(spec["run"])
 
     run_command("predict", lambda spec, directory: predict(spec, places), [*flags, *settings], also=check)
+
+
+def is_place(text: str) -> bool:
+    """Whether an argument is a path or a pattern, in which there may be "=", and not KEY=VALUE."""
+    key, equals, _ = text.partition("=")
+    pattern = "*" in text or "?" in text
+    return not equals or pattern or "/" in key.removeprefix("hydra/") or os.path.exists(text)
 
 
 def predict(spec: Spec, places: list[str]) -> None:

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from hybrid_vit.cli.command import clear, gather_runs, run_command
+from hybrid_vit.cli.command import gather_runs, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.utils.errors import UserError
@@ -16,9 +16,7 @@ COST = 0.05  # points of test top-1 that half precision may cost
 
 
 def main() -> None:
-    with clear(code=2):
-        argv = gather_runs(sys.argv[1:])
-    run_command("publish", publish, argv, also=publishable)
+    run_command("publish", publish, sys.argv[1:], read=gather_runs, also=publishable)
 
 
 def publishable(spec: Spec, directory: Path, multirun: bool) -> None:

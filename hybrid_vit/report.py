@@ -7,7 +7,6 @@ from typing import Any
 
 from hybrid_vit.cli.command import clear, gather_runs, run_command
 from hybrid_vit.config.compose import Spec
-from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.utils.errors import UserError
 
 
@@ -34,19 +33,13 @@ def chosen(spec: Spec) -> Spec:
 
 def reportable(spec: Spec) -> Any:
     """The numbers of the report, if all is there that it needs; known before a directory is made."""
-    from hybrid_vit.studies.report.curves import read_overlay
+    from hybrid_vit.studies.report.curves import read_overlay  # here, with pandas: --help need not wait for it
+    from hybrid_vit.studies.report.study import study
 
     for path in spec["overlays"]:
         read_overlay(Path(path))
     if spec["note"] and not Path(spec["note"]).is_file():
         raise UserError(f"note: there is no file {spec['note']}")
-    return studied(spec)
-
-
-def studied(spec: Spec) -> Any:
-    """The numbers of the report."""
-    from hybrid_vit.studies.report.study import study  # here, with pandas and scipy: --help need not wait for them
-
     if not spec["runs"]:
         raise UserError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
     pairs = spec["pairs"]
@@ -56,7 +49,7 @@ def studied(spec: Spec) -> Any:
         raise UserError(f"pairs: {pairs} mixes labels and pairs; write pairs=[A,B] or pairs=[[A,B],[C,D]]")
     pairs = [[*map(str, pair)] for pair in pairs]
     places = [Path(run) for run in spec["runs"]]
-    return study(places, load_recorded_config, metric=spec["metric"], reference=spec["reference"], pairs=pairs)
+    return study(places, metric=spec["metric"], reference=spec["reference"], pairs=pairs)
 
 
 def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:

@@ -11,6 +11,7 @@ from hybrid_vit.cli.runs import continued, is_helper, lengthening, startable
 from hybrid_vit.config.compose import Spec, as_train
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.config.validation import check_values
+from hybrid_vit.utils.paths import shown
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
@@ -50,8 +51,8 @@ def start(spec: Spec, directory: Path) -> Any:
         checkpoint = latest(directory / "checkpoints")
         return train(as_train(spec), directory, checkpoint=checkpoint, **lengthening(spec, directory))
     except Stopped as stopped:
-        here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
-        print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {shlex.quote(f'resume={here}')}")
+        resume = shlex.quote(f"resume={shown(directory)}")
+        print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {resume}")
         if str(stopped) in SIGNALS:
             raise SystemExit(SIGNALS[str(stopped)]) from None
         return math.nan

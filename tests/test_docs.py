@@ -74,7 +74,7 @@ def test_a_command_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.Mo
     skipped = ("resume=", "--config-dir", "outputs/searches", "+front=")
     given: list[tuple[str, list[str]]] = []
     module = import_module(f"hybrid_vit.{name}")
-    monkeypatch.setattr(module, "run_command", lambda name, job, argv, **_: given.append((name, argv)))
+    monkeypatch.setattr(module, "run_command", lambda name, job, argv, read=list, **_: given.append((name, read(argv))))
     monkeypatch.setattr(sys, "argv", [name, *(word for word in words[1:] if not word.startswith(skipped))])
     module.main()
     ((name, argv),) = given

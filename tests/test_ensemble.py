@@ -45,6 +45,18 @@ def test_members_begin_without_the_weights_of_a_library() -> None:
     ]
 
 
+def test_what_its_members_began_with_is_known(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = shutil.copytree(runs[0], tmp_path / "first")
+    source = {"init_from": {"may_know_validation": True}}
+    (first / "summary.json").write_text(json.dumps(json.loads((first / "summary.json").read_text()) | source))
+    call(monkeypatch, first, runs[1], "name=pair")
+    summary = json.loads((tmp_path / "outputs/ensembles/pair/summary.json").read_text())
+    assert summary["init_from"] == source["init_from"]
+
+
 def test_it_is_loaded_scored_and_taught_from(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,10 +53,10 @@ def test_places_are_files_folders_patterns_and_names_on_stdin(images: Path, monk
     ]
     monkeypatch.setattr(sys, "stdin", io.StringIO("photos/a.png\n\nphotos/inner/b, c=d.png\r\n"))
     assert find_images(["-"]) == [Path("photos/a.png"), Path("photos/inner/b, c=d.png")]
-    for place, sentence in (("photos/none.png", "does not exist"), ("empty", "there are no images in empty")):
-        Path("empty").mkdir(exist_ok=True)
-        with pytest.raises(ValueError, match=sentence):
-            find_images([place])
+    Path("empty").mkdir()
+    for places, named in ((["empty"], "empty;"), (["photos/none.png", "empty"], "photos/none.png and 1 more;")):
+        with pytest.raises(ValueError, match=f"no image was found at {named}"):
+            find_images(places)
 
 
 def test_a_name_on_stdin_that_is_no_image_is_named_and_the_others_go_on(
@@ -71,6 +71,55 @@ def test_a_name_on_stdin_that_is_no_image_is_named_and_the_others_go_on(
     assert [bool(row["error"]) for row in rows] == [True, True, True, False]
     assert "photos/none.png cannot be read" in rows[0]["error"] and "3 of 4 images could not be read" in said.err
     assert find_images(["*"]) == find_images(["photos"])  # a folder without images is nothing to complain of there
+
+
+def test_a_place_without_an_image_is_named_and_the_others_go_on(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    (images / "broken.png").symlink_to("nowhere")
+    places = ["photos/none.png", "empty", "photos/b*.png", "no/*.png", f"{300 * 'x'}.png", "photos/a.png"]
+    assert call(monkeypatch, *places, "format=csv") == 1
+    said = capsys.readouterr()
+    rows = [*csv.DictReader(io.StringIO(said.out))]
+    assert [row["path"] for row in rows] == [*places[:2], "photos/broken.png", *places[3:]]
+    assert [bool(row["error"]) for row in rows] == [True] * 5 + [False]
+    assert "File name too long" in rows[4]["error"] and "5 of 6 images could not be read" in said.err
+
+
+def test_what_folders_and_patterns_leave_out_is_told_once(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (images / "phone.heic").write_bytes(b"?")
+    whole = find_images(["photos"])
+    assert capsys.readouterr().err == "left out: 1 x .heic file, 1 x .txt file, 1 x hidden\n"
+    assert find_images(["photos/*"]) == whole
+    assert capsys.readouterr().err == "left out: 1 x .heic file, 1 x .txt file\n"
+    assert find_images(["photos/*.heic", "photos/phone.heic"])[1:] == [Path("photos/phone.heic")]  # named as a file
+    with pytest.raises(ValueError, match="no image was found at photos"):
+        find_images(["photos/*.heic"])
+
+
+def test_the_home_directory_may_be_in_patterns_and_names_on_stdin(
+    images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(images.parent))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("~/photos/a.png\n"))
+    assert find_images(["~/photos/*.png", "-"]) == [images / "a.png", images / "z.png", images / "a.png"]
+
+
+def test_a_path_with_an_equals_sign_is_no_setting(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "lr=0.1").mkdir()
+    shutil.copy(DIGIT, images / "lr=0.1" / "a.png")
+    assert call(monkeypatch, "photos/lr=0.1/*.png", "photos/lr=0.1/none.png", "format=csv") == 1
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    expected = [("photos/lr=0.1/a.png", False), ("photos/lr=0.1/none.png", True)]
+    assert [(row["path"], bool(row["error"])) for row in rows] == expected
+    monkeypatch.chdir(images)
+    assert call(monkeypatch, "lr=*/a.png", "format=csv") == 0
+    assert capsys.readouterr().out.splitlines()[1].startswith("lr=0.1/a.png,,")
+    assert call(monkeypatch, "a.png", "formt=json") == 2
+    assert "formt is not a key; did you mean format?" in capsys.readouterr().err
 
 
 def test_json_lines_are_the_predictions_of_python_and_a_broken_file_is_named(
@@ -112,7 +161,7 @@ def test_the_digit_is_read_in_every_format(
         (["-"], "the standard input names no image"),
         (["photos", "model=nothing"], "nothing is not a run directory"),
         (["photos", "format=xml"], "format is one of table, json, csv"),
-        (["nowhere.png"], "nowhere.png does not exist"),
+        (["nowhere.png"], "no image was found at nowhere.png"),
     ],
 )
 def test_mistakes_are_a_sentence(

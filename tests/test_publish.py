@@ -118,6 +118,7 @@ def test_paths_of_the_machine_are_not_published(runs: list[Path], tmp_path: Path
     assert command_of(run) == "python -m hybrid_vit.train data=folder data.root=pictures 'tags=[a,b]'"
     content = {"init_from": {"run": "/home/me/runs/old"}, "betas": [0.9, "/a/b"], "root": None, "text": "a/b"}
     assert portable(content) == {"init_from": {"run": "old"}, "betas": [0.9, "b"], "root": None, "text": "a/b"}
+    assert portable({"fingerprint": {"class_names": ["/m/01g317"]}}) == {"fingerprint": {"class_names": ["/m/01g317"]}}
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"lengthened": [5]}))
     assert command_of(run) is None  # it made a part of the run only

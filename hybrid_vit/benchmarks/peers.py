@@ -46,8 +46,10 @@ SIZES = {
     "hybrid_384": Size(channels=(64, 128, 384), strides=(1, 2, 2), depth=8, qkv_bias=False),
 }
 
+CLASSES = 100
 
-def peer(name: str, model: str, rate: float = 0.1, classes: int = 100) -> nn.Module:
+
+def peer(name: str, model: str, rate: float = 0.1) -> nn.Module:
     """The peer `name` of the size of `model`, with dropout and stochastic depth of `rate`.
 
     Raises:
@@ -55,14 +57,14 @@ def peer(name: str, model: str, rate: float = 0.1, classes: int = 100) -> nn.Mod
     """
     size = SIZES[model]
     if name in ("document", "fused"):
-        return Plain(size, rate=rate, classes=classes, fused=name == "fused")
+        return Plain(size, rate=rate, fused=name == "fused")
     if name == "timm":
         from timm.models.vision_transformer import VisionTransformer
 
         return VisionTransformer(
             img_size=32,
             patch_size=size.stride,
-            num_classes=classes,
+            num_classes=CLASSES,
             embed_dim=size.dim,
             depth=size.depth,
             num_heads=size.heads,
@@ -77,7 +79,7 @@ def peer(name: str, model: str, rate: float = 0.1, classes: int = 100) -> nn.Mod
     return ViT(
         image_size=32,
         patch_size=size.stride,
-        num_classes=classes,
+        num_classes=CLASSES,
         dim=size.dim,
         depth=size.depth,
         heads=size.heads,
@@ -91,7 +93,7 @@ def peer(name: str, model: str, rate: float = 0.1, classes: int = 100) -> nn.Mod
 class Plain(nn.Module):
     """The published hybrid, as Chaudhary (2025) describes it."""
 
-    def __init__(self, size: Size, *, rate: float, classes: int, fused: bool) -> None:
+    def __init__(self, size: Size, *, rate: float, fused: bool) -> None:
         super().__init__()
         self.patch_embed = nn.Sequential(
             *(
@@ -111,7 +113,7 @@ class Plain(nn.Module):
             )
         )
         self.norm = nn.LayerNorm(size.dim, eps=1e-6)
-        self.head = nn.Linear(size.dim, classes)
+        self.head = nn.Linear(size.dim, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x).flatten(2).transpose(1, 2)

@@ -8,12 +8,11 @@ from hybrid_vit.utils.plots import BLUE, FAINT, INK, End, Style, frame, label_en
 UNITS = {"tokens": "tokens", "width": "width (channels)", "depth": "depth (blocks)", "batch": "batch size (images)"}
 
 
-def draw(table: Table, path: Path) -> bool:
-    """Draw what there is to draw; whether there was anything."""
+def draw(table: Table, path: Path) -> None:
+    """Draw what there is to draw, if anything."""
     drawer = {"growth": growth, "zoo": zoo}.get(table.suite, bars if table.ratio else None)
     if drawer:
         drawer(table, path)
-    return drawer is not None
 
 
 def bars(table: Table, path: Path) -> None:

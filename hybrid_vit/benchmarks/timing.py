@@ -51,8 +51,8 @@ class Span:
         return cls(statistics.median(values), min(values), max(values))
 
 
-def compare(cases: Sequence[Case], *, rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of one repeat of every case in each of `rounds` rounds, after `warmup` rounds that do not count.
+def compare(cases: Sequence[Case], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of one repeat of every case in each of `rounds` rounds, after one that does not count.
 
     A case whose package is not installed is left out, and said so on stderr.
 
@@ -68,7 +68,7 @@ def compare(cases: Sequence[Case], *, rounds: int, warmup: int = 1) -> dict[str,
             else:
                 players[case.name] = player
         seconds: dict[str, list[float]] = {name: [] for name in players}
-        for number in range(-warmup, rounds):
+        for number in range(-1, rounds):
             for name in list(players)[:: -1 if number % 2 else 1]:
                 took = players[name].turn()
                 tell(name, number, rounds, took)

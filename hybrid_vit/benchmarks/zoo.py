@@ -4,7 +4,7 @@ One model after the other, each alone in a process that ends before the next beg
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, alone
 from hybrid_vit.benchmarks.work import train_steps
 from hybrid_vit.config.build import build
+from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import PUBLISHED
 
 SIDE = 32
 
@@ -27,11 +29,9 @@ def run(
     batch_size: int,
     accelerator: dict[str, Any],
     models: dict[str, dict[str, Any]],
-    published: Path,
-    read: Callable[[Path], Any],
 ) -> Table:
     """A row for each of `models` (name -> a plain `conf/model`), by multiply-accumulates; one that lacks its package
-    is left out. Scores are those of the runs in `published`, whose configurations `read` gives."""
+    is left out. Scores are those of the published runs."""
     sizes: dict[str, Row] = {}
     for name, spec in models.items():
         try:
@@ -40,7 +40,7 @@ def run(
             if len(models) == 1:
                 raise
             print(f"  {name} is left out: {error}", file=sys.stderr)
-    scores = [*known(published, read)]
+    scores = [*known(PUBLISHED)]
     rows: list[Row] = []
     for name in sorted(sizes, key=lambda name: sizes[name]["million MACs"]):
         arguments = {"spec": models[name], "accelerator": accelerator, "batch_size": batch_size}
@@ -87,12 +87,12 @@ def size(net: nn.Module) -> Row:
     }
 
 
-def known(published: Path, read: Callable[[Path], Any]) -> Iterator[tuple[dict[str, Any], float]]:
+def known(published: Path) -> Iterator[tuple[dict[str, Any], float]]:
     """(plain `conf/model`, test top-1) of each published run on the whole of CIFAR-100, from scratch."""
     for file in sorted(published.rglob("summary.json")):
         summary = read_json(file)
         if "test_top1" not in summary.get("scores", {}) or summary.get("pretrained"):
             continue
-        spec = read(file.parent)
+        spec = load_recorded_config(file.parent)
         if spec["data"]["source"] == "cifar100" and spec["data"]["fraction"] == 1:
             yield spec["model"], summary["scores"]["test_top1"]

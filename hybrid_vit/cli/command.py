@@ -230,13 +230,22 @@ def gather_runs(argv: list[str]) -> list[str]:
     return [*flags, *rest, *runs]
 
 
-def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = None, exclusive: bool = False) -> None:
+def run_command(
+    name: str,
+    job: Job,
+    argv: list[str],
+    *,
+    read: Callable[[list[str]], list[str]] = list,
+    also: Check | None = None,
+    exclusive: bool = False,
+) -> None:
     """Check a command line, then let Hydra run it: `job(spec, directory)`, once, or for each job of a multirun.
 
     Args:
         name: the configuration file in `conf/`.
         job: does the work; UserError and OSError are for the user, other errors are ours.
         argv: the arguments after the command.
+        read: gives them as settings, such as `name_run`.
         also: as in `check`, before the directory is made.
         exclusive: whether the directory belongs to one process, as those of a multirun do; a second one is refused.
 
@@ -248,6 +257,7 @@ def run_command(name: str, job: Job, argv: list[str], *, also: Check | None = No
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     with clear(code=2):
+        argv = read(argv)
         plan = check(argv, name, also)
     args, settings, flags = arguments(argv)
     if args.help:  # Hydra's own way to the same text takes a second

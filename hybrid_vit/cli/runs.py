@@ -14,7 +14,6 @@ from hybrid_vit.cli.overview import look
 from hybrid_vit.config.compose import (
     Spec,
     as_train,
-    compose_config,
     dotted_keys,
     get_value,
     parse_override,
@@ -45,13 +44,14 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     resume = next((text for text in settings if text.startswith("resume=")), None)
     merged, settings = continued(resume, settings) if resume else (make_paths_absolute, settings)
     plan = check(settings, also=None if resume else startable)
-    if plan and processes(as_train(resolve(plan.cfg))) > 1:
-        raise UserError("hybrid_vit.fit trains in one process; for several use the command line, or trainer.devices=1")
     if not plan or plan.jobs:
         raise UserError("one run is trained here; for several, or to look at a configuration, use the command line")
+    spec = resolve(plan.cfg)
+    if processes(as_train(spec)) > 1:
+        raise UserError("hybrid_vit.fit trains in one process; for several use the command line, or trainer.devices=1")
     directory = claim(plan.place) if plan.fresh else plan.place
     directory.mkdir(parents=True, exist_ok=True)
-    spec = merged(resolve(compose_config(settings)))
+    spec = merged(spec)
     with held(directory):
         if not resume:
             save_run_config(spec, directory)

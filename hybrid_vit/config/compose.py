@@ -297,8 +297,12 @@ def resolve(cfg: DictConfig) -> Spec:
     for key in sorted(key for key in dotted_keys(tree) if get_value(tree, key) == MISSING):
         raise UserError(f"{key} is missing; add {key}={EXAMPLES.get(key, 'VALUE')}")
     with resolving(cfg):
-        values = ((key, cfg[key]) for key in tree)
-        return {key: resolve_node(value) if OmegaConf.is_config(value) else value for key, value in values}
+        return {
+            key: OmegaConf.to_container(value, resolve=True, throw_on_missing=True)
+            if OmegaConf.is_config(value := cfg[key])
+            else value
+            for key in tree
+        }
 
 
 def as_yaml(cfg: DictConfig, *, resolved: bool) -> str:
@@ -307,11 +311,6 @@ def as_yaml(cfg: DictConfig, *, resolved: bool) -> str:
         return OmegaConf.to_yaml(
             OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]), resolve=resolved
         )
-
-
-def resolve_node(node: Any) -> Any:
-    """A part of a configuration, resolved, as dictionaries, lists and numbers."""
-    return OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
 
 
 def as_train(spec: Spec) -> schema.Train:

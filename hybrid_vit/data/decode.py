@@ -27,6 +27,9 @@ ORIENTATIONS = {
 }
 # Of longer pictures only the middle is resized: a line of 600,000 pixels would take gigabytes otherwise.
 MAX_ASPECT = 16
+# Formats that say how large a picture is before it is decoded. Icons do not, and FITS may hold compressed data of any
+# size. Pillow opens MPO, which some phones write, as JPEG.
+SIZED = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 
 
 Source = str | Path | Image.Image | np.ndarray | Tensor
@@ -46,8 +49,8 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     Args:
         source: a file, of a format in `readable_formats`; a PIL image; a (H, W) or (H, W, 3) uint8 array; a (3, H, W)
             uint8 tensor. It is not changed.
-        max_pixels: of a file; left out, as many as Pillow takes (178 million). With it, icons (.ico) are refused, since
-            Pillow decodes them before it says how large they are.
+        max_pixels: of a file; left out, as many as Pillow takes (178 million). With it, only the formats of `SIZED` are
+            read.
 
     Raises:
         UserError: it is something else, or cannot be read, or is larger; names the file.
@@ -59,7 +62,7 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     try:
         if isinstance(source, Image.Image):
             return _rgb(source)
-        formats = readable_formats() if max_pixels is None else [name for name in readable_formats() if name != "ICO"]
+        formats = [name for name in readable_formats() if max_pixels is None or name in SIZED]
         with Image.open(source, formats=formats) as file:
             if max_pixels is not None and file.width * file.height > max_pixels:
                 raise ValueError(f"it has {file.width} x {file.height} pixels, more than {max_pixels / 1e6:g} million")
@@ -87,12 +90,15 @@ def square(picture: Image.Image, size: int) -> Tensor:
 
 @cache
 def readable_formats() -> tuple[str, ...]:
-    """Names of the file formats that Pillow can decode by itself; Encapsulated PostScript needs another program."""
+    """Names of the file formats that Pillow can decode by itself.
+
+    Encapsulated PostScript needs another program, and an IPTC file may hold a picture of any format, also that one.
+    """
     # Pillow warns of pictures above 90 million pixels, which are large but usual, and refuses twice as many.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     Image.init()
     stubs = {name for name, (reader, _) in Image.OPEN.items() if _is_stub(reader)}
-    return tuple(name for name in Image.ID if name not in {"EPS", "MPEG", *stubs})
+    return tuple(name for name in Image.ID if name not in {"EPS", "IPTC", "MPEG", *stubs})
 
 
 @cache

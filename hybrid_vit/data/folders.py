@@ -108,27 +108,40 @@ def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:
     waiting, linked = deque([folder]), deque[Path]()
     while waiting or linked:  # links come last, so that a picture's name does not depend on the links to its folder
         current = (waiting or linked).popleft()
-        status = current.stat()
+        try:
+            status, entries = current.stat(), sorted(os.scandir(current), key=lambda entry: entry.name)
+        except OSError:
+            left_out["unreadable folder"] += 1
+            continue
         if (status.st_dev, status.st_ino) in read or (current != folder and here.is_relative_to(current.resolve())):
             left_out["link to a folder that is read already"] += 1
             continue
         read.add((status.st_dev, status.st_ino))
-        with os.scandir(current) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                path = current / entry.name
-                target = path if entry.is_symlink() else entry  # an entry knows its kind, but fails on a ring of links
-                reason = _unwanted(entry.name)
-                if reason:
-                    left_out[reason] += 1
-                elif target.is_dir():
-                    (linked if entry.is_symlink() else waiting).append(path)
-                elif not target.is_file():
-                    left_out["broken link or special file"] += 1
-                elif path.suffix.lower() not in readable_suffixes():
-                    left_out[f"{path.suffix.lower()} file" if path.suffix else "file without a suffix"] += 1
-                else:
-                    found.append(path)
+        for entry in entries:
+            path = current / entry.name
+            try:
+                is_folder, is_file = entry.is_dir(), entry.is_file()
+            except OSError:  # a ring of links, or a link to where this user may not look
+                is_folder = is_file = False
+            reason = _unwanted(entry.name)
+            if reason:
+                left_out[reason] += 1
+            elif is_folder:
+                (linked if entry.is_symlink() else waiting).append(path)
+            elif not is_file:
+                left_out["broken link or special file"] += 1
+            elif has_readable_suffix(path, left_out):
+                found.append(path)
     return sorted(found)
+
+
+def has_readable_suffix(path: Path, left_out: LeftOut) -> bool:
+    """Whether a file is a picture by its suffix; any other is counted in `left_out`."""
+    suffix = path.suffix.lower()
+    if suffix in readable_suffixes():
+        return True
+    left_out[f"{suffix} file" if suffix else "file without a suffix"] += 1
+    return False
 
 
 def in_words(left_out: LeftOut) -> str:

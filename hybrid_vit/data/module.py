@@ -312,7 +312,7 @@ class DataModule(LightningDataModule):
             top = top.parent if top.is_file() else top
             rows = zip(part.paths, part.labels.tolist(), strict=True)
             for path, label in sorted(rows):
-                row = f"{name_below(path, top)}\0{path.stat().st_size}\0{label}\n"
+                row = f"{name_below(path, top, *part.tops)}\0{path.stat().st_size}\0{label}\n"
                 checksum.update(row.encode("utf-8", "surrogateescape"))
         else:
             for tensor in part.tensors:

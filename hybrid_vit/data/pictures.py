@@ -35,6 +35,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         image_size: side in pixels.
         left_out: counts what is left out, by reason.
         found: the pictures of each class, if they are known already; they may lie elsewhere.
+        tops: folders of the pictures, below which their names are taken; left out, root.
 
     Raises:
         FileNotFoundError: no such folder, or no pictures in it.
@@ -48,8 +49,10 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         image_size: int,
         left_out: LeftOut | None = None,
         found: Mapping[str, Sequence[Path]] | None = None,
+        tops: Sequence[Path] = (),
     ) -> None:
         self.root = _folder(root)
+        self.tops = tops or [self.root]
         self.image_size = image_size
         found = class_folders(self.root, Counter() if left_out is None else left_out) if found is None else found
         # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
@@ -80,8 +83,8 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
 
     @property
     def names(self) -> list[str]:
-        """The files' paths below root, such as "cat/1.jpg", with "/" on every system."""
-        return [name_below(path, self.root) for path in self.paths]
+        """The files' paths below `tops`, such as "cat/1.jpg", with "/" on every system."""
+        return [name_below(path, *self.tops) for path in self.paths]
 
     def subset(self, indices: Tensor) -> "PictureFolder":
         """The pictures at `indices`, with the same classes."""
@@ -114,7 +117,8 @@ def picture_splits(
     top = Path(root).expanduser()
     if top.is_file() and top.suffix.lower() == ".csv":
         listed = listed_pictures(top)
-        parts = {name: PictureFolder(top.parent, image_size, found=found) for name, found in listed.items()}
+        tops = _tops(top.parent, [path for classes in listed.values() for paths in classes.values() for path in paths])
+        parts = {name: PictureFolder(top.parent, image_size, found=found, tops=tops) for name, found in listed.items()}
         places = dict.fromkeys(parts, f"in {top.name}")
     else:
         top = _folder(root)
@@ -155,9 +159,10 @@ def picture_splits(
     return train, val, test
 
 
-def name_below(path: Path, top: Path) -> str:
-    """The path of a file below `top`, with "/" on every system; the whole path of a file elsewhere."""
-    return (path.relative_to(top) if path.is_relative_to(top) else path).as_posix()
+def name_below(path: Path, *tops: Path) -> str:
+    """The path of a file below the first of `tops` that holds it, with "/" on every system; else the whole path."""
+    top = next((top for top in tops if path.is_relative_to(top)), None)
+    return (path.relative_to(top) if top else path).as_posix()
 
 
 def check(paths: Sequence[Path], threads: int) -> None:
@@ -189,6 +194,13 @@ def check(paths: Sequence[Path], threads: int) -> None:
 def _split(whole: PictureFolder, size: int | None, stream: str) -> tuple[PictureFolder, PictureFolder]:
     kept, taken = split_by_name(whole.names, whole.labels, size, stream, "val_size")
     return whole.subset(kept), whole.subset(taken)
+
+
+def _tops(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Below which folders the files of a CSV are named: its own and, for others, the one that holds all of those."""
+    tops = [folder, folder.absolute()]  # the CSV may be given by a relative path, and list absolute ones
+    elsewhere = [path.parent for path in paths if not any(path.is_relative_to(top) for top in tops)]
+    return [*tops, Path(os.path.commonpath(elsewhere))] if elsewhere else tops
 
 
 def _folder(root: str | Path) -> Path:

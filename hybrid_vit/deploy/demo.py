@@ -20,6 +20,7 @@ from hybrid_vit.deploy.kept import EXAMPLES, describe, find, read_examples
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.extras import needed
 from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import LOCATED
 
 if TYPE_CHECKING:
     from hybrid_vit.deploy.inspection import Figure, Inspector
@@ -57,7 +58,7 @@ def launch(
 
     Args:
         runs: the run directories to choose from.
-        root: directory of the data set of the first one, if it has moved.
+        root: directory of the data set of the first one, if it has moved; also of the others whose data is there.
         host, port: left out, what the variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say.
         share: make a public address through Gradio's server.
 
@@ -109,11 +110,14 @@ class Models:
 
     def inspector(self, name: str) -> "Inspector":
         """The run called `name`, for looking at."""
+        from hybrid_vit.data.sources import at_hand
         from hybrid_vit.deploy.inspection import Inspector
 
         with self._loading:
             if name not in self._loaded:
-                self._loaded[name] = Inspector(self.runs[name], self.root if name == self.first else None)
+                source = read_json(self.runs[name] / "model.json")["data"]["source"]
+                given = name == self.first or (source not in LOCATED and at_hand(source, self.root))
+                self._loaded[name] = Inspector(self.runs[name], self.root if given else None)
             return self._loaded[name]
 
     def loaded(self, name: str) -> bool:
@@ -157,27 +161,26 @@ def make_page(gr: Any, models: Models) -> Any:
         yield said
         yield {**said, looks: shown(inspector.look(image))}  # all of it: who asks without a page gets the last
 
-    def compare(name: str, path: str | None, sd: float, sigma: float, amount: float) -> Iterator[str]:
+    def compare(name: str, path: str | None, sd: float, sigma: float, amount: float) -> dict[Any, Any]:
         if path is None:
-            return
+            return {again: gr.Timer(active=False)}
         inspector = models.inspector(name)
         try:
             image = inspector.see(path, sd=sd, sigma=sigma, amount=amount)
         except UserError:
-            return
-        while not inspector.measured and inspector.measuring.running:
-            yield status(inspector.measuring.status)
-            time.sleep(1)
+            return {again: gr.Timer(active=False)}
         found = inspector.neighbours(image)
-        yield status(inspector.measuring.status) if found is None else shown(found, "neighbours")
+        said = status(inspector.measuring.status) if found is None else shown(found, "neighbours")
+        return {near: said, again: gr.Timer(active=found is None and inspector.measuring.running)}
 
     def change_model(name: str) -> Iterator[dict[Any, Any]]:
         yield {described: describe(models.runs[name]), examples: models.examples(name), without: ""}
-        inspector = models.inspector(name)
-        while not (found := models.examples(name)) and inspector.measuring.running:
-            yield {without: status(inspector.measuring.status)}
-            time.sleep(1)
-        yield {examples: found, without: "" if found else status(inspector.measuring.status)}
+        yield find_examples(name)
+
+    def find_examples(name: str) -> dict[Any, Any]:
+        measuring, found = models.inspector(name).measuring, models.examples(name)
+        said = "" if found else status(measuring.status)
+        return {examples: found, without: said, once_more: gr.Timer(active=not found and measuring.running)}
 
     def choose(name: str, event: gr.SelectData) -> str:
         return models.examples(name)[event.index][0]
@@ -225,6 +228,8 @@ def make_page(gr: Any, models: Models) -> Any:
             height="auto",
         )
 
+        # While a process measures: a function that waited for it would hold back those of another model or image.
+        again, once_more = gr.Timer(active=False), gr.Timer(active=False)
         given = [model, picture, sd, sigma, amount]
         emptied = {label: None, verdict: "", looks: "", near: ""}
         changes = [part.change for part in given]
@@ -232,15 +237,16 @@ def make_page(gr: Any, models: Models) -> Any:
         # At once, in the browser: what is shown of another image or model is not that of the answer to come.
         gr.on([model.change, picture.change], None, None, [looks, near], js="() => ['', '']")
         gr.on(changes, inspect, given, [refused, *emptied], **live)
-        gr.on(changes, compare, given, [near], concurrency_limit=8, **live)
+        gr.on([*changes, again.tick], compare, given, [near, again], concurrency_limit=8, **live)
         gr.on(
             [page.load, model.change],
             change_model,
             [model],
-            [described, examples, without],
+            [described, examples, without, once_more],
             concurrency_limit=8,
             **live,
         )
+        once_more.tick(find_examples, [model], [examples, without, once_more], **live)
         refused.change(None, [refused, picture], [picture], js="(said, image) => said ? null : image")
         picture.clear(lambda: ["", *emptied.values()], None, [refused, *emptied], show_progress="hidden")
         examples.select(choose, [model], [picture], show_progress="hidden")

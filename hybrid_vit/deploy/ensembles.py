@@ -45,6 +45,9 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     own = {"model": model, "temperature": 1.0, "splits": [split for each in descriptions for split in splits(each)]}
     write_json(directory / "model.json", descriptions[0] | own)
     summary = {"name": directory.name, "members": [str(run) for run in runs], "parameters": parameters, "macs": macs}
+    if sources := [source for member in members if (source := member.summary.get("init_from"))]:
+        known = any(source.get("may_know_validation", True) for source in sources)
+        summary["init_from"] = {"may_know_validation": known}
     write_json(directory / "summary.json", summary | {"state": "running"})
     joined = load(directory)
     choice.tune(joined.net)

@@ -81,7 +81,7 @@ class Inspector:
         with decoding:
             image = read(path, self.trained.image_size)
         if isinstance(image, UserError):
-            raise image
+            raise UserError(str(image))  # the cached one would keep the frames of each caller
         return noise(blur(fog(image[None], amount, Draw(0, 1)), sigma), sd, Draw(1, 1))[0]  # as in a camera
 
     def answer(self, image: Tensor) -> Answer:
@@ -121,7 +121,7 @@ class Inspector:
             return None
         known = self._neighbours
         with self.lock:
-            features, _ = penultimate(self.trained.net, self.trained.normalize(image[None]))
+            features = penultimate(self.trained.net, self.trained.normalize(image[None]))
         values, indices = nearest(features, known.features, k)
         return [
             Figure(

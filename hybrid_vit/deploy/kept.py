@@ -15,7 +15,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import cache_folder
+from hybrid_vit.utils.paths import cache_folder, weights_of
 
 FAMILIARITY, EXAMPLES, NEIGHBOURS = "familiarity.json", "examples.png", "neighbours.safetensors"
 COLUMNS = 10  # of examples.png
@@ -49,7 +49,7 @@ def cached(run: Path) -> Path:
 
 def checksum(run: Path) -> str:
     """sha256 of the file of weights of a run."""
-    path = run / "model.safetensors"
+    path = weights_of(run)
     return _checksum(path, path.stat().st_mtime_ns)
 
 

@@ -4,8 +4,8 @@ import csv
 import glob
 import io
 import json
+import os
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from hybrid_vit.data.folders import pictures_in
+from hybrid_vit.data.folders import LeftOut, has_readable_suffix, in_words, pictures_in
 from hybrid_vit.deploy.trained import Prediction, Trained
 from hybrid_vit.utils.errors import UserError
 
@@ -27,36 +27,49 @@ READERS = 4  # images that are decoded at once
 def find_images(places: Sequence[str]) -> list[Path]:
     """The files that `places` mean: files, folders at any depth, patterns; "-" stands for the lines of standard input.
 
+    What folders and patterns leave out is counted on stderr. A place without an image is among the files: reading it
+    will say what is wrong with it.
+
     Raises:
-        UserError: a place is none of these, or there is no image in it.
+        UserError: no place has an image.
     """
-    found: list[Path] = []
+    names: list[str] = []
     for place in places:
         if place == "-":
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(errors="surrogateescape")  # a name may hold any byte
-            names = [line for text in sys.stdin if (line := text.rstrip("\r\n"))]
-            if not names:
-                raise UserError("the standard input names no image; write one name on each line")
-            for name in names:
-                found += images_at(name) or [Path(name)]  # reading it will say what is wrong with it
-        elif images := images_at(place):
-            found += images
-        elif Path(place).is_dir():
-            raise UserError(f"there are no images in {place}; give a folder with some, or files")
+            names += [line for text in sys.stdin if (line := text.rstrip("\r\n"))]
         else:
-            raise UserError(f"{place} does not exist; give image files, folders, patterns, or - for names on stdin")
+            names.append(place)
+    if not names:
+        raise UserError("the standard input names no image; write one name on each line")
+    names = [os.path.expanduser(name) for name in names]
+    left_out = LeftOut()
+    found = [images_at(name, left_out) for name in names]
+    if left_out:
+        print(f"left out: {in_words(left_out)}", file=sys.stderr)
+    if not any(found):
+        more = f" and {len(names) - 1} more" if names[1:] else ""
+        raise UserError(
+            f"no image was found at {names[0]}{more}; give image files, folders, patterns, or - for names on stdin"
+        )
+    return [image for name, images in zip(names, found, strict=True) for image in images or [Path(name)]]
+
+
+def images_at(place: str, left_out: LeftOut) -> list[Path]:
+    """The file, the images of the folder, or those of all that the pattern matches; what is left out is counted."""
+    # Unlike Path.is_dir, these say no where the answer is an error, as of a name that is too long.
+    if os.path.isdir(place):
+        return pictures_in(Path(place), left_out)
+    if os.path.exists(place):
+        return [Path(place)]
+    found: list[Path] = []
+    for path in map(Path, sorted(glob.glob(place, recursive=True))):
+        if os.path.isdir(path):
+            found += pictures_in(path, left_out)
+        elif has_readable_suffix(path, left_out):
+            found.append(path)
     return found
-
-
-def images_at(place: str) -> list[Path]:
-    """The file, the images of the folder, or those of all that the pattern matches."""
-    path = Path(place)
-    if path.is_dir():
-        return pictures_in(path, Counter())
-    if path.exists():
-        return [path]
-    return [image for match in sorted(glob.glob(place, recursive=True)) for image in images_at(match)]
 
 
 def answers(trained: Trained, paths: Sequence[Path], *, batch_size: int) -> Iterator[Answer]:

@@ -183,9 +183,12 @@ def listed(scores: Sequence[float]) -> str:
 
 
 def portable(content: Any) -> Any:
-    """Nested dictionaries and lists with the last names of absolute paths: where they lay says nothing elsewhere."""
+    """Nested dictionaries and lists with the last names of absolute paths: where they lay says nothing elsewhere.
+
+    Names of classes stay as they are.
+    """
     if isinstance(content, dict):
-        return {key: portable(value) for key, value in content.items()}
+        return {key: value if key == "class_names" else portable(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [portable(value) for value in content]
     return Path(content).name if isinstance(content, str) and Path(content).is_absolute() else content

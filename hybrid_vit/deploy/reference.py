@@ -78,7 +78,7 @@ def measure_training_images(
     count = 0
     for images, labels in batches:
         images, labels = images[: MOST_NEIGHBOURS - count], labels[: MOST_NEIGHBOURS - count]
-        features, _ = penultimate(trained, trained.normalize(images))
+        features = penultimate(trained, trained.normalize(images))
         side = min(images.shape[-1], LARGEST_NEIGHBOUR)
         parts.append((F.normalize(features.float()).half(), labels, TF.resize(images, [side, side])))
         progress(count := count + len(images))

@@ -12,15 +12,11 @@ from hybrid_vit.utils.extras import needed
 Runner = Callable[[Tensor], Tensor]  # (B, ...) images as the file takes them -> (B, classes) logits
 
 
-def open_graph(path: Path, *, exact: bool = True) -> Runner:
-    """What an exported file computes: .pt2 by torch, .onnx by ONNX Runtime, .xml by OpenVINO.
-
-    Args:
-        exact: OpenVINO computes in fp32; otherwise in bf16 where the processor has instructions for it, its default.
-    """
+def open_graph(path: Path) -> Runner:
+    """What an exported file computes in fp32: .pt2 by torch, .onnx by ONNX Runtime, .xml by OpenVINO."""
     if path.suffix == ".pt2":
         return torch.export.load(path).module()
-    return open_onnx(path) if path.suffix == ".onnx" else open_openvino(path, exact=exact)
+    return open_onnx(path) if path.suffix == ".onnx" else open_openvino(path, exact=True)
 
 
 def open_onnx(path: Path) -> Runner:
@@ -33,7 +29,11 @@ def open_onnx(path: Path) -> Runner:
 
 
 def open_openvino(path: Path, *, exact: bool) -> Runner:
-    """An OpenVINO or an ONNX file in OpenVINO."""
+    """An OpenVINO or an ONNX file in OpenVINO.
+
+    Args:
+        exact: compute in fp32; otherwise in bf16 where the processor has instructions for it, OpenVINO's default.
+    """
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads()}
     precision = {"INFERENCE_PRECISION_HINT": "f32"} if exact else {}
     compiled = openvino_core().compile_model(path, "CPU", settings | precision)

@@ -15,10 +15,9 @@ from pathlib import Path
 from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, describe, find
 from hybrid_vit.deploy.publishing import portable
 from hybrid_vit.deploy.trained import read_description
-from hybrid_vit.deploy.weights import WEIGHTS
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_json, write_text
-from hybrid_vit.utils.paths import PACKAGE, find_run
+from hybrid_vit.utils.paths import PACKAGE, find_run, weights_of
 
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "safetensors", "hydra-core", "omegaconf", "gradio")
 LIBRARIES = {"timm_model": "timm", "CvT": "transformers"}  # of a model that is another library's
@@ -67,13 +66,12 @@ def write_space(run: str | Path, folder: Path) -> list[str]:
         PackageNotFoundError: gradio is not installed, so its version is not known.
     """
     source = find_run(run)
-    if not (source / WEIGHTS).is_file():
-        raise UserError(f"{source} has no {WEIGHTS}: its training has not ended; train resume={source}")
+    weights = weights_of(source)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; give a new folder")
     name, description = source.resolve().name, read_description(source)
     (folder / name).mkdir(parents=True)
-    shutil.copy(source / WEIGHTS, folder / name / WEIGHTS)
+    shutil.copy(weights, folder / name)
     for kept in ("model.json", "summary.json"):
         write_json(folder / name / kept, portable(read_json(source / kept)))
     measured = {kept: find(source, kept) for kept in (FAMILIARITY, EXAMPLES)}
@@ -85,8 +83,9 @@ def write_space(run: str | Path, folder: Path) -> list[str]:
         copy = folder / "hybrid_vit" / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    target = description["model"]["_target_"].rpartition(".")[2]
-    packages = [*PACKAGES, *([LIBRARIES[target]] if target in LIBRARIES else [])]
+    parts = description["model"].get("members", [description["model"]])
+    targets = {part["_target_"].rpartition(".")[2] for part in parts}
+    packages = [*PACKAGES, *sorted(LIBRARIES[target] for target in targets & LIBRARIES.keys())]
     requirements = [f"{package}=={version(package).partition('+')[0]}" for package in packages]
     write_text(folder / "requirements.txt", "\n".join(requirements) + "\n")
     write_text(folder / "app.py", APP.format(name=name))

@@ -3,7 +3,7 @@
 .hydra/              the configuration, as given and as composed
 metrics.csv          a row an epoch
 train.log
-checkpoints/         last.ckpt, the one before it as previous.ckpt, best.ckpt
+checkpoints/         last.ckpt, and the one before it as previous.ckpt
 model.json           how to build the model, its classes and its preprocessing, and a fingerprint of the data
 model.safetensors    the weights that were scored, with a checksum
 summary.json         scores, size, speed, machine, versions, commit, seed; state: running, stopped, failed or done
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from hybrid_vit.augment import Normalize
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.data.decode import Source, decode, square
-from hybrid_vit.deploy.weights import AGAIN, WEIGHTS, checksum, load_weights, restore
+from hybrid_vit.deploy.weights import AGAIN, checksum, load_weights, restore
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models.layers import CLASSIFIERS
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import find_run
+from hybrid_vit.utils.paths import WEIGHTS, find_run
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import replacing
+from hybrid_vit.utils.paths import WEIGHTS, weights_of
 
-WEIGHTS = "model.safetensors"
 AGAIN = "copy it again from where the run was made, or train it again"
 
 
@@ -36,9 +36,7 @@ def load_weights(directory: Path) -> dict[str, Tensor]:
         UserError: it is missing, damaged or another kind of file. Files from before there was a checksum in them are
             read without one.
     """
-    path = directory / WEIGHTS
-    if not path.exists():
-        raise UserError(f"{directory} has no {WEIGHTS}: its training has not ended; train resume={directory}")
+    path = weights_of(directory)
     try:
         with safe_open(path, "pt") as file:
             weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118, it is no dictionary

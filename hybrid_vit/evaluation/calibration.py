@@ -13,22 +13,6 @@ from torch import Tensor
 BINS = 15  # as in the paper
 
 
-class Calibration:
-    """The evaluator "ece": expected calibration error, in per cent, of the probability of the predicted class."""
-
-    def __init__(self, num_classes: int) -> None:
-        self._parts: list[Tensor] = []
-
-    def update(self, logits: Tensor, targets: Tensor) -> None:
-        """logits (B, C), targets (B,)."""
-        probability, predicted = logits.float().softmax(1).max(1)
-        self._parts.append(torch.stack([probability, (predicted == targets).float()]))
-
-    def compute(self) -> dict[str, float]:
-        """{"ece": per cent}."""
-        return {"ece": calibration_error(*torch.cat(self._parts, dim=1).cpu())}
-
-
 def calibration_error(probability: Tensor, hit: Tensor) -> float:
     """The mean difference between probability and accuracy over bins of equal width, weighted by images, in per cent.
 

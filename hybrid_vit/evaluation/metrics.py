@@ -15,7 +15,7 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 from torchmetrics import Metric
 
-from hybrid_vit.evaluation.calibration import Calibration
+from hybrid_vit.evaluation.calibration import calibration_error
 
 K = 5  # the k of "top5"
 
@@ -102,6 +102,22 @@ class Confusion:
         if len(np.unique(images[there])) < 2:
             return {}
         return {"balanced_top1": 100 * float((hits[there] / images[there]).mean())}
+
+
+class Calibration:
+    """The expected calibration error, in per cent, of the probability of the predicted class."""
+
+    def __init__(self, num_classes: int) -> None:
+        self._parts: list[Tensor] = []
+
+    def update(self, logits: Tensor, targets: Tensor) -> None:
+        """logits (B, C), targets (B,)."""
+        probability = logits.float().softmax(1).amax(1)
+        self._parts.append(torch.stack([probability, (places(logits, targets) == 0).float()]))
+
+    def compute(self) -> dict[str, float]:
+        """{"ece": per cent}."""
+        return {"ece": calibration_error(*torch.cat(self._parts, dim=1).cpu())}
 
 
 # Made from the number of classes, once a test.

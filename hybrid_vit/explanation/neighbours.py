@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 
 @torch.inference_mode()
-def penultimate(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """The features that the classifier reads, and its logits: (B, 3, H, W) -> (B, D) and (B, classes).
+def penultimate(net: nn.Module, images: Tensor) -> Tensor:
+    """The features that the classifier reads: (B, 3, H, W) -> (B, D).
 
     They are the input of the last `nn.Linear` that the network calls; of a network with two heads, of the second.
     """
@@ -20,12 +20,12 @@ def penultimate(net: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
     hooks = [module.register_forward_pre_hook(keep) for module in net.modules() if isinstance(module, nn.Linear)]
     try:
-        logits = net(images)
+        net(images)
     finally:
         for hook in hooks:
             hook.remove()
     assert inputs and inputs[0].ndim == 2, f"{type(net).__name__} has no linear classifier"
-    return inputs[0], logits
+    return inputs[0]
 
 
 def nearest(features: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -86,7 +86,7 @@ class Choice:
         net = folded(net).to(self.device, torch.bfloat16 if self.bf16 else None)
         self.tune(net)
         if self.compile:
-            net.compile(dynamic=False)
+            net.compile()  # the second batch size makes it dynamic: the last batch has another one
         elif self.accelerator == "cpu" and torch.backends.mkldnn.is_available():
             packed(net)
         return net

@@ -63,13 +63,13 @@ def looks_at_the_batch(*nets: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in modules)
 
 
-def set_trimmed(net: nn.Module, trimmed: bool = True) -> None:
-    """Make every `HybridViT` in `net` compute in its last block only the tokens that its pool reads, or all."""
+def set_trimmed(net: nn.Module) -> None:
+    """Make every `HybridViT` in `net` compute in its last block only the tokens that its pool reads."""
     for module in net.modules():
         if isinstance(module, HybridViT):
             module.__class__ = FastHybridViT
             assert isinstance(module, FastHybridViT)
-            module.trimmed = trimmed
+            module.trimmed = True
             if isinstance(last := module.blocks[-1], Block):
                 last.attn.__class__ = FastAttention
 

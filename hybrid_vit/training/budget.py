@@ -7,10 +7,9 @@ number is an estimate only: a `Clock` says how far the training is, and when it 
 import math
 import statistics
 import time
-from collections import Counter
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -38,14 +37,10 @@ class Clock(Callback):
     """How far a training is that has `seconds`: they begin with this object, and pause while the run is stopped.
 
     The elapsed seconds are part of the checkpoint's state, so that a resumed run goes on with its clock.
-
-    Attributes:
-        images: how many of each size, in pixels, were trained on.
     """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.images: Counter[int] = Counter()
         self._began = time.monotonic()
 
     @property
@@ -57,14 +52,11 @@ class Clock(Callback):
     def elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
-        self.images[cast(Classification, pl_module).side] += len(batch[0])
-
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "elapsed": self.elapsed, "images": dict(self.images)}
+        return {"seconds": self.seconds, "elapsed": self.elapsed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self.images = state_dict["seconds"], Counter(state_dict.get("images"))
+        self.seconds = state_dict["seconds"]
         self._began = time.monotonic() - state_dict["elapsed"]
 
 

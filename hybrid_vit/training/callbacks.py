@@ -27,7 +27,7 @@ from hybrid_vit.utils.files import replacing
 
 log = logging.getLogger(__name__)
 
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # What Lightning writes, and needs to continue.
 PARTS = {"state_dict", "loops", "callbacks", "optimizer_states", "lr_schedulers", "epoch", "global_step"}
 
@@ -101,8 +101,7 @@ class CheckpointFiles(TorchCheckpointIO):
 
 
 class Keeper(Checkpoint):
-    """Writes `last.ckpt` every `every_minutes` and between epochs, and `best.ckpt` when the validation top-1 rises.
-
+    """Writes `last.ckpt` every `every_minutes` and between epochs.
 
     SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
     or weights that are not finite stop training with a UserError before a checkpoint could hold them.
@@ -113,7 +112,6 @@ class Keeper(Checkpoint):
         every_minutes: longest time between two checkpoints.
         max_seconds: stop this long after training began, or None.
         ended: says why training ends before its last step, if it does; asked after each step and epoch.
-        monitor: the score that `best.ckpt` has most of.
 
     Raises:
         Stopped: from `trainer.fit`, once it has stopped in this way.
@@ -127,13 +125,11 @@ class Keeper(Checkpoint):
         every_minutes: float = 5.0,
         max_seconds: float | None = None,
         ended: Callable[[], str | None] = lambda: None,
-        monitor: str = "val_top1",
     ) -> None:
         if every_minutes <= 0:
             raise UserError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
-        self.directory, self.steps, self.ended, self.monitor = directory, steps, ended, monitor
+        self.directory, self.steps, self.ended = directory, steps, ended
         self.every, self.max_seconds = 60 * every_minutes, max_seconds
-        self.best = -1.0
         self._resumed_at = 0
         self.reason: str | None = None
         self._handlers: dict[signal.Signals, Any] = {}
@@ -180,7 +176,7 @@ class Keeper(Checkpoint):
             self._check_finite(trainer, outputs["loss"])
         # The last step of an epoch is saved with its validation, when the next epoch starts.
         if due and not trainer.should_stop and not trainer.fit_loop.epoch_loop._num_ready_batches_reached():
-            self.save(trainer, LAST)
+            self.save(trainer)
             self._stop(trainer)
 
     def _over(self, step: int) -> bool:
@@ -190,10 +186,6 @@ class Keeper(Checkpoint):
         for name in sorted(trainer.callback_metrics):
             if name.endswith("_loss"):
                 self._check_finite(trainer, trainer.callback_metrics[name], name)
-        score = trainer.callback_metrics.get(self.monitor)
-        if score is not None and float(score) > self.best:
-            self.best = float(score)
-            self.save(trainer, BEST)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save_between_epochs(trainer)
@@ -209,13 +201,13 @@ class Keeper(Checkpoint):
         loop.batch_progress.reset_on_run()
         loop.scheduler_progress.reset_on_run()
         loop.automatic_optimization.optim_progress.reset_on_run()
-        self.save(trainer, LAST)
+        self.save(trainer)
 
-    def save(self, trainer: Trainer, name: str) -> None:
-        """Write a checkpoint, whole or not at all."""
+    def save(self, trainer: Trainer) -> None:
+        """Write `last.ckpt`, whole or not at all."""
         weights = trainer.lightning_module.parameters()
         self._check_finite(trainer, torch.stack([weight.detach().sum() for weight in weights]).sum(), "weights")
-        trainer.save_checkpoint(self.directory / name)
+        trainer.save_checkpoint(self.directory / LAST)
         self._saved = time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
@@ -238,9 +230,3 @@ class Keeper(Checkpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         while self._handlers:
             signal.signal(*self._handlers.popitem())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = state_dict["best"]

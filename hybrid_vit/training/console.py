@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.model_summary import ModelSummary
 from hybrid_vit.config.schema import Data, Train
 from hybrid_vit.data.module import DataModule
 from hybrid_vit.training.task import Classification
+from hybrid_vit.utils.paths import shown
 from hybrid_vit.utils.tables import text_table
 
 log = logging.getLogger(__name__)
@@ -59,8 +60,7 @@ def announce(config: Train, data: DataModule, task: Classification, macs: int, l
 
 def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     """The result as a table, and what to do next."""
-    if directory.is_relative_to(Path.cwd()):
-        directory = directory.relative_to(Path.cwd())
+    directory = shown(directory)
     scores = summary["scores"]
     limits = ", ".join(f"{key}={limit}" for key, limit in summary.get("limited", {}).items())
     rows = [

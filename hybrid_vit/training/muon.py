@@ -62,7 +62,9 @@ class Muon(AdamW):
 
 def fast_dtype(matrix: Tensor) -> torch.dtype:
     """bf16, which is precise enough here, where its products are fast; else fp32."""
-    return torch.bfloat16 if matrix.is_cuda or torch.cpu._is_avx512_bf16_supported() else torch.float32
+    cuda = matrix.is_cuda
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if cuda else torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
 
 
 def orthogonalised(matrix: Tensor, steps: int = 3, *, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,15 @@ class EpochTable(Checkpoint):
 
     It is part of the checkpoint's state, so that a resumed run has each epoch once. (It is a `Checkpoint` because
     Lightning calls those after the task has logged its scores, and all other callbacks before.)
+
+    Attributes:
+        sides: how many images of each size, in pixels, this process has trained on.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float]] = []
+        self.sides: Counter[int] = Counter()
         self._seconds = 0.0  # of this epoch, spent before it was interrupted
         self._train_seconds = 0.0
         self._images: torch.Tensor | int = 0  # of all processes; a tensor while reading it would wait for the device
@@ -39,10 +44,11 @@ class EpochTable(Checkpoint):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         self._train_seconds = self._elapsed()
         self._images = self._images + pl_module.step_images  # type: ignore[operator]
+        self.sides[pl_module.side] += len(batch[0])  # type: ignore[index]
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {key: float(value) for key, value in trainer.callback_metrics.items() if not key.endswith("_step")}
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         images = int(self._images)
         row = {
             "epoch": trainer.current_epoch,
@@ -70,11 +76,12 @@ class EpochTable(Checkpoint):
         return self._seconds + time.monotonic() - self._began
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self._elapsed(), "images": int(self._images)}
+        counts = {"images": int(self._images), "sides": dict(self.sides)}
+        return {"rows": self.rows, "seconds": self._elapsed(), **counts}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self._seconds = list(state_dict["rows"]), state_dict["seconds"]
-        self._images = state_dict["images"]
+        self._images, self.sides = state_dict["images"], Counter(state_dict["sides"])
 
 
 def counted(trainer: Trainer) -> str:

@@ -109,7 +109,6 @@ class Run:
     """A training: what `prepare` has made of its configuration, ready to `fit` and then to `finish`.
 
     Attributes:
-        fingerprint: of the data, as it was when the run began.
         macs: multiply-accumulates of an image of each size.
         steps: optimizer steps of the whole training; with a clock an estimate.
         summary: the content of summary.json, as far as it is known.
@@ -120,7 +119,6 @@ class Run:
     checkpoint: Path | None
     choice: Choice
     data: DataModule
-    fingerprint: dict[str, Any]
     task: Classification
     epoch: Epoch
     macs: dict[int, int]
@@ -143,9 +141,8 @@ class Run:
         choice = choose(**vars(config.accelerator))
         log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
         data = make_data(config)
-        fingerprint = data.fingerprint()
         if checkpoint:
-            check_same_data(directory, fingerprint)
+            check_same_data(directory, data.fingerprint())
         net = make_net(config, data, choice, fresh=checkpoint is None)
         size = {
             "parameters": sum(parameter.numel() for parameter in net.parameters()),
@@ -156,13 +153,11 @@ class Run:
         before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
         lengthened = before.get("lengthened", [])
-        if checkpoint and before.get("state") == "done":
-            lengthened = [*lengthened, before["steps"]]
-            steps, clock = fix_steps(config, choice, net, data, teacher, began)
-        elif checkpoint:
+        if checkpoint and before["state"] != "done":
             steps = before["steps"]
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
         else:
+            lengthened += [before["steps"]] if checkpoint else []
             steps, clock = fix_steps(config, choice, net, data, teacher, began)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
@@ -204,7 +199,6 @@ class Run:
             checkpoint=checkpoint,
             choice=choice,
             data=data,
-            fingerprint=fingerprint,
             task=task,
             epoch=epoch,
             macs=macs,
@@ -249,7 +243,7 @@ class Run:
             "mean": self.data.mean,
             "std": self.data.std,
             "data": asdict(self.config.data),
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.data.fingerprint(),
             "seed": self.config.seed,
         }
         write_json(self.directory / "model.json", description | more)
@@ -377,14 +371,12 @@ class Run:
         if self.logger:
             ended = {key: int(table.rows[-1][key]) for key in ("epoch", "step")}
             self.logger.log_results(tested, confusion, data.class_names, **ended)
-        if self.clock and self.clock.images:
-            seen = self.clock.images
-            total = sum(count * self.macs[side] for side, count in seen.items())
-            self.summary["training_macs"] = total / sum(seen.values())
+        training_macs = sum(count * self.macs[side] for side, count in table.sides.items()) / table.sides.total()
         self.summary |= {
             "steps": self.steps,
             "epochs": self.steps / self.epoch.steps,
-            "gmac_epochs": self.summary["training_macs"] / 1e9 * self.steps / self.epoch.steps,
+            "training_macs": training_macs,
+            "gmac_epochs": training_macs / 1e9 * self.steps / self.epoch.steps,
             "images": images,
             "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
             "seconds": table.seconds,

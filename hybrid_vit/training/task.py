@@ -150,7 +150,6 @@ class Classification(LightningModule):
             self._window_images: Tensor | int = 0
         if self._logs:
             self._window.append((len(images), loss.detach()))
-            self.log("train_loss_step", self._loss(), prog_bar=True, logger=False)
         self._window_images = self._window_images + self.step_images
         return loss * share(len(images), self.step_images)
 

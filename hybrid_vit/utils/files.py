@@ -59,7 +59,7 @@ def finite(content: Any) -> Any:
 def write_csv(path: Path, rows: Sequence[Mapping[str, float | str]]) -> None:
     """Write `rows` whole or not at all; the columns are those of all rows, in order of appearance."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

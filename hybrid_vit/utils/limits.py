@@ -190,7 +190,7 @@ def check_schedule(*, lr: float, epochs: float, warmup_epochs: float, min_lr: fl
     if not 0 <= warmup_epochs < epochs:
         raise UserError(
             f"optim.warmup_epochs {warmup_epochs:g} must be at least 0 and less than the {epochs:g} epochs of the run; "
-            f"leave it out for {warmup(None, epochs):g}"
+            "leave it out for the share optim.warmup_share of them"
         )
     if not 0 <= min_lr <= lr:
         raise UserError(f"optim.min_lr {min_lr} must lie between 0 and optim.lr {lr}")

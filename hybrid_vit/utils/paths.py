@@ -9,7 +9,13 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 PUBLISHED = PACKAGE / "published" if (PACKAGE / "published").is_dir() else PACKAGE.parent / "outputs" / "published"
 LOCATED = ("folder", "medmnist")  # sources of data whose root says which data it is
+WEIGHTS = "model.safetensors"  # of a run
 HERE = Path("outputs") / "published"  # where `hybrid_vit.publish` writes
+
+
+def shown(path: Path) -> Path:
+    """A path as it is printed: relative to the working directory, if it lies below it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def cache_folder() -> Path:
@@ -49,3 +55,15 @@ def find_run(run: str | Path) -> Path:
         + (f" nor a published run ({names})" if names else "")
         + "; give a folder that hybrid_vit.train made, such as outputs/runs/DATE_NAME"
     )
+
+
+def weights_of(directory: Path) -> Path:
+    """The file of weights of a run.
+
+    Raises:
+        UserError: it is missing.
+    """
+    path = directory / WEIGHTS
+    if not path.exists():
+        raise UserError(f"{directory} has no {WEIGHTS}: its training has not ended; train resume={directory}")
+    return path

@@ -35,7 +35,7 @@ def ending(turn) -> None:
 def test_each_round_times_every_case_once_in_alternating_order(tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     cases = [Case(name, sleeper, {"seconds": s, "diary": str(diary)}) for name, s in (("a", 0.01), ("b", 0.03))]
-    seconds = compare(cases, rounds=3, warmup=1)
+    seconds = compare(cases, rounds=3)
     assert [len(values) for values in seconds.values()] == [3, 3]
     assert min(seconds["a"]) >= 0.01
     assert min(seconds["b"]) >= 0.03

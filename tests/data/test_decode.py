@@ -137,13 +137,24 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
 
 def test_suffixes_are_what_pillow_reads() -> None:
     assert {".jpg", ".jfif", ".jp2", ".avif", ".webp", ".gif", ".tif", ".png", ".bmp", ".ppm"} <= readable_suffixes()
-    assert not {".h5", ".mpg", ".eps", ".ps", ".wmf", ".txt", ".csv", ".pdf"} & readable_suffixes()
+    assert not {".h5", ".mpg", ".eps", ".ps", ".iim", ".wmf", ".txt", ".csv", ".pdf"} & readable_suffixes()
 
 
-def test_a_program_in_disguise_is_not_run(tmp_path: Path) -> None:
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n"
+# A header of 9 x 9 greys in JPEG; Pillow opens what follows whatever it is.
+IPTC = {(3, 60): b"\1\0", (3, 20): b"\0\x09", (3, 30): b"\0\x09", (3, 120): b"\5", (8, 10): EPS}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [EPS, b"".join(struct.pack(">BBBH", 0x1C, *tag, len(value)) + value for tag, value in IPTC.items())],
+    ids=["EPS", "EPS in IPTC"],
+)
+def test_a_program_in_disguise_is_not_run(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "1.jpg"
-    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"1\.jpg cannot be read as a picture \(cannot identify"):
+    path.write_bytes(content)
+    sentence = r"1\.jpg cannot be read as a picture \(cannot identify image file '.*1\.jpg'\)"  # and not one in it
+    with pytest.raises(ValueError, match=sentence):
         decode(path)
 
 
@@ -186,11 +197,22 @@ def test_large_pictures_are_read_and_bombs_refused(tmp_path: Path, monkeypatch: 
 def test_with_a_limit_nothing_is_decoded_before_its_size_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for suffix in ("png", "ico"):
+    for suffix in ("png", "ico", "tga"):
         Image.new("RGB", (24, 24)).save(tmp_path / f"1.{suffix}")
         assert decode(tmp_path / f"1.{suffix}").size == (24, 24)
+    Image.new("RGB", (24, 24)).save(tmp_path / "1.icns")
     monkeypatch.setattr(ImageFile.ImageFile, "load", None)
     with pytest.raises(ValueError, match=r"1\.png .* 24 x 24 pixels, more than 0\.0003 million"):
         decode(tmp_path / "1.png", max_pixels=300)
-    with pytest.raises(ValueError, match=r"1\.ico cannot be read as a picture \(cannot identify image file"):
-        decode(tmp_path / "1.ico", max_pixels=300)
+    for suffix in ("ico", "icns", "tga"):
+        with pytest.raises(ValueError, match=rf"1\.{suffix} cannot be read as a picture \(cannot identify image file"):
+            decode(tmp_path / f"1.{suffix}", max_pixels=300)
+
+
+@pytest.mark.parametrize("suffix", ["avif", "bmp", "gif", "jpg", "jp2", "mpo", "png", "ppm", "tiff", "webp"])
+def test_usual_formats_are_read_with_a_limit(tmp_path: Path, suffix: str) -> None:
+    path, given = tmp_path / f"1.{suffix}", Image.new("RGB", (24, 24), RED)
+    given.save(path, **({"save_all": True, "append_images": [given]} if suffix == "mpo" else {}))
+    assert decode(path, max_pixels=600).size == (24, 24)
+    with pytest.raises(ValueError, match="24 x 24 pixels, more than"):
+        decode(path, max_pixels=500)

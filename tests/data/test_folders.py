@@ -1,5 +1,6 @@
 """Folder layouts: what is taken for a split, a class or a picture, and that nothing vanishes without a word."""
 
+import errno
 import logging
 import os
 from collections import Counter
@@ -146,6 +147,20 @@ def test_linked_folders_are_read_once(tmp_path: Path) -> None:
     ]
     assert left_out == {"link to a folder that is read already": 3, "broken link or special file": 1}
     assert in_words(left_out) == "1 x broken link or special file, 3 x link to a folder that is read already"
+
+
+def test_an_unreadable_folder_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(folder: Path) -> object:
+        if folder.name == "locked":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return scandir(folder)
+
+    scandir = os.scandir
+    fill(tmp_path / "cat" / "locked", tmp_path / "cat" / "open")
+    monkeypatch.setattr(os, "scandir", refuse)  # root may read every folder
+    left_out: Counter[str] = Counter()
+    assert pictures_in(tmp_path / "cat", left_out) == [tmp_path / "cat" / "open" / f"{i}.png" for i in range(3)]
+    assert in_words(left_out) == "1 x unreadable folder"
 
 
 def test_hidden_and_system_folders_are_no_classes(tmp_path: Path) -> None:

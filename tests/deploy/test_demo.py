@@ -46,6 +46,17 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
     assert models.inspector(models.first) is models.inspector(models.first)
 
 
+def test_the_root_is_that_of_every_model_whose_images_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    roots: list[str | None] = []
+    monkeypatch.setattr("hybrid_vit.deploy.inspection.Measuring", lambda run, root: roots.append(root))
+    monkeypatch.setattr("hybrid_vit.data.sources.at_hand", lambda name, root: (name, root) == ("cifar100", "there"))
+    names = ["fast_4m", "record_4m", "quickstart"]
+    models = Models([PUBLISHED / name for name in names], "there")
+    for name in names:
+        models.inspector(name)
+    assert roots == ["there", "there", None]
+
+
 @pytest.mark.parametrize("module", ["hybrid_vit.demo", "hybrid_vit.deploy.demo"])
 def test_the_page_does_not_wait_for_torch(module: str) -> None:
     code = f"import sys, {module}; assert not {{'torch', 'gradio', 'lightning'}} & set(sys.modules)"

@@ -33,3 +33,10 @@ def test_the_temperature_is_found_and_mends_the_error(temperature: float) -> Non
     calibration = Calibration(10)
     calibration.update(logits / found, labels)
     assert calibration.compute()["ece"] < 1
+
+
+@pytest.mark.parametrize(("label", "error"), [(0, 100 * 2 / 3), (2, 100 / 3)])
+def test_of_equal_logits_the_first_class_is_the_prediction(label: int, error: float) -> None:
+    calibration = Calibration(3)
+    calibration.update(torch.zeros(1, 3), torch.tensor([label]))
+    assert calibration.compute()["ece"] == pytest.approx(error)

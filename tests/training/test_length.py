@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -150,10 +149,19 @@ def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: py
     assert len(rates) == 40
 
 
+def test_the_computing_of_a_run_that_stops_early_is_that_of_its_images(tmp_path: Path) -> None:
+    settings = ["epochs=20", "early_stopping.patience=1", "early_stopping.monitor=val_top1", "optim.lr=1e-9"]
+    settings += ["progressive.sizes=[16]", "progressive.until=[0.5]"]
+    run(tmp_path, *settings)
+    content = summary(tmp_path)
+    config = as_train(resolve(compose_config([*TINY, *settings])))
+    macs = count_sizes(config, build(config.model | {"num_classes": 10}), make_data(config))
+    assert content["epochs"] < 10 and content["training_macs"] == macs[16] < content["macs"]
+
+
 def made(clock: Clock, now: list[float], state: dict[str, Any] | None = None) -> Clock:
     """The clock, as the time of the test goes, which does not pause."""
     clock._began, clock.seconds = 0.0 if state else now[0], 40
-    clock.images = Counter(state["images"] if state else {})
     return clock
 
 

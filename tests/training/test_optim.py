@@ -199,7 +199,7 @@ def test_the_warm_up_is_five_epochs_or_a_tenth_of_a_shorter_run_or_as_given(
     [
         (
             {"warmup_epochs": 5, "epochs": 5},
-            r"optim\.warmup_epochs 5 .* less than the 5 epochs of the run; leave it out for 0\.5",
+            r"optim\.warmup_epochs 5 .* less than the 5 epochs of the run; leave it out for the share",
         ),
         ({"warmup_epochs": -1}, r"optim\.warmup_epochs -1 must be at least 0"),
         ({"min_lr": 0.2}, r"optim\.min_lr 0\.2 must lie between 0 and optim\.lr 0\.1"),

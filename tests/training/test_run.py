@@ -13,7 +13,7 @@ from small_runs import TINY, assert_same_run, rows, run, summary
 
 import hybrid_vit
 from hybrid_vit.config.compose import as_train, compose_config, resolve
-from hybrid_vit.training.callbacks import BEST, LAST, PREVIOUS
+from hybrid_vit.training.callbacks import LAST, PREVIOUS
 from hybrid_vit.training.parts import make_data
 from hybrid_vit.training.run import train
 from hybrid_vit.training.task import Classification
@@ -26,7 +26,7 @@ def test_run_directory(whole: Path) -> None:
     assert there == {
         *("metrics.csv", "model.json", "model.safetensors", "summary.json", "per_class.csv"),
         *("augmented.png", "confusion.png", "learning_curve.png"),
-        *(f"checkpoints/{name}" for name in (LAST, PREVIOUS, BEST)),
+        *(f"checkpoints/{name}" for name in (LAST, PREVIOUS)),
     }
     content = summary(whole)
     assert content["steps"] == 3 * 5
@@ -84,7 +84,6 @@ def test_published_protocol_looks_at_the_test_set_under_a_name_that_says_so(tmp_
     assert content["images"] == {"train": 288, "test": 359}
     assert "test set looked at every epoch" in content["protocol"]
     assert float(rows(tmp_path)[-1]["published_test_top1"]) == pytest.approx(content["scores"]["test_top1"], abs=1e-4)
-    assert not (tmp_path / "checkpoints" / "best.ckpt").exists()  # nothing is selected on the test set
 
 
 def test_the_scored_weights_are_the_averaged_ones(whole: Path) -> None:

@@ -104,7 +104,11 @@ def measured(c: Comparison, metric: str) -> str:
 
 
 def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
-    """The score over parameters, MACs and seconds of training, with what no other configuration betters in both."""
+    """The score over what each configuration costs, with the front of those that no other betters in both.
+
+    The costs are parameters, MACs of an image and seconds of training. Where all runs had the same budget of time, the
+    computing that fitted into it stands in place of the seconds.
+    """
     if len({(each.mean("parameters"), each.mean("macs")) for each in study.configurations}) < 2:
         return None
     named = styles(study)
@@ -115,8 +119,15 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
     sign = -1 if lower_is_better(study.metric) else 1
     figure = Figure(figsize=(10.5, 4.2), facecolor="white")
     panels = figure.subplots(1, 3, sharey=True, gridspec_kw={"wspace": 0.08})
-    costs = (("parameters", "parameters (millions)", 1e-6), ("macs", "MACs an image (millions)", 1e-6))
-    for ax, (key, label, scale) in zip(panels, (*costs, ("seconds", "seconds of training", 1.0)), strict=True):
+    summaries = [run.summary for _, run in study.runs]
+    budget = summaries[0].get("budget")
+    computed = budget and all(found.get("budget") == budget and "gmac_epochs" in found for found in summaries)
+    costs = (
+        ("parameters", "parameters (millions)", 1e-6),
+        ("macs", "MACs an image (millions)", 1e-6),
+        ("gmac_epochs", "forward GMACs x epochs", 1.0) if computed else ("seconds", "seconds of training", 1.0),
+    )
+    for ax, (key, label, scale) in zip(panels, costs, strict=True):
         points = [(scale * each.mean(key), mean) for each, mean in zip(study.configurations, means, strict=True)]
         best = pareto(points, cost=lambda point: point[0], gain=lambda point: sign * point[1])
         ax.plot(*zip(*best, strict=True), color=FAINT, linewidth=1, drawstyle="steps-post", zorder=1)

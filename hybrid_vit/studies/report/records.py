@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.evaluation.statistics import ROUNDING
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -128,12 +129,11 @@ class Configuration:
 Pair = tuple[Configuration, Configuration]  # one, and what it is compared with
 
 
-def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) -> tuple[list[Run], list[LeftOut]]:
+def collect(places: Iterable[Path], metric: str) -> tuple[list[Run], list[LeftOut]]:
     """The finished runs at and below `places`, in the order given, and what had to be left out.
 
     Args:
         places: run directories, or folders that hold some at any depth.
-        read: gives the configuration of a run's directory, or raises a UserError.
         metric: the score that a run must have.
 
     Raises:
@@ -144,7 +144,7 @@ def collect(places: Iterable[Path], read: Callable[[Path], Any], metric: str) ->
     seen: dict[str, Path] = {}
     for directory in {path.resolve(): path for place in places for path in within(place)}.values():
         try:
-            run = load(directory, read, metric)
+            run = load(directory, metric)
             twin = f"{known(identity(run))} {run.seed}"
             if twin in seen:
                 raise UserError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
@@ -183,7 +183,7 @@ def within(place: Path) -> list[Path]:
     return found or [place]
 
 
-def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
+def load(directory: Path, metric: str) -> Run:
     """The run in a directory.
 
     Raises:
@@ -210,7 +210,7 @@ def load(directory: Path, read: Callable[[Path], Any], metric: str) -> Run:
     scores = {key: value for key, value in summary["scores"].items() if value is not None}
     if not math.isfinite(scores.get(metric, math.nan)):
         raise UserError(f"has no {metric}; it has {', '.join(scores)}")
-    settings = settings_of(directory, read)
+    settings = settings_of(directory)
     if lengthened := summary.get("lengthened"):  # its schedule is not that of a run that was as long from the beginning
         settings["lengthened"] = lengthened
     return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
@@ -239,10 +239,10 @@ def is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def settings_of(directory: Path, read: Callable[[Path], Any]) -> Settings:
+def settings_of(directory: Path) -> Settings:
     """The value of every dotted key of a run's configuration."""
     try:
-        settings = flat(read(directory))
+        settings = flat(load_recorded_config(directory))
     except (ValueError, TypeError, AttributeError) as error:  # whatever is in it, the other runs are reported
         raise UserError(f"has a config.yaml that cannot be used ({error})") from None
     missing = [key for key in ("data.source", "data.image_size", "batch_size") if key not in settings]

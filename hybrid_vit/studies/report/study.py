@@ -1,10 +1,9 @@
 """The whole of a report in numbers: directories -> configurations, comparisons with the reference, tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,7 +55,6 @@ class Study:
 
 def study(
     places: Sequence[Path],
-    read: Callable[[Path], Any],
     *,
     metric: str,
     reference: str | None,
@@ -68,7 +66,6 @@ def study(
 
     Args:
         places: run directories, or folders that hold some at any depth.
-        read: gives the configuration of a run's directory, or raises a UserError.
         metric: the score that is compared, a key of a summary's scores.
         reference: the label of the configuration that the others are compared with; the first if None.
         pairs: labels of further configurations to compare, the first of each with the second.
@@ -76,7 +73,7 @@ def study(
     Raises:
         UserError: nothing usable, no configuration of that label, or a pair that is none.
     """
-    runs, left_out = collect(places, read, metric)
+    runs, left_out = collect(places, metric)
     configurations = arrange(runs)
     base = named(configurations, reference, "reference") if reference is not None else configurations[0]
     opponents = opposed(configurations, base)

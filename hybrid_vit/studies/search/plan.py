@@ -8,6 +8,7 @@ from hybrid_vit.config.compose import Spec, compose_config, format_experiment, r
 from hybrid_vit.config.validation import check_data, check_machine, check_training, check_values
 from hybrid_vit.studies.search.space import Plan, check_comparable, first, overrides, written
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import shown
 
 
 def planned(spec: Spec, given: dict[str, str]) -> Plan:
@@ -42,9 +43,8 @@ def common(plan: Plan) -> Spec:
 
 def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> str:
     """A trial as an experiment file, which begins with the command that trains it."""
-    here = directory.relative_to(Path.cwd()) if directory.is_relative_to(Path.cwd()) else directory
     about = (
         f"# Found by a search: validation top-1 {trial['val_top1']:.2f} % (n = 1), {trial['macs']:,} MACs.\n"
-        f"#   command   python -m hybrid_vit.train --config-dir {shlex.quote(str(here))} +front={name}"
+        f"#   command   python -m hybrid_vit.train --config-dir {shlex.quote(str(shown(directory)))} +front={name}"
     )
     return format_experiment(compose_config(overrides(plan, trial["params"])), about)

@@ -7,7 +7,6 @@ from typing import Any
 import fake_runs
 import pytest
 
-from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.studies.report.checks import warnings
 from hybrid_vit.studies.report.study import study
 
@@ -17,7 +16,7 @@ LOOKED = (
 
 
 def warned(folder: Path, metric: str = "test_top1") -> list[str]:
-    found = study([folder], load_recorded_config, metric=metric, reference=None)
+    found = study([folder], metric=metric, reference=None)
     return warnings(found.configurations, [pair[:2] for pair in found.comparisons], metric)
 
 

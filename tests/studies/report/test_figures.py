@@ -9,7 +9,6 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.studies.report import curves, figures, style
 from hybrid_vit.studies.report.study import Study, overlays_table, study
 
@@ -17,7 +16,7 @@ DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3], 8: [50.5, 51.0, 52.4]}
 
 
 def of(folder: Path) -> Study:
-    return study([folder], load_recorded_config, metric="test_top1", reference=None)
+    return study([folder], metric="test_top1", reference=None)
 
 
 def texts(figure: Figure) -> list[str]:
@@ -84,9 +83,7 @@ def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Stu
 
 
 def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path: Path) -> None:
-    found = study(
-        [tmp_path / "runs"], load_recorded_config, metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]]
-    )
+    found = study([tmp_path / "runs"], metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]])
     *usual, (each, base, comparison) = found.comparisons
     assert [(a.label, b.label) for a, b, _ in usual] == [(a.label, b.label) for a, b, _ in depths.comparisons]
     assert (each.label, base.label) == ("depth=8", "depth=4")
@@ -214,6 +211,15 @@ def test_tradeoffs_are_three(depths: Study) -> None:
     ]
     dots = [line.get_xydata()[0] for line in panels[0].lines if line.get_marker() != "None"]
     assert sorted(x for x, _ in dots) == pytest.approx([0.02, 0.04, 0.08])
+
+
+def test_at_equal_times_computing_is_a_cost(tmp_path: Path) -> None:
+    for depth, gmacs in ((2, 0.5), (4, 0.25)):
+        summary = {"budget": "5m", "gmac_epochs": gmacs}
+        fake_runs.write(tmp_path / f"{depth}", settings={"model.depth": depth}, summary=summary)
+    panel = drawn(figures.tradeoffs(of(tmp_path))).axes[-1]
+    assert panel.get_xlabel() == "forward GMACs x epochs"
+    assert sorted(line.get_xdata()[0] for line in panel.lines if line.get_marker() != "None") == [0.25, 0.5]
 
 
 def amounts(folder: Path, law: dict[int, Any]) -> Study:

@@ -9,7 +9,6 @@ import fake_runs
 import numpy as np
 import pytest
 
-from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.studies.report.records import arrange, collect, shortened
 from hybrid_vit.studies.report.study import runs_table, study
 
@@ -17,19 +16,19 @@ METRIC = "test_top1"
 
 
 def labels(*places: Path) -> list[str]:
-    return [each.label for each in arrange(collect(places, load_recorded_config, METRIC)[0])]
+    return [each.label for each in arrange(collect(places, METRIC)[0])]
 
 
 def left(directory: Path) -> str:
     with pytest.raises(ValueError) as error:
-        collect([directory], load_recorded_config, METRIC)
+        collect([directory], METRIC)
     return str(error.value)
 
 
 def test_a_sweep_is_found_at_any_depth_and_counted_once(tmp_path: Path) -> None:
     fake_runs.sweep(tmp_path / "a" / "b", "model.depth", {2: [50, 51], 4: [52, 53]})
     fake_runs.write(tmp_path / "a" / "b" / "2_s0" / "copy", seed=9)  # what lies in a run is the run's own
-    runs, left_out = collect([tmp_path, tmp_path / "a", tmp_path / "a" / "b" / "2_s0"], load_recorded_config, METRIC)
+    runs, left_out = collect([tmp_path, tmp_path / "a", tmp_path / "a" / "b" / "2_s0"], METRIC)
     assert [run.directory.name for run in runs] == ["2_s0", "2_s1", "4_s0", "4_s1"]
     assert left_out == []
     first, second = arrange(runs)
@@ -54,7 +53,7 @@ def test_the_root_of_a_folder_says_which_data_it_is(tmp_path: Path) -> None:
         ("d", "digits", "/y"),
     ):
         fake_runs.write(tmp_path / name, settings={"data.source": source, "data.root": root})
-    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    runs, left_out = collect([tmp_path], METRIC)
     assert [run.directory.name for run in runs] == ["a", "b", "c"]
     assert [left.directory.name for left in left_out] == ["d"] and "repeats" in left_out[0].why
 
@@ -62,7 +61,7 @@ def test_the_root_of_a_folder_says_which_data_it_is(tmp_path: Path) -> None:
 def test_a_repetition_is_one_whatever_it_lacks_of_a_newer_version(tmp_path: Path) -> None:
     fake_runs.write(tmp_path / "old", settings={"optim.warmup_start": None})
     fake_runs.write(tmp_path / "new")
-    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    runs, left_out = collect([tmp_path], METRIC)
     assert len(runs) == len(left_out) == 1
 
 
@@ -138,7 +137,7 @@ def test_directories_that_hold_no_finished_run(tmp_path: Path) -> None:
     (tmp_path / "begun" / ".hydra").mkdir(parents=True)
     assert "its training has not begun" in left(tmp_path / "begun")
     with pytest.raises(ValueError, match="no directory was given"):
-        collect([], load_recorded_config, METRIC)
+        collect([], METRIC)
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_runs_that_are_left_out_say_why(tmp_path: Path, summary: dict[str, Any],
     bad = fake_runs.write(tmp_path / "bad", summary=summary)
     assert words in left(bad)
     fake_runs.write(tmp_path / "good")
-    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    runs, left_out = collect([tmp_path], METRIC)
     assert [run.directory.name for run in runs] == ["good"]
     assert [(one.directory.name, words in one.why) for one in left_out] == [("bad", True)]
 
@@ -213,15 +212,15 @@ def test_a_score_is_a_share_of_images(tmp_path: Path) -> None:
     scores = {"test_top1": float(np.float32(100 * 354 / 359)), "val_top1": 25.0, "test_loss": 0.1, "val_top5": 33.3}
     run = fake_runs.write(tmp_path / "run", summary={"images": images, "scores": scores})
     (run / "per_class.csv").unlink()
-    (found,), _ = collect([run], load_recorded_config, METRIC)
+    (found,), _ = collect([run], METRIC)
     assert found.score("test_top1") == Fraction(35400, 359)
     assert found.score("val_top1") == 25
     assert [found.score(key) for key in ("test_loss", "val_top5")] == [Fraction(0.1), Fraction(33.3)]
     (run / "per_class.csv").write_text("class,images,top1\na,300,99.666667\nb,59,83.050847\n")
-    (found,), _ = collect([run], load_recorded_config, METRIC)
+    (found,), _ = collect([run], METRIC)
     assert found.score("test_top1") == Fraction(100 * (299 + 49), 359)
     (run / "per_class.csv").write_text("class,images,top1\na,100,99\n")  # a part of the images
-    (found,), _ = collect([run], load_recorded_config, METRIC)
+    (found,), _ = collect([run], METRIC)
     assert found.score("test_top1") == Fraction(35400, 359)
 
 
@@ -232,14 +231,14 @@ def test_folders_that_hold_no_runs_are_not_looked_into(
     for name in (".git", "node_modules", "data"):
         fake_runs.write(tmp_path / name / "run", seed=1)
     (tmp_path / "loop").symlink_to(tmp_path)
-    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    runs, left_out = collect([tmp_path], METRIC)
     assert ([run.directory for run in runs], left_out) == ([tmp_path / "a"], [])
     assert f"looking for runs in {tmp_path}" in capsys.readouterr().err
     monkeypatch.setattr("hybrid_vit.studies.report.records.ENDLESS", 3)
     for number in range(5):
         (tmp_path / "foreign" / str(number)).mkdir(parents=True)
     with pytest.raises(ValueError, match="no run in the first 3 folders; give the folder that holds the runs"):
-        collect([tmp_path / "foreign"], load_recorded_config, METRIC)
+        collect([tmp_path / "foreign"], METRIC)
 
 
 def test_a_run_may_have_no_top5(tmp_path: Path) -> None:
@@ -247,17 +246,17 @@ def test_a_run_may_have_no_top5(tmp_path: Path) -> None:
     fake_runs.write(
         tmp_path / "many", settings={"model.depth": 2}, summary={"scores": {"test_top1": 50, "test_top5": 90}}
     )
-    found = study([tmp_path], load_recorded_config, metric=METRIC, reference=None)
+    found = study([tmp_path], metric=METRIC, reference=None)
     assert runs_table(found)["test_top5"].isna().tolist() == [False, True]
     with pytest.raises(ValueError, match="has no test_top5"):
-        collect([tmp_path / "three"], load_recorded_config, "test_top5")
+        collect([tmp_path / "three"], "test_top5")
 
 
 def test_a_run_without_its_tables_still_counts(tmp_path: Path) -> None:
     run = fake_runs.write(tmp_path / "run")
     (run / "metrics.csv").unlink()
     (run / "per_class.csv").unlink()
-    (found,), _ = collect([run], load_recorded_config, METRIC)
+    (found,), _ = collect([run], METRIC)
     assert found.epochs.empty and found.classes.empty
     assert found.images_seen == json.loads((run / "summary.json").read_text())["steps"] * 100
 
@@ -265,7 +264,7 @@ def test_a_run_without_its_tables_still_counts(tmp_path: Path) -> None:
 def test_the_same_seed_counts_once(tmp_path: Path) -> None:
     for name in ("a", "b"):
         fake_runs.write(tmp_path / name, seed=3)
-    runs, left_out = collect([tmp_path], load_recorded_config, METRIC)
+    runs, left_out = collect([tmp_path], METRIC)
     assert len(runs) == 1
     assert "the same configuration and seed, which counts once" in left_out[0].why
 
@@ -278,7 +277,7 @@ def test_batches_of_a_step_are_part_of_a_configuration_and_the_rest_of_the_train
     ]:
         fake_runs.write(tmp_path / name, seed=len(name), settings={"trainer": trainer})
     fake_runs.write(tmp_path / "older", seed=9)
-    runs, _ = collect([tmp_path], load_recorded_config, METRIC)
+    runs, _ = collect([tmp_path], METRIC)
     groups = [{run.directory.name for run in one.runs} for one in arrange(runs)]
     assert sorted(groups, key=len) == [{"two"}, {"one", "profiled", "older"}]
 
@@ -286,4 +285,4 @@ def test_batches_of_a_step_are_part_of_a_configuration_and_the_rest_of_the_train
 def test_a_run_that_was_lengthened_is_a_configuration_of_its_own(tmp_path: Path) -> None:
     fake_runs.write(tmp_path / "whole", seed=1)
     fake_runs.write(tmp_path / "longer", seed=2, summary={"lengthened": [20]})
-    assert len(arrange(collect([tmp_path], load_recorded_config, METRIC)[0])) == 2
+    assert len(arrange(collect([tmp_path], METRIC)[0])) == 2
