@@ -87,7 +87,7 @@ def test_upload_click_read(page: Any, apple: Path) -> None:
     upload(page, apple)
     expected = hybrid_vit.load("fast_4m").predict(apple).label
     assert answered(page) == expected
-    assert page.get_by_text("Attention rollout over 3 x 3 cells").is_visible()
+    page.get_by_text("Attention rollout over 3 x 3 cells").wait_for()
     page.get_by_text("The images of cifar100 are not in data").first.wait_for()
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= page.viewport_size["width"]  # nothing to scroll to the right
