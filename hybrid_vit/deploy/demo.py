@@ -263,7 +263,7 @@ def status(sentence: str, unknown: bool | None = None) -> str:
 
 
 def shown(figures: "Sequence[Figure]", kind: str = "") -> str:
-    """Figures side by side, as many as there is room for."""
+    """Figures side by side, as many as fit."""
     return f'<div class="figures {kind}">{"".join(map(figure_html, figures))}</div>'
 
 

@@ -1,4 +1,4 @@
-"""Calibration: do the probabilities of a network come true? Logits and labels -> error, temperature.
+"""Calibration: do the probabilities of a network come true? Probabilities -> error; logits -> temperature.
 
 Guo et al. 2017 (arXiv 1706.04599).
 """

@@ -26,7 +26,7 @@ class ConvStem(nn.Sequential):
     """Convolutions 3x3, each Conv(bias=False) -> BatchNorm -> ReLU: (B, 3, H, W) -> (B, embed_dim, h, w).
 
     What is left out is derived: channels double from 64 up to `embed_dim` (64-128-192), and the stride-2 layers
-    follow a first layer at full resolution wherever the depth leaves room for one (1-2-1 for grid 16 of 32 pixels).
+    follow a first layer at full resolution wherever the depth allows one (1-2-1 for grid 16 of 32 pixels).
     With `squeeze_excitation` one ends each layer.
 
     Raises:

@@ -157,7 +157,8 @@ class Run:
             steps = before["steps"]
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
         else:
-            lengthened += [before["steps"]] if checkpoint else []
+            if checkpoint:
+                lengthened = [*lengthened, before["steps"]]
             steps, clock = fix_steps(config, choice, net, data, teacher, began)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
