@@ -57,8 +57,8 @@ Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
 
 PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
-# What a user can mend, by name, so that torch and Lightning need not be imported to recognise their errors.
-MENDABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
+# What a user can fix, by name, so that torch and Lightning need not be imported to recognise their errors.
+FIXABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -374,7 +374,7 @@ def help_page(name: str) -> str:
 
 @contextmanager
 def clear(code: int = 1) -> Iterator[None]:
-    """What a user can mend leaves this block as a sentence on stderr and an exit code; the log has its traceback."""
+    """What a user can fix leaves this block as a sentence on stderr and an exit code; the log has its traceback."""
     try:
         yield
     except KeyboardInterrupt:
@@ -386,8 +386,8 @@ def clear(code: int = 1) -> Iterator[None]:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
-        mendable = MENDABLE & {kind.__name__ for kind in type(error).__mro__} or out_of_memory(error)
-        if not mendable or os.environ.get("HYDRA_FULL_ERROR") == "1":
+        fixable = FIXABLE & {kind.__name__ for kind in type(error).__mro__} or out_of_memory(error)
+        if not fixable or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(sentence(error), file=sys.stderr)
         raise Told(code) from None

@@ -129,7 +129,7 @@ def attended(parent: int) -> Iterator[None]:
             if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGTERM)
                 over.wait()
-                os._exit(128 + signal.SIGTERM)  # a worker would wait for the next job of nobody
+                os._exit(128 + signal.SIGTERM)  # a worker would wait for a job that no process will send
 
     if os.getppid() == parent:
         threading.Thread(target=watch, daemon=True).start()

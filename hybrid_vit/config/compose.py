@@ -1,4 +1,4 @@
-"""Where Hydra lives: the files of `conf/` and what a user sets -> one plain dictionary, or one clear sentence.
+"""Composition with Hydra: the files of `conf/` and what a user sets -> one plain dictionary, or one clear sentence.
 
 Nothing here imports torch, so that a wrong key is answered at once.
 """

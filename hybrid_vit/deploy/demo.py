@@ -121,7 +121,7 @@ class Models:
             return self._loaded[name]
 
     def loaded(self, name: str) -> bool:
-        """Whether it needs not be waited for."""
+        """Whether the model is in memory."""
         return name in self._loaded
 
     def examples(self, name: str) -> list[tuple[str, str]]:
@@ -228,7 +228,7 @@ def make_page(gr: Any, models: Models) -> Any:
             height="auto",
         )
 
-        # While a process measures: a function that waited for it would hold back those of another model or image.
+        # While a process measures: a function that waited for it would block those of another model or image.
         again, once_more = gr.Timer(active=False), gr.Timer(active=False)
         given = [model, picture, sd, sigma, amount]
         emptied = {label: None, verdict: "", looks: "", near: ""}

@@ -1,4 +1,4 @@
-"""One image before one trained run: its answer, where it looks, the training images that are nearest."""
+"""Inspection of one image with one trained run: its prediction, where the model looks, the nearest training images."""
 
 import multiprocessing
 import os
@@ -95,7 +95,7 @@ class Inspector:
         return Answer(top, *judged(score, self.familiarity, len(self.trained.class_names)))
 
     def look(self, image: Tensor) -> list[Figure]:
-        """What the network sees, which cells its attention follows, and where the image speaks for its answer."""
+        """What the network sees, which cells its attention follows, which pixels raise the logit of its prediction."""
         normalized = self.trained.normalize(image[None])
         with self.lock:
             with torch.inference_mode():
@@ -109,10 +109,10 @@ class Inspector:
                 size = f"{cells.shape[0]} x {cells.shape[1]} cells"
                 figures.append(Figure("Attention", f"Attention rollout over {size}", spotlight(image, cells)))
             gradients = integrated_gradients(self.trained.net, normalized, target).sum(dim=1)
-        # Means of 3 x 3, since strides leave a chequered pattern; a few pixels above the quantile would hide the rest.
+        # Means of 3 x 3: strides leave a checkerboard pattern. A few pixels above the quantile would hide the rest.
         speaking = F.avg_pool2d(gradients, 3, 1, 1, count_include_pad=False)[0].clamp(min=0)
         speaking = speaking.clamp(max=float(speaking.quantile(0.98)))
-        caption = f"Integrated gradients: orange speaks for {self.trained.class_names[int(target)]}"
+        caption = f"Integrated gradients: orange pixels raise the logit of {self.trained.class_names[int(target)]}"
         return [*figures, Figure("Pixels", caption, marked(image, speaking))]
 
     def neighbours(self, image: Tensor, k: int = 8) -> list[Figure] | None:
@@ -162,7 +162,7 @@ def read(path: str, size: int) -> Tensor | UserError:
 def judged(score: float, known: Familiarity | None, classes: int) -> tuple[bool | None, str]:
     """Whether an image of this score is probably none of the classes, and a sentence about it."""
     if known is None:
-        return None, f"Score {score:.3f}; what is usual has not been measured, for want of the test images."
+        return None, f"Score {score:.3f}; no threshold: the test images have not been measured."
     threshold = known.percentiles[LEFT_OUT]
     usual = f"{100 - LEFT_OUT} % of the {known.images:,} test images of {known.data} have at least {threshold:.3f}"
     if score < threshold:

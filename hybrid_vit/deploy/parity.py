@@ -94,7 +94,8 @@ def draw_images(data: DataModule, count: int) -> Tensor:
 
 def table(files: Sequence[Path], parity: Mapping[str, Parity]) -> str:
     """A row for each file: its size, and its parity if that is known."""
-    columns = ("file", "MB", *(("largest logit difference", "changed answers", "top-1", "in torch") if parity else ()))
+    compared = ("largest logit difference", "changed predictions", "top-1", "in PyTorch") if parity else ()
+    columns = ("file", "MB", *compared)
     rows = []
     for file in files:
         weights = file.with_suffix(".bin")

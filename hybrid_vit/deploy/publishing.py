@@ -108,8 +108,8 @@ def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[floa
 
     Args:
         logits, labels: (N, C) and (N,) of the test set.
-        known: the temperature, where validation images have told it. Else the test images tell it, and the error of
-            each half of them is that with the temperature of the other half.
+        known: the temperature, if it was fitted on validation images. Else it is fitted on the test images, and the error
+            of each half of them is that with the temperature of the other half.
     """
     halves = [slice(0, None, 2), slice(1, None, 2)]
     scaled = torch.empty_like(logits)

@@ -103,7 +103,7 @@ def measure(run: Path, root: str | None, progress: Callable[[str], None]) -> Non
     Raises:
         UserError, OSError: the data is not there, or is not that of the run.
     """
-    # Here, since Lightning comes with it: whoever only reads the files does not wait for it.
+    # Imported here: it imports Lightning, which reading the files does not need.
     from hybrid_vit.deploy.scoring import load_same_data
 
     trained, directory = load(run), cached(run)

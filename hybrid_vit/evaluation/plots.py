@@ -243,7 +243,7 @@ def _points(rows: Sequence[Row], key: str) -> tuple[list[float], list[float]]:
 
 
 def _rate(ax: Axes, rows: Sequence[Row]) -> None:
-    """The learning rate as a faint hill along the lower edge, of a height that says nothing but its course."""
+    """The learning rate as a grey area along the lower edge, not to scale."""
     x, y = _points(rows, "lr")
     if not y or max(y) <= 0:
         return

@@ -167,7 +167,8 @@ class Encoder(nn.Sequential):
         if depth < 1:
             raise UserError(f"model.depth {depth} must be at least 1 block")
         if block == "conv" and num_prefix_tokens:
-            raise UserError("model.block=conv has no place for a class token or registers; use model.pool=mean")
+            remedy = "use model.pool=mean model.reg_tokens=0"
+            raise UserError(f"model.block=conv has no place for a class token or registers; {remedy}")
         heads, hidden_dim, norm_layer = derive_heads(embed_dim, num_heads), int(embed_dim * mlp_ratio), NORMS[norm]
 
         def attention() -> Attention:

@@ -79,14 +79,14 @@ def train(
         directory: where it lies; nothing is written there before training can begin.
         checkpoint: one of its own, to continue from. A run that is done is lengthened to what `config` says.
         callbacks: further ones for Lightning's trainer.
-        started: called when nothing is in the way of training any more, and something may be written.
+        started: called after all checks, before the first file is written.
 
     Returns:
         What a sweep compares: validation top-1 in per cent, or test top-1 where there is no validation split.
 
     Raises:
         Stopped: stopped before its end, on purpose; the run can be resumed.
-        UserError: something that the user can mend, in one sentence.
+        UserError: something that the user can fix, in one sentence.
     """
     run = Run.prepare(config, directory, checkpoint)
     if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports

@@ -1,4 +1,4 @@
-"""The errors that a user can mend; their message is a sentence with the remedy. All others are faults of ours."""
+"""The errors that a user can fix; their message is a sentence with the remedy. All others are faults of the package."""
 
 
 class UserError(ValueError):

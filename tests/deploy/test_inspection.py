@@ -91,7 +91,7 @@ def test_it_shows_what_the_model_sees_its_attention_and_the_pixels(inspector: In
     seen, attention, pixels = inspector.look(inspector.see(DIGIT))
     assert all(figure.picture and min(figure.picture.size) >= 256 for figure in (seen, attention, pixels))
     assert attention.caption == "Attention rollout over 8 x 8 cells"
-    assert pixels.caption == "Integrated gradients: orange speaks for 3"
+    assert pixels.caption == "Integrated gradients: orange pixels raise the logit of 3"
 
 
 def test_a_spotlight_is_as_bright_as_the_weights() -> None:

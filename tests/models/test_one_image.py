@@ -90,4 +90,4 @@ def test_torch_still_needs_the_layout() -> None:
     (found,) = torch.autograd.grad((by_transpose(x) * factor).sum(), x)
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     right = (factor * scale[:, None, None]).flatten(2).transpose(1, 2)
-    assert not torch.allclose(found, right), f"torch {torch.__version__} is mended"
+    assert not torch.allclose(found, right), f"torch {torch.__version__} is fixed"
