@@ -64,8 +64,11 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
     """
     from hybrid_vit.config.build import build
     from hybrid_vit.config.compose import compose_config, resolve
+    from hybrid_vit.config.validation import check_values
 
-    return build(resolve(compose_config([f"model={name}", *_settings("model.", overrides)]))["model"])
+    spec = resolve(compose_config([f"model={name}", *_settings("model.", overrides)]))
+    check_values(spec)
+    return build(spec["model"])
 
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:
@@ -105,6 +108,6 @@ def _written(value: Any) -> str:
     if isinstance(value, str | Path):
         from hybrid_vit.config.compose import quote
 
-        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value)) and str(value).lower() not in NOT_TEXTS
+        plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value), re.ASCII) and str(value).lower() not in NOT_TEXTS
         return str(value) if plain else quote(value)
     return json.dumps(value, ensure_ascii=False)

@@ -17,8 +17,10 @@ def main() -> None:
 def joinable(spec: Spec, directory: Path, multirun: bool) -> None:
     """There are several runs with scores, and none in the directory yet."""
     runs = [find_run(run) for run in spec["runs"]]
-    if len({run.resolve() for run in runs}) < 2:
+    if len(runs) < 2:
         raise UserError("an ensemble needs at least two runs: python -m hybrid_vit.ensemble DIR DIR... name=NAME")
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise UserError("a run was given twice; give each run once")
     for run in runs:
         summary = read_json(run / "summary.json")
         if summary.get("limited") or "test_top1" not in summary.get("scores", {}):

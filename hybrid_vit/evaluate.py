@@ -34,8 +34,9 @@ def findable(spec: Spec, directory: Path, multirun: bool) -> None:
 
 def evaluate(spec: Spec, directory: Path) -> float:
     """Score, write a page with its table and picture into `directory`, print; returns top-1."""
+    from hybrid_vit.data.module import changes_of_test_set
     from hybrid_vit.deploy.card import score_row
-    from hybrid_vit.deploy.scoring import find_differences, load_data, score_test_set
+    from hybrid_vit.deploy.scoring import load_data, score_test_set
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.evaluation import per_class
     from hybrid_vit.evaluation.plots import confusion_matrix
@@ -50,16 +51,15 @@ def evaluate(spec: Spec, directory: Path) -> float:
     choice = choose(**spec["accelerator"])
     choice.tune(trained)
     data = load_data(trained, spec["data"])
-    differences = find_differences(trained, data)
-    scores, confusion = score_test_set(trained, data, choice)
+    differences = changes_of_test_set(trained.fingerprint, data.fingerprint())
+    scores, confusion = score_test_set(trained.net, data, choice)
     images = int(scores.pop("images"))
     classes = per_class(confusion, data.class_names)
     content = {"run": str(run), "images": images, "test": scores, "differences": differences}
     before = {key.removeprefix("test_"): value for key, value in trained.summary.get("scores", {}).items()}
     columns = {"test": scores, "in training": before}
     if spec["tta"]:
-        trained.net = mirrored(trained.net)
-        averaged, _ = score_test_set(trained, data, choice)
+        averaged, _ = score_test_set(mirrored(trained.net), data, choice)
         averaged.pop("images")
         content["tta"] = columns["with mirror images"] = averaged
     write_json(directory / "evaluation.json", content)
@@ -67,7 +67,10 @@ def evaluate(spec: Spec, directory: Path) -> float:
     confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
 
     table = [(name, *(f"{each[name]:.3f}" if name in each else "" for each in columns.values())) for name in scores]
-    worst = [(str(row["class"]), f"{row['top1']:.1f}", str(row["taken_for"] or "nothing else")) for row in classes[:5]]
+    worst = [
+        (str(row["class"]), f"{row['top1']:.1f}", str(row["taken_for"] or "nothing else"))
+        for row in [row for row in classes if row["images"]][:5]
+    ]
     heads = ("class", "top-1, %", "most often taken for")
     warnings = [
         *([f"trained on some batches only; {trained.summary['protocol']}"] if trained.summary.get("limited") else []),

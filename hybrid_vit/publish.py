@@ -8,7 +8,7 @@ from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import check_vacant, find_run
+from hybrid_vit.utils.paths import PUBLISHED, check_vacant, find_run
 
 COPIED = ("metrics.csv", "augmented.png")
 MAY_DIFFER = ("seed", "name", "tags", "logger", "resume", "checkpoint_minutes", "verbose")
@@ -32,7 +32,8 @@ def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
         if (other := compared(run)) != first:
             keys = [key for key in first if other.get(key) != first[key]]
             raise UserError(f"{run} is of another configuration than {runs[0]} ({', '.join(keys)}); give seeds of one")
-    check_vacant(directory)
+    for place in (directory, PUBLISHED / spec["name"]):  # a name means the run there before one of this folder
+        check_vacant(place)
     seeds = [read_json(run / "summary.json")["seed"] for run in runs]
     if len({*seeds}) < len(seeds):
         raise UserError(f"the runs have the seeds {seeds}; give each seed once")

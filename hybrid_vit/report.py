@@ -38,8 +38,7 @@ def reportable(spec: Spec) -> Any:
 
     for path in spec["overlays"]:
         read_overlay(Path(path))
-    if spec["note"] and not Path(spec["note"]).is_file():
-        raise UserError(f"note: there is no file {spec['note']}")
+    read_note(spec["note"])
     if not spec["runs"]:
         raise UserError("no directory was given: python -m hybrid_vit.report DIR... out=REPORT_DIR")
     pairs = spec["pairs"]
@@ -50,6 +49,16 @@ def reportable(spec: Spec) -> Any:
     pairs = [[*map(str, pair)] for pair in pairs]
     places = [Path(run) for run in spec["runs"]]
     return study(places, metric=spec["metric"], reference=spec["reference"], pairs=pairs)
+
+
+def read_note(path: str | None) -> str:
+    """The text of a note, if there is one."""
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else ""
+    except UnicodeDecodeError:
+        raise UserError(f"note: {path} is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"note: {path} cannot be read ({error.strerror})") from None
 
 
 def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
@@ -72,7 +81,7 @@ def report(spec: Spec, found: Any, directory: Path, *, made: str) -> None:
         overlays_table(found, overlays),
         directory,
         title=spec["title"],
-        note=Path(spec["note"]).read_text(encoding="utf-8") if spec["note"] else "",
+        note=read_note(spec["note"]),
         command=spec["command"],
         made=made,
     )

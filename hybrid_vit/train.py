@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import clear, run_command
-from hybrid_vit.cli.runs import continued, is_helper, lengthening, startable
+from hybrid_vit.cli.runs import continued, is_helper, lengthening, resumed, startable
 from hybrid_vit.config.compose import Spec, as_train
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
-from hybrid_vit.config.validation import check_values
 from hybrid_vit.utils.paths import shown
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
@@ -18,8 +17,8 @@ SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 def main() -> None:
     argv = sys.argv[1:]
-    resume = next((text for text in argv if text.startswith("resume=")), "resume=null")
-    if resume == "resume=null":
+    resume = resumed(argv)
+    if resume is None:
         run_command("train", begin, argv, also=startable, exclusive=not is_helper())
         return
     with clear(code=2):
@@ -29,7 +28,7 @@ def main() -> None:
         return start(merged(spec), directory)
 
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
-        check_values(merged(spec))
+        merged(spec)
 
     run_command("train", job, argv, also=check, exclusive=not is_helper())
 

@@ -32,6 +32,14 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def small_shards() -> Iterator[None]:
+    """Networks of tests are small, and so are their shards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hybrid_vit.fast.shards.SMALLEST", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def absl_closes_nothing() -> None:
     """It comes with TensorBoard and OpenVINO, and would close the stream of its log, which is that of pytest."""
     with suppress(ImportError):

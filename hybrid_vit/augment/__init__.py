@@ -109,10 +109,7 @@ class Augment:
         The targets are the labels themselves, or (B, num_classes) float32 where `mix` is given. B is draw.size; where
         draw is `led`, the first sample is not returned.
         """
-        if len(images) != draw.size:
-            raise UserError(
-                f"images has {len(images)} samples and draw has {draw.size}; give draw the share of this batch"
-            )
+        assert len(images) == draw.size
         for transform in (self.crop, self.flip, self.jitter, self.policy):
             if transform is not None:
                 images = transform(images, draw)

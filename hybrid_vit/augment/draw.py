@@ -55,8 +55,6 @@ class Draw:
         led: bool = False,
         turned: Tensor | None = None,
     ) -> None:
-        if total < 0:
-            raise UserError(f"total is {total}, but it is a number of samples; use 0 or more")
         self.seed = seed
         self.total = total
         self.share = share
@@ -83,8 +81,6 @@ class Draw:
 
     def integers(self, high: int, *, shape: tuple[int, ...] = ()) -> Tensor:
         """int64 in [0, high), (size, *shape)."""
-        if high < 1:
-            raise UserError(f"high is {high}, but integers are drawn from [0, high); use high >= 1")
         generator = torch.Generator().manual_seed(self._next_seed())
         return torch.randint(high, (self.total, *shape), generator=generator)[self.share]
 

@@ -18,11 +18,7 @@ def pair(samples: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
     """The samples of this process and, for each, the one before it in the global batch."""
     if draw.led:
         return samples[1:], samples[:-1]
-    if draw.size != draw.total:
-        raise UserError(
-            f"{draw.size} of {draw.total} samples lack the one that the first is mixed with; "
-            "put it in front of them and use Draw(..., led=True)"
-        )
+    assert draw.size == draw.total, "a part of a batch begins with the sample before it: Draw(..., led=True)"
     return samples, samples.roll(1, 0)
 
 

@@ -1,8 +1,8 @@
 """Suite growth: how the time of a training step grows with tokens, width, depth and batch size.
 
-For each, t = a + b x + c x^2 with no negative part is fitted to the medians, relative errors counting alike. Two knees
-follow: at x = a / b work overtakes the fixed cost, at x = b / c what grows quadratically overtakes what grows linearly.
-The exponent is the slope of log t over log x at the largest x.
+For each, t = a + b x + c x^2 with no negative part is fitted to the medians, relative errors counting alike. Two
+crossovers follow: at x = a / b work overtakes the fixed cost, at x = b / c what grows quadratically overtakes what
+grows linearly. The exponent is the slope of log t over log x at the largest x.
 """
 
 from collections.abc import Sequence
@@ -56,17 +56,17 @@ def fit(x: Sequence[float], t: Sequence[float]) -> tuple[float, float, float]:
 
 
 def law(x: Sequence[float], t: Sequence[float]) -> str:
-    """The fit, its exponent and its knees, in words."""
+    """The fit, its exponent and its crossovers, in words."""
     a, b, c = fit(x, t)
     top = max(x)
     exponent = (b * top + 2 * c * top**2) / (a + b * top + c * top**2)
     error = max(abs((a + b * size + c * size**2) / time - 1) for size, time in zip(x, t, strict=True))
-    knees = []
+    crossovers = []
     if b and min(x) < a / b < top:
-        knees.append(f"work overtakes the fixed cost at {a / b:.0f}")
+        crossovers.append(f"work overtakes the fixed cost at {a / b:.0f}")
     if c and min(x) < b / c < top:
-        knees.append(f"quadratic growth overtakes linear growth at {b / c:.0f}")
+        crossovers.append(f"quadratic growth overtakes linear growth at {b / c:.0f}")
     return (
         f"{a:.3g} + {b:.3g} x + {c:.3g} x^2 ms (largest error {100 * error:.0f} %), exponent {exponent:.2f} at {top}; "
-        + ("; ".join(knees) or "no knee in between")
+        + ("; ".join(crossovers) or "no crossover in between")
     )

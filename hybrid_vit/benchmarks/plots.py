@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hybrid_vit.benchmarks.table import Row, Table, figures
+from hybrid_vit.benchmarks.table import Table, figures
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, End, Style, frame, label_ends, log_axis, save
 
 UNITS = {"tokens": "tokens", "width": "width (channels)", "depth": "depth (blocks)", "batch": "batch size (images)"}
@@ -84,15 +84,11 @@ def zoo(table: Table, path: Path) -> None:
         ends = []
         for row in table.rows:
             if row[column]:
-                x, span, style = row["million MACs"], row[column], drawn(row)
+                x, span = row["million MACs"], row[column]
+                style = Style(BLUE, "s") if row["model"].startswith("hybrid") else Style(INK, "o")
                 ax.plot([x, x], [span.low, span.high], color=style.color, linewidth=1)
                 ax.plot(x, span.median, style.marker, color=style.color, markersize=5)
                 ends.append(End(x, span.median, row["model"], style))
         frame(ax, table.title, "million multiply-accumulates an image", label)
         label_ends(ax, ends, gap=0.04)
     save(figure, path)
-
-
-def drawn(row: Row) -> Style:
-    """How a model is drawn: ours stand out."""
-    return Style(BLUE, "s") if row["model"].startswith("hybrid") else Style(INK, "o")

@@ -36,7 +36,7 @@ def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
             for i, case in enumerate(products)
         }
         limit = max(rates.values())
-        flops = 6 * macs(name) * batch_size  # two a multiply-add, once forwards and twice backwards
+        flops = 6 * count_macs(build_model(name), 32) * batch_size  # two a multiply-add; one forward, two backward
         for case in ("ours", *LABELS.values()):
             if case not in seconds:
                 continue
@@ -74,16 +74,11 @@ def product(turn: Turn, shape: tuple[int, int, int], dtype: str, accelerator: di
     repeat(turn, work)
 
 
-def macs(name: str) -> int:
-    """Multiply-accumulates of one image."""
-    return count_macs(build_model(name), 32)
-
-
 def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> tuple[float, float]:
     """Relative L2 difference of ours from the plain model, without dropout: of the logits, and of the gradient.
 
-    The gradient is taken in double precision, unless ours is in bf16: in single precision rounding pushes an element
-    across the kink of a ReLU now and then, which alone moves the gradient by a thousandth, of the plain model as well.
+    The gradient is taken in double precision, unless ours is in bf16: in single precision rounding changes
+    the sign of some inputs of a ReLU, which alone changes the gradient by a thousandth, of the plain model as well.
     """
     still = {f"{part}_rate": 0.0 for part in ("pos_drop", "proj_drop", "drop_path")}
     torch.manual_seed(0)

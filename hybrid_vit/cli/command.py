@@ -218,7 +218,10 @@ def name_run(argv: list[str]) -> list[str]:
     _, settings, flags = arguments(argv)
     # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
     settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in settings]
-    return [*flags, *(text if "=" in text and not Path(text).is_dir() else f"run={quote(text)}" for text in settings)]
+    settings = [text if "=" in text and not Path(text).is_dir() else f"run={quote(text)}" for text in settings]
+    if sum(text.startswith("run=") for text in settings) > 1:
+        raise UserError("one run at a time; for several give -m run=A,B")
+    return [*flags, *settings]
 
 
 def gather_runs(argv: list[str]) -> list[str]:
@@ -260,7 +263,7 @@ def run_command(
         argv = read(argv)
         plan = check(argv, name, also)
     args, settings, flags = arguments(argv)
-    if args.help:  # Hydra's own way to the same text takes a second
+    if args.help:  # Hydra needs a second for the same text
         print(help_page(name))
         return
 
@@ -278,7 +281,7 @@ def run_command(
         sys.argv = [sys.argv[0], *flags, *map(quote_free_text, settings)]
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)()
         return
-    with made(plan, code=2) as place:
+    with clear(code=2), made(plan) as place:
         if plan.jobs:
             plan.cfg.hydra.sweep.dir = str(place)
             with clear(code=2), held(place), clear():
@@ -294,15 +297,14 @@ def run_command(
 
 
 @contextmanager
-def made(plan: Plan, code: int) -> Iterator[Path]:
+def made(plan: Plan) -> Iterator[Path]:
     """Make the directory of a command; if it fails before it has written anything but its log, remove it again."""
     parents = [path for path in (plan.place, *plan.place.parents) if not path.exists()]
-    with clear(code):
-        place = claim(plan.place) if plan.fresh else plan.place
-        place.mkdir(parents=True, exist_ok=True)
+    place = claim(plan.place) if plan.fresh else plan.place
+    place.mkdir(parents=True, exist_ok=True)
     try:
         yield place
-    except Told:
+    except BaseException:
         written = {path.name for path in place.iterdir() if path.suffix != ".log"} - {".hydra", ".lock"}
         if parents and not written and Lock(place / ".lock").free():  # else another command has begun there meanwhile
             shutil.rmtree(place)

@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from hybrid_vit.cli.changeable import changeable, within
+from hybrid_vit.config.changeable import below, changeable
 from hybrid_vit.config.compose import Spec, dotted_keys, get_value, parse_override
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -31,7 +31,7 @@ def purpose(cfg: DictConfig, settings: Sequence[str]) -> Spec:
     own = [key.strip("+").rpartition("@")[2].replace("/", ".") for key in varied]
     tree: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     shared = [key for key in dotted_keys(tree) if not isinstance(get_value(tree, key), dict) and not changeable(key)]
-    shared = [key for key in shared if not within(key, own)]
+    shared = [key for key in shared if not below(key, own)]
     return {"sweep": cfg.hydra.runtime.choices.get("sweep"), "varied": varied} | {
         "settings": {key: get_value(tree, key) for key in shared}
     }

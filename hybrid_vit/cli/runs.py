@@ -7,10 +7,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from hybrid_vit.cli.changeable import WORDS, changeable
-from hybrid_vit.cli.command import arguments, check, claim, held
+from hybrid_vit.cli.command import arguments, check, held, made
 from hybrid_vit.cli.jobs import Differs, Unusable
 from hybrid_vit.cli.overview import look
+from hybrid_vit.config.changeable import WORDS, changeable
 from hybrid_vit.config.compose import (
     Spec,
     as_train,
@@ -21,6 +21,7 @@ from hybrid_vit.config.compose import (
     resolve,
 )
 from hybrid_vit.config.saved import load_run_config, make_paths_absolute, save_run_config
+from hybrid_vit.config.validation import check_values
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_text
 
@@ -41,7 +42,7 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     from hybrid_vit.training.parts import processes
     from hybrid_vit.training.run import train
 
-    resume = next((text for text in settings if text.startswith("resume=")), None)
+    resume = resumed(settings)
     merged, settings = continued(resume, settings) if resume else (make_paths_absolute, settings)
     plan = check(settings, also=None if resume else startable)
     if not plan or plan.jobs:
@@ -49,16 +50,19 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     spec = resolve(plan.cfg)
     if processes(as_train(spec)) > 1:
         raise UserError("hybrid_vit.fit trains in one process; for several use the command line, or trainer.devices=1")
-    directory = claim(plan.place) if plan.fresh else plan.place
-    directory.mkdir(parents=True, exist_ok=True)
     spec = merged(spec)
-    with held(directory):
+    with made(plan) as directory, held(directory):
         if not resume:
             save_run_config(spec, directory)
             write_text(directory / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(settings))  # as Hydra does
         more = lengthening(spec, directory)
         train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
     return directory
+
+
+def resumed(argv: Sequence[str]) -> str | None:
+    """The argument `resume=DIRECTORY`, if there is one; `resume=null` is none."""
+    return next((text for text in argv if text.startswith("resume=") and text != "resume=null"), None)
 
 
 def startable(spec: Spec, directory: Path, multirun: bool) -> None:
@@ -151,7 +155,9 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         if longer:
             own.update(budget=None, budget_by="steps", steps=spec["steps"])
             own["early_stopping"]["patience"] = None
-        return make_paths_absolute(own)
+        whole = make_paths_absolute(own)
+        check_values(whole)
+        return whole
 
     there = [f"resume={quote(directory)}", f"hydra.run.dir={quote(directory)}", "hydra.output_subdir=null"]
     return merged, [*flags, *settings, *there]

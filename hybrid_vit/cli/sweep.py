@@ -80,7 +80,7 @@ def sweep(
 
 
 def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> None:
-    """Launch jobs; those whose process died are tried again, with what the launcher ended on account of it.
+    """Launch jobs; those whose process died run again, and so do those that the launcher ended because of it.
 
     Loky ends all of its workers if one dies, and does not say which. So a job that ran at two such times runs alone,
     after the others, and has failed for good if its process dies then, too.

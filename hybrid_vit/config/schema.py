@@ -181,6 +181,8 @@ class Optim:
 @dataclass
 class Accelerator:
     kind: str = limited(("auto", "cpu", "gpu", "mps"), "auto")
+    # Not fp16: its scaled gradients would be clipped as they are, since a fused optimizer unscales them itself.
+    # Not bf16-true: Lightning converts the averaged weights and the counts of the scores too, and both stand still.
     precision: str | None = limited(("32-true", "bf16-mixed", "64-true", "32", "bf16"), None)
     attention: str | None = limited(("fused", "explicit"), None)
     compile: bool | None = None

@@ -104,8 +104,12 @@ def check_training(spec: Spec) -> None:
         if optim[key] is not None and key not in schema.OPTIMIZER_ARGUMENTS[name]:
             own = ", ".join(f"optim.{other}" for other in schema.OPTIMIZER_ARGUMENTS[name])
             raise UserError(f"optim.{key} is not an argument of {name}, which takes {own}; leave it out")
-    progressive = spec["progressive"]
-    limits.check_progressive(progressive["sizes"], progressive["until"])
+    sizes, until = spec["progressive"]["sizes"], spec["progressive"]["until"]
+    if len(sizes) != len(until) or sorted(set(until)) != until:
+        raise UserError(
+            f"progressive.sizes {sizes} needs as many ends, one after the other, as progressive.until {until} has; "
+            "e.g. progressive.sizes=[20,24] progressive.until=[0.15,0.5]"
+        )
     if optim["betas"] is not None and len(optim["betas"]) != 2:
         raise UserError(f"optim.betas={optim['betas']} must be two numbers, e.g. optim.betas=[0.9,0.999]")
     if spec["logger"]["name"] == "tensorboard":
@@ -118,12 +122,14 @@ def check_training(spec: Spec) -> None:
             raise UserError(f"trainer.{key}={limit} must be a whole number of batches, or a share of them up to 1.0")
     if spec["budget_by"] == "clock" and spec["budget"] is None:
         raise UserError("budget_by=clock needs a budget; add one, e.g. budget=30m")
-    limits.check_score(spec["score"], averaged=spec["ema"]["decay"] > 0)
+    if spec["score"] == "ema" and not spec["ema"]["decay"]:
+        raise UserError("score=ema is not possible; use score=raw, or ema with an ema.decay above 0")
     for key in ("init_from", "distill.teacher"):
         if (run := get_value(spec, key)) is not None:
             find_run(run)
     check_transfer(spec)
-    limits.check_teacher(spec["model"].get("pool"), spec["distill"]["teacher"])
+    if spec["model"].get("pool") == "distilled" and spec["distill"]["teacher"] is None:
+        raise UserError("model.pool=distilled learns from a teacher; give distill.teacher=RUN_DIR, a trained run")
     for key, part in spec["augment"].items():
         if part is not None and not (isinstance(part, dict) and "_target_" in part):
             raise UserError(

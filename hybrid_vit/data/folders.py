@@ -97,7 +97,11 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
         raise FileNotFoundError(f"{folder / empty[0]} holds no pictures; fill or remove that folder")
     if len(found) == 1:
         raise UserError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
-    return found
+    # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
+    named = {os.fsencode(name).decode("utf-8", "replace"): paths for name, paths in found.items()}
+    if len(named) < len(found):
+        raise UserError(f"{folder} holds class folders whose names are not UTF-8 and cannot be told apart; rename them")
+    return named
 
 
 def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:

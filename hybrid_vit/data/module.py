@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from copy import copy
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -93,8 +93,6 @@ class DataModule(LightningDataModule):
         world_size: int = 1,
     ) -> None:
         super().__init__()
-        if not 0 < fraction <= 1:
-            raise UserError(f"data.fraction={fraction} must lie in (0, 1]; 1 trains on all training images")
         self.source = source
         self.root = root
         self.image_size = image_size
@@ -265,7 +263,7 @@ class DataModule(LightningDataModule):
                 f"data={self.source} has {len(own[1])} validation images of its own, not val_size={self.val_size}; "
                 "leave val_size out, or use 0 for none"
             )
-        train, val = stratified_split(labels, 0 if own else size, self.seed, "val_size")
+        train, val = stratified_split(labels, 0 if own else size, self.seed)
         train = train[self._kept(labels[train])]
         parts: dict[str, Part] = {
             "train": TensorDataset(train_images[train], data.train_labels[train]),
@@ -307,23 +305,27 @@ class DataModule(LightningDataModule):
     def _checksum(self, part: Part) -> str:
         checksum = hashlib.sha256()
         if isinstance(part, PictureFolder):
-            assert self.root is not None
-            top = Path(self.root).expanduser()
-            top = top.parent if top.is_file() else top
-            rows = zip(part.paths, part.labels.tolist(), strict=True)
-            for path, label in sorted(rows):
-                row = f"{name_below(path, top, *part.tops)}\0{path.stat().st_size}\0{label}\n"
+            for name, path, label in self._by_name(part):
+                row = f"{name}\0{path.stat().st_size}\0{label}\n"
                 checksum.update(row.encode("utf-8", "surrogateescape"))
         else:
             for tensor in part.tensors:
                 checksum.update(tensor.cpu().contiguous().numpy().data)
         return checksum.hexdigest()
 
+    def _by_name(self, part: PictureFolder) -> list[tuple[PurePosixPath, Path, int]]:
+        """(name, file, label) of each picture, in an order that does not depend on where the folder lies."""
+        assert self.root is not None
+        top = Path(self.root).expanduser()
+        top = top.parent if top.is_file() else top
+        names = [PurePosixPath(name_below(path, top, *part.tops)) for path in part.paths]
+        return sorted(zip(names, part.paths, part.labels.tolist(), strict=True))
+
     def _heads(self, part: Part) -> dict[str, str]:
         if not isinstance(part, PictureFolder) or len(part) > CHECKED:
             return {}
         checksum = hashlib.sha256()
-        for path in sorted(part.paths):
+        for _, path, _ in self._by_name(part):
             with path.open("rb") as file:
                 checksum.update(file.read(HEAD))
         return {"heads": checksum.hexdigest()}

@@ -55,8 +55,7 @@ class PictureFolder(Dataset[tuple[Tensor, int]]):
         self.tops = tops or [self.root]
         self.image_size = image_size
         found = class_folders(self.root, Counter() if left_out is None else left_out) if found is None else found
-        # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
-        self.class_names = [os.fsencode(name).decode("utf-8", "replace") for name in found]
+        self.class_names = [*found]
         self.paths = [path for paths in found.values() for path in paths]
         labels = [label for label, paths in enumerate(found.values()) for _ in paths]
         self.labels = torch.tensor(labels, dtype=torch.int64)
@@ -192,7 +191,7 @@ def check(paths: Sequence[Path], threads: int) -> None:
 
 
 def _split(whole: PictureFolder, size: int | None, stream: str) -> tuple[PictureFolder, PictureFolder]:
-    kept, taken = split_by_name(whole.names, whole.labels, size, stream, "val_size")
+    kept, taken = split_by_name(whole.names, whole.labels, size, stream)
     return whole.subset(kept), whole.subset(taken)
 
 

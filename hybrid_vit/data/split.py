@@ -12,7 +12,7 @@ from torch import Tensor
 from hybrid_vit.utils.errors import UserError
 
 
-def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -> tuple[Tensor, Tensor]:
+def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
     """Split N samples into N - size and size, class by class.
 
     A class of n samples gives ``size * n / N`` of them to the second part, rounded down or up so that the total is
@@ -22,7 +22,6 @@ def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -
         labels: (N,) int64 class indices.
         size: number of samples of the second part; 0 leaves it empty.
         seed: of the draw.
-        name: what an error calls the size.
 
     Returns:
         Two sorted int64 index tensors, (N - size,) and (size,), disjoint and together 0..N-1.
@@ -38,11 +37,11 @@ def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -
     classes = int((counts > 0).sum())
     if size < classes:
         raise UserError(
-            f"{name}={size} cannot hold one image of each of {classes} classes; "
+            f"val_size={size} cannot hold one image of each of {classes} classes; "
             f"use at least {classes}, or 0 for no split"
         )
     if size >= n:
-        raise UserError(f"{name}={size} leaves nothing of {n} images to train on; use less than {n}")
+        raise UserError(f"val_size={size} leaves nothing of {n} images to train on; use less than {n}")
 
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(n, generator=generator)
@@ -56,7 +55,7 @@ def stratified_split(labels: Tensor, size: int, seed: int, name: str = "size") -
     if len(emptied):
         label = int(emptied[0])
         raise UserError(
-            f"{name}={size} of {n} images would take all {int(counts[label])} images of class {label}; "
+            f"val_size={size} of {n} images would take all {int(counts[label])} images of class {label}; "
             "use less or give that class more images"
         )
 
@@ -91,9 +90,7 @@ def nested_subset(labels: Tensor, size: int, seed: int) -> Tensor:
     return order[:size].sort().values
 
 
-def split_by_name(
-    names: Sequence[str], labels: Tensor, size: int | None, stream: str, setting: str = "size"
-) -> tuple[Tensor, Tensor]:
+def split_by_name(names: Sequence[str], labels: Tensor, size: int | None, stream: str) -> tuple[Tensor, Tensor]:
     """Split N files by their own names, so that a file keeps its part when others are added or deleted.
 
     A file's name and `stream` make a number in [0, 1). Without a size the files below 1/10 are split off: a tenth of
@@ -109,7 +106,6 @@ def split_by_name(
         labels: (N,) int64 class indices.
         size: number of files to split off, or None.
         stream: other splits are drawn from other streams.
-        setting: what an error calls the size.
 
     Returns:
         Two sorted int64 index tensors, of the files that stay and of those split off.
@@ -134,11 +130,11 @@ def split_by_name(
     classes, most = int((counts > 1).sum()), n - len(ends)
     if size < classes:
         raise UserError(
-            f"{setting}={size} cannot hold one image of each of {classes} classes; "
+            f"val_size={size} cannot hold one image of each of {classes} classes; "
             f"use at least {classes}, or 0 for no split"
         )
     if size > most:
-        raise UserError(f"{setting}={size} of {n} images leaves a class nothing to train on; use at most {most}")
+        raise UserError(f"val_size={size} of {n} images leaves a class nothing to train on; use at most {most}")
     order = rank.argsort(stable=True)
     return order[size:].sort().values, order[:size].sort().values
 

@@ -1,1 +1,1 @@
-"""Trained models outside of their training: their weights, loading, prediction, demo."""
+"""Trained models after their training: weights, loading, prediction, ensembles, demo, export, publishing."""

@@ -77,10 +77,13 @@ def further_rows(scores: Mapping[str, float], images: int) -> list[tuple[str, st
     """Rows (what, value, n) of top-5, the mean over classes, and each of the data sets that were joined."""
     rows = [("test top-5", f"{scores['test_top5']:.2f} %", f"{images:,} images")] if "test_top5" in scores else []
     for key, value in scores.items():
-        data, _, kind = key.removeprefix("test_").rpartition("_")
-        if data and kind in PARTS:
-            what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
-            rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", "1 run"))
+        split, _, score = key.partition("_")
+        data, _, kind = score.rpartition("_")
+        if split != "test" or not data or kind not in PARTS:
+            continue
+        what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
+        n = f"{images:,} images" if data == "balanced" else "1 run"
+        rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", n))
     return rows
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
-from hybrid_vit.deploy.kept import EXAMPLES, describe, find, read_examples
+from hybrid_vit.deploy.measured import EXAMPLES, describe, find, read_examples
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.extras import needed
 from hybrid_vit.utils.files import read_json
@@ -66,7 +66,7 @@ def launch(
         The page, which has `close()` and `block_thread()`, and its address.
 
     Raises:
-        UserError: gradio is not installed, or there is no way to the server that shares.
+        UserError: gradio is not installed, or Gradio's sharing server cannot be reached.
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -90,7 +90,7 @@ def launch(
     )
     if share and not public:
         page.close()
-        raise UserError("no public address could be made: there is no way to Gradio's server; use share=false")
+        raise UserError("no public address could be made: Gradio's sharing server cannot be reached; use share=false")
     threading.Thread(target=models.inspector, args=(models.first,), daemon=True).start()
     return page, public or local.rstrip("/")
 
@@ -103,7 +103,7 @@ class Models:
         self.runs = {str(run) if names.count(run.name) > 1 else run.name: run for run in runs}
         self.first = next(iter(self.runs))
         self.root = root
-        self._loaded: dict[str, Inspector] = {}
+        self.loaded: dict[str, Inspector] = {}
         self._loading, self._writing = threading.Lock(), threading.Lock()
         self.folder = mkdtemp(prefix="hybrid_vit_")  # of the files that `examples` names
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
@@ -114,15 +114,11 @@ class Models:
         from hybrid_vit.deploy.inspection import Inspector
 
         with self._loading:
-            if name not in self._loaded:
+            if name not in self.loaded:
                 source = read_json(self.runs[name] / "model.json")["data"]["source"]
                 given = name == self.first or (source not in LOCATED and at_hand(source, self.root))
-                self._loaded[name] = Inspector(self.runs[name], self.root if given else None)
-            return self._loaded[name]
-
-    def loaded(self, name: str) -> bool:
-        """Whether the model is in memory."""
-        return name in self._loaded
+                self.loaded[name] = Inspector(self.runs[name], self.root if given else None)
+            return self.loaded[name]
 
     def examples(self, name: str) -> list[tuple[str, str]]:
         """A file with a test image of each class, and the name of the class; none while they are not measured."""
@@ -148,7 +144,7 @@ def make_page(gr: Any, models: Models) -> Any:
         if path is None:  # as after a refusal, whose sentence stays
             yield {refused: gr.skip()}
             return
-        if not models.loaded(name):
+        if name not in models.loaded:
             yield {verdict: status("The model is being loaded.")}
         inspector = models.inspector(name)
         try:

@@ -54,7 +54,7 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     names = [run.name for run in runs]
     names = [run.name if names.count(run.name) == 1 else str(run) for run in runs]
     rows = {name: member.summary["scores"]["test_top1"] for name, member in zip(names, members, strict=True)}
-    scores, _ = score_test_set(joined, images, choice)
+    scores, _ = score_test_set(joined.net, images, choice)
     scores.pop("images")
     scores = {f"test_{key}": value for key, value in scores.items()}
     write_json(directory / "summary.json", summary | {"state": "done", "scores": scores})

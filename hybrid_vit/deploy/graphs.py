@@ -70,7 +70,10 @@ def write_graphs(
     """
     program = trace(Portable(trained.net, trained.normalize if preprocess else None), trained.image_size)
     if target == "torch_export":
-        return [write_program(program, directory / "model.pt2")]
+        path = directory / "model.pt2"
+        with replacing(path) as partial, partial.open("wb") as file:
+            torch.export.save(program, file)
+        return [path]
     with TemporaryDirectory(dir=directory, prefix=".onnx_") as scratch:
         place = Path(scratch) if target == "openvino" else directory
         files = [write_onnx(program, place / "model.onnx")]
@@ -83,13 +86,6 @@ def write_graphs(
 def given(images: Tensor, normalize: Normalize, *, preprocess: bool) -> Tensor:
     """(B, 3, H, W) uint8 images as a graph takes them: (B, H, W, 3) if it normalises, else normalised."""
     return images.permute(0, 2, 3, 1).contiguous() if preprocess else normalize(images)
-
-
-def write_program(program: ExportedProgram, path: Path) -> Path:
-    """Write what `torch.export.load` reads."""
-    with replacing(path) as partial, partial.open("wb") as file:
-        torch.export.save(program, file)
-    return path
 
 
 def write_onnx(program: ExportedProgram, path: Path) -> Path:

@@ -20,8 +20,8 @@ from hybrid_vit.augment import Draw
 from hybrid_vit.augment.corruptions import blur, fog, noise
 from hybrid_vit.data.decode import decode, square
 from hybrid_vit.data.sources import at_hand
-from hybrid_vit.deploy import reference
-from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, NEIGHBOURS, Familiarity, find, read_familiarity
+from hybrid_vit.deploy import measuring
+from hybrid_vit.deploy.measured import EXAMPLES, FAMILIARITY, NEIGHBOURS, Familiarity, find, read_familiarity
 from hybrid_vit.deploy.trained import load, read_description
 from hybrid_vit.explanation import attention_map, integrated_gradients, nearest, penultimate
 from hybrid_vit.utils.errors import UserError
@@ -90,7 +90,7 @@ class Inspector:
         with self.lock, torch.inference_mode():
             logits = self.trained(normalized)
             (said,) = self.trained.rank(logits)
-            score = float(reference.familiarity(logits))
+            score = float(measuring.familiarity(logits))
         top = dict([*said.probabilities.items()][:TOP])
         return Answer(top, *judged(score, self.familiarity, len(self.trained.class_names)))
 
@@ -144,10 +144,10 @@ class Inspector:
         return read_familiarity(path) if path else None
 
     @cached_property
-    def _neighbours(self) -> reference.Neighbours:
+    def _neighbours(self) -> measuring.Neighbours:
         path = find(self.run, NEIGHBOURS)
         assert path
-        return reference.read_neighbours(path)
+        return measuring.read_neighbours(path)
 
 
 @lru_cache(maxsize=64)
@@ -246,7 +246,7 @@ def measure(run: Path, root: str | None, messages: Connection) -> None:
     send: Callable[[str], None] = messages.send
     send("The images of the run are being loaded.")
     try:
-        reference.measure(run, root, send)
+        measuring.measure(run, root, send)
     except (UserError, OSError) as error:
         send(f"{error}.")
     except Exception as error:

@@ -66,6 +66,7 @@ def compare(
         truth.append(labels)
         progress.update(len(images))
     progress.close()
+    data.teardown("test")
     logits, answers, labels = torch.cat(before), predictions(torch.cat(before)), torch.cat(truth)
     found = {}
     for name, parts in after.items():

@@ -64,9 +64,13 @@ def images_at(place: str, left_out: LeftOut) -> list[Path]:
     if os.path.exists(place):
         return [Path(place)]
     found: list[Path] = []
+    folders: list[Path] = []
     for path in map(Path, sorted(glob.glob(place, recursive=True))):
+        if any(path.is_relative_to(folder) for folder in folders):  # "**" matches what lies in them, too
+            continue
         if os.path.isdir(path):
             found += pictures_in(path, left_out)
+            folders.append(path)
         elif has_readable_suffix(path, left_out):
             found.append(path)
     return found
@@ -108,6 +112,7 @@ def table(out: TextIO, paths: Sequence[Path], names: Sequence[str], top: int) ->
 
 def json_lines(out: TextIO, paths: Sequence[Path], names: Sequence[str], top: int) -> Writer:
     """Writes an object for each answer: path, and either predictions or error."""
+    unicode = (out.encoding or "utf-8").lower().replace("-", "") == "utf8"
 
     def write(answer: Answer) -> None:
         path, said = answer
@@ -115,7 +120,7 @@ def json_lines(out: TextIO, paths: Sequence[Path], names: Sequence[str], top: in
             content: dict[str, object] = {"error": str(said)}
         else:
             content = {"predictions": [{"label": name, "probability": share} for name, share in best(said, top)]}
-        print(json.dumps({"path": str(path)} | content, ensure_ascii=False), file=out)
+        print(json.dumps({"path": str(path)} | content, ensure_ascii=not unicode), file=out)
 
     return write
 

@@ -12,12 +12,13 @@ import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 
 from hybrid_vit.deploy.card import further_rows, model_card, score_row
-from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, checksum
-from hybrid_vit.deploy.reference import first_of_each_class, write_examples, write_familiarity
-from hybrid_vit.deploy.scoring import load_same_data, logits_of_test_set, score_test_set
+from hybrid_vit.deploy.measured import EXAMPLES, FAMILIARITY, checksum
+from hybrid_vit.deploy.measuring import first_of_each_class, write_examples, write_familiarity
+from hybrid_vit.deploy.scoring import load_same_data, logits_of_part, score_test_set
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import halved, write_weights
 from hybrid_vit.evaluation import Calibration, fit_temperature, forgotten, per_class
+from hybrid_vit.evaluation.calibration import ENOUGH
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
 from hybrid_vit.evaluation.statistics import estimate
 from hybrid_vit.fast.accelerator import choose, keep_memory
@@ -72,21 +73,26 @@ def publish_weights(
     choice.tune(trained)
     images = load_same_data(trained, data)
     scored = {}
-    for half, weights in ((False, full), (True, halved(full))):
+    versions = {False: full, True: halved(full)}
+    if not all(value.isfinite().all() for value in versions[True].values()):
+        del versions[True]  # a number is too large for half precision
+    for half, weights in versions.items():
         trained.net.load_state_dict(weights)
-        scored[half] = score_test_set(trained, images, choice)
+        scored[half] = score_test_set(trained.net, images, choice)
     top1 = {half: values["top1"] for half, (values, _) in scored.items()}
-    half = round(top1[False] - top1[True], 6) <= cost  # both are sums of hits: their difference is rounded, not exact
+    # Both are sums of hits: their difference is rounded, not exact.
+    half = True in top1 and round(top1[False] - top1[True], 6) <= cost
     values, confusion = scored[half]
-    kept = halved(full) if half else full
+    kept = versions[half]
     write_weights(directory, kept)
     description = read_json(run / "model.json")
     trained.net.load_state_dict(kept)
     known = description.get("temperature")
-    logits, labels = logits_of_test_set(trained, images, choice)
+    logits, labels = logits_of_part(trained.net, images, choice, "test")
     temperature, calibration = calibrate(logits, labels, known)
     write_familiarity(logits, images.source, checksum(directory), directory / FAMILIARITY)
     examples = first_of_each_class((batch[:2] for batch in images.test_dataloader()), images.num_classes)
+    images.teardown("test")
     write_examples(examples, images.num_classes, directory / EXAMPLES)
     description["temperature"] = temperature
     write_json(directory / "model.json", portable(description))
@@ -108,11 +114,12 @@ def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[floa
 
     Args:
         logits, labels: (N, C) and (N,) of the test set.
-        known: the temperature, if it was fitted on validation images. Else it is fitted on the test images, and the error
-            of each half of them is that with the temperature of the other half.
+        known: the temperature, if it was fitted on validation images. Else it is fitted on the test images, and the
+            error of each half of them is that with the temperature of the other half.
     """
     halves = [slice(0, None, 2), slice(1, None, 2)]
     scaled = torch.empty_like(logits)
+    few = len(labels) < 2 * ENOUGH
     for half, other in (halves, halves[::-1]):
         scaled[half] = logits[half] / (known or fit_temperature(logits[other], labels[other]))
     errors = []
@@ -120,11 +127,12 @@ def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[floa
         calibration = Calibration(logits.shape[1])
         calibration.update(each, labels)
         errors.append(calibration.compute()["ece"])
-    temperature = known or fit_temperature(logits, labels)
+    temperature = known or (1.0 if few else fit_temperature(logits, labels))
+    fitted = "The test images are too few to fit one." if few else "It was fitted on the test images, by halves."
     return temperature, (
         f"Expected calibration error on the test set, 15 bins: {errors[0]:.1f} % without and {errors[1]:.1f} % with a "
         f"temperature of {temperature:.2f}, by which `predict` divides the logits. "
-        + ("It is that of the validation images." if known else "It was fitted on the test images, by halves.")
+        + ("It is that of the validation images." if known else fitted)
     )
 
 
@@ -140,7 +148,8 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         low, high = found.span
         kind = "95 % t-interval" if len(runs) > 2 else "both runs"
         rows.append(("mean over seeds", f"{found.mean:.2f} % ({low:.2f} to {high:.2f} %, {kind})", f"{len(runs)} runs"))
-        scope = f"The weights are those of the first run that was named, whatever its score; all: {listed(scores)}."
+        listed = ", ".join(f"{score:.2f}" for score in scores)
+        scope = f"The weights are those of the first run that was named, whatever its score; all: {listed}."
     weights = f"half precision; the run's own weights score {published.full_top1:.2f} %"
     card = model_card(
         name,
@@ -175,11 +184,6 @@ def unquoted(value: str) -> str:
     """A path without the quotes that Hydra's grammar may need."""
     inside = value.strip("'")
     return inside if Path(inside).is_absolute() else value
-
-
-def listed(scores: Sequence[float]) -> str:
-    """Scores in per cent, as text."""
-    return ", ".join(f"{score:.2f}" for score in scores)
 
 
 def portable(content: Any) -> Any:

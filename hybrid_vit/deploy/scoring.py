@@ -1,9 +1,10 @@
 """A trained run and its data, together again: run directory -> test images as it saw them -> scores."""
 
+from itertools import islice
 from typing import Any
 
 from scipy.sparse import csr_array
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from hybrid_vit.augment import Augment
@@ -43,23 +44,26 @@ def load_same_data(trained: Trained, given: dict[str, Any]) -> DataModule:
         UserError: also, the test set is not the one that was scored in training.
     """
     data = load_data(trained, given)
-    if found := find_differences(trained, data):
+    if found := changes_of_test_set(trained.fingerprint, data.fingerprint()):
         raise UserError(
             f"the test set is not that of {trained.directory}: {', '.join(found)}; give that data with data.root=PATH"
         )
     return data
 
 
-def find_differences(trained: Trained, data: DataModule) -> list[str]:
-    """How the test set differs from the one that was scored in training, in words; unknown for older runs."""
-    return changes_of_test_set(trained.fingerprint, data.fingerprint())
+def score_test_set(
+    net: nn.Module, data: DataModule, choice: Choice, batches: int | None = None
+) -> tuple[dict[str, float], csr_array]:
+    """Scores, with "images", and the confusion matrix of `net` as it is, on the device of `choice`.
 
-
-def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[dict[str, float], csr_array]:
-    """Scores, with "images", and the confusion matrix of the network as it is, on the device of `choice`."""
+    Args:
+        batches: how many of the test set; None for all.
+    """
+    loader = data.test_dataloader()
+    total = len(loader) if batches is None else batches
     scored = score(
-        trained.net.to(choice.device, choice.dtype),
-        tqdm(data.test_dataloader(), "test images", unit="batch", leave=False, disable=None),
+        net.to(choice.device, choice.dtype),
+        tqdm(islice(loader, total), "test images", total=total, unit="batch", leave=False, disable=None),
         normalize=data.normalize,
         num_classes=data.num_classes,
         parts=data.class_parts,
@@ -70,9 +74,9 @@ def score_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[
     return scored
 
 
-def logits_of_test_set(trained: Trained, data: DataModule, choice: Choice) -> tuple[Tensor, Tensor]:
-    """(N, C) logits and (N,) labels of the test set, on the device of `choice`."""
-    net, batches = trained.net.to(choice.device, choice.dtype), data.test_dataloader()
+def logits_of_part(net: nn.Module, data: DataModule, choice: Choice, part: str) -> tuple[Tensor, Tensor]:
+    """(N, C) logits and (N,) labels of "train", "val" or "test", on the device of `choice`."""
+    net, batches = net.to(choice.device, choice.dtype), data.whole(part)
     answers = joined(logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16))
     data.teardown("test")
     return answers

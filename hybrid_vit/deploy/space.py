@@ -11,8 +11,9 @@ import platform
 import shutil
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
-from hybrid_vit.deploy.kept import EXAMPLES, FAMILIARITY, describe, find
+from hybrid_vit.deploy.measured import EXAMPLES, FAMILIARITY, describe, find
 from hybrid_vit.deploy.publishing import portable
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.utils.errors import UserError
@@ -52,6 +53,12 @@ of its classes. To run it on your computer: `pip install -r requirements.txt`, t
 """
 
 
+def targets_of(model: dict[str, Any]) -> set[str]:
+    """The names of the classes or functions that build a model; of an ensemble, those of its members."""
+    inner = (targets_of(member) for member in model.get("members", []))
+    return {model["_target_"].rpartition(".")[2]}.union(*inner)
+
+
 def write_space(run: str | Path, folder: Path) -> list[str]:
     """Write the Space of a run into `folder`, which must not be there yet or be empty.
 
@@ -83,8 +90,7 @@ def write_space(run: str | Path, folder: Path) -> list[str]:
         copy = folder / "hybrid_vit" / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    parts = description["model"].get("members", [description["model"]])
-    targets = {part["_target_"].rpartition(".")[2] for part in parts}
+    targets = targets_of(description["model"])
     packages = [*PACKAGES, *sorted(LIBRARIES[target] for target in targets & LIBRARIES.keys())]
     requirements = [f"{package}=={version(package).partition('+')[0]}" for package in packages]
     write_text(folder / "requirements.txt", "\n".join(requirements) + "\n")

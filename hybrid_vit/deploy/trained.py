@@ -126,15 +126,7 @@ class Trained(nn.Module):
 
 
 def load(run: str | Path, *, fast: bool = False) -> Trained:
-    """The trained model of a run directory, or of a run in outputs/published by its name.
-
-    Args:
-        run: its path or name.
-        fast: for inference only, on this machine's device and in the precision that is fast there.
-
-    Raises:
-        UserError: no such run, a run without weights yet, or weights of another model.
-    """
+    """As `hybrid_vit.load`, which says what it takes and raises."""
     directory = find_run(run)
     description = read_description(directory)
     weights = load_weights(directory)

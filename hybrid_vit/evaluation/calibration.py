@@ -25,17 +25,21 @@ def calibration_error(probability: Tensor, hit: Tensor) -> float:
     return 100 * float(surplus.abs().sum()) / len(probability)
 
 
-ENOUGH = 100  # images for a temperature: of a few that are all right, no probability would be too high
+ENOUGH = 100  # images for a temperature
 
 
 def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     """The T for which softmax(logits / T) has the smallest cross entropy; between 1/20 and 20.
+
+    1 for fewer than `ENOUGH` images, or if all predictions are right: then no probability would be too high.
 
     Args:
         logits: (N, C) of images that the network was not trained on.
         labels: (N,) int64.
     """
     logits, labels = logits.cpu().double(), labels.cpu()  # an Apple GPU has no float64
+    if len(labels) < ENOUGH or bool((logits.argmax(1) == labels).all()):
+        return 1.0
     found = minimize_scalar(
         lambda log: float(F.cross_entropy(logits / math.exp(log), labels)),
         bounds=(-math.log(20), math.log(20)),

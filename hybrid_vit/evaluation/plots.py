@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
 from hybrid_vit.evaluation.superclasses import superclasses
-from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, SERIES, End, frame, headline, label_ends, line, save
 
 if TYPE_CHECKING:
@@ -93,17 +92,13 @@ def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, 
         class_names: C names.
         path: where the PNG goes; 1300 x 800 pixels for up to 20 classes, 2550 x 1740 for more.
         title: what was scored.
-
-    Raises:
-        UserError: `counts` is not C x C.
     """
     from matplotlib.colors import LinearSegmentedColormap, PowerNorm
     from matplotlib.figure import Figure
 
     matrix = _sparse(counts)
     classes = len(class_names)
-    if matrix.shape != (classes, classes):
-        raise UserError(f"counts have the shape {matrix.shape}, but there are {classes} class names")
+    assert matrix.shape == (classes, classes)
     groups = superclasses(class_names)
     if groups:
         order = sorted(range(classes), key=lambda index: (groups[index], class_names[index]))

@@ -13,8 +13,6 @@ import numpy as np
 from scipy import stats
 from scipy.special import gammaln
 
-from hybrid_vit.utils.errors import UserError
-
 T = TypeVar("T")
 Score = float | Fraction  # hits of images are a fraction, so that equal differences are equal
 
@@ -124,19 +122,9 @@ def holm(p: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def smallest_flip(n: int) -> float:
-    """The sign-flip test of n pairs gives no p-value below this."""
-    return 2 / 2**n
-
-
 def power_law(sizes: Sequence[float], errors: Sequence[float]) -> PowerLaw:
-    """The least-squares line through the logarithms; of two points it has no margin.
-
-    Raises:
-        UserError: fewer than two different sizes, or an error that is not positive.
-    """
-    if len(set(sizes)) < 2 or min(errors) <= 0:
-        raise UserError("a power law needs two different sizes or more, and errors above 0")
+    """The least-squares line through the logarithms; of two points it has no margin."""
+    assert len(set(sizes)) > 1 and min(errors) > 0
     line = stats.linregress(np.log(sizes), np.log(errors))
     margin = _margin(line.stderr, len(sizes) - 2) if len(sizes) > 2 else math.nan
     return PowerLaw(math.exp(line.intercept), -line.slope, margin)

@@ -5,15 +5,15 @@ gradients.py   integrated gradients: which pixels the logit of a class comes fro
 neighbours.py  the images whose features are the most alike
 """
 
-from hybrid_vit.explanation.attention import attention_map, record_attention_weights, rollout
+from hybrid_vit.explanation.attention import AttentionRecorder, attention_map, rollout
 from hybrid_vit.explanation.gradients import integrated_gradients
 from hybrid_vit.explanation.neighbours import nearest, penultimate
 
 __all__ = [
+    "AttentionRecorder",
     "attention_map",
     "integrated_gradients",
     "nearest",
     "penultimate",
-    "record_attention_weights",
     "rollout",
 ]

@@ -5,8 +5,7 @@ the values, the MLPs or the convolutions.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,8 +29,9 @@ def attention_map(net: nn.Module, images: Tensor) -> Tensor:
         UserError: it has no global attention over a grid of tokens.
     """
     prefix = getattr(net, "num_prefix_tokens", None)
-    with record_attention_weights() as maps:
+    with AttentionRecorder() as recorder:
         net(images)
+    maps = recorder.maps
     tokens = {(len(weights), *weights.shape[-2:]) for weights in maps}
     if prefix is None or len(tokens) != 1 or len(maps[0]) != len(images):
         raise UserError(f"{type(net).__name__} has no attention between all cells of one grid, so no attention rollout")
@@ -55,15 +55,8 @@ def rollout(maps: Sequence[Tensor]) -> Tensor:
     return through
 
 
-@contextmanager
-def record_attention_weights() -> Iterator[list[Tensor]]:
-    """Within the block, every call of torch's `scaled_dot_product_attention` appends its weights, (B, heads, N, N)."""
-    with Recorder() as recorder:
-        yield recorder.maps
-
-
-class Recorder(TorchFunctionMode):
-    """Sees every function of torch that is called."""
+class AttentionRecorder(TorchFunctionMode):
+    """Within it, calls of torch's `scaled_dot_product_attention` append their weights, (B, heads, N, N), to `maps`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 
 def integrated_gradients(net: nn.Module, images: Tensor, targets: Tensor, *, steps: int = 32) -> Tensor:
-    """(image - baseline) times the mean gradient on the way from the baseline to the image; (B, 3, H, W) like images.
+    """(image - baseline) times the mean gradient along the line from the baseline to the image; (B, 3, H, W).
 
     The baseline is 0: of normalised images, the mean colour of the data set. The integral is a sum over the middles of
-    `steps` equal parts of the way.
+    `steps` equal parts of that line.
 
     Args:
         net: (B, 3, H, W) -> (B, classes) logits, in eval mode; `steps` times as many images go through it at once.
         images: (B, 3, H, W), normalised.
         targets: (B,) int64 classes.
     """
-    way = ((torch.arange(steps, device=images.device) + 0.5) / steps).view(-1, 1, 1, 1, 1)
-    points = (way * images.detach()).flatten(0, 1).requires_grad_()  # (steps * B, 3, H, W)
+    shares = ((torch.arange(steps, device=images.device) + 0.5) / steps).view(-1, 1, 1, 1, 1)
+    points = (shares * images.detach()).flatten(0, 1).requires_grad_()  # (steps * B, 3, H, W)
     logits = net(points).gather(1, targets.repeat(steps)[:, None])
     (gradients,) = torch.autograd.grad(logits.sum(), points)
     return images * gradients.unflatten(0, (steps, -1)).mean(dim=0)

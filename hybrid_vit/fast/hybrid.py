@@ -13,7 +13,6 @@ from hybrid_vit.models.encoder import Block
 from hybrid_vit.models.hybrid import HybridViT
 from hybrid_vit.models.layout import Grid
 from hybrid_vit.models.mlp import MLP
-from hybrid_vit.utils.errors import UserError
 
 
 class FastHybridViT(HybridViT):
@@ -76,8 +75,6 @@ def set_trimmed(net: nn.Module) -> None:
 
 def set_shards(net: nn.Module, shards: int) -> None:
     """Make every `HybridViT` in `net` read its tokens in up to `shards` parts of the batch, side by side on a CPU."""
-    if shards < 1:
-        raise UserError(f"accelerator.shards {shards} must be at least 1, which is the whole batch at once")
     for module in net.modules():
         if isinstance(module, HybridViT):
             module.__class__ = FastHybridViT

@@ -1,6 +1,7 @@
 """The transformer encoder: (B, N, D) tokens -> (B, N, D) tokens through pre-norm blocks, in timm's vocabulary.
 
-Beside the tokens goes their grid: the last h * w of the N are its cells. Dosovitskiy et al. 2021 (arXiv 2010.11929).
+Blocks also get the grid (h, w): the last h * w of the N tokens are its cells.
+Dosovitskiy et al. 2021 (arXiv 2010.11929).
 """
 
 from collections.abc import Callable
@@ -164,8 +165,6 @@ class Encoder(nn.Sequential):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
-        if depth < 1:
-            raise UserError(f"model.depth {depth} must be at least 1 block")
         if block == "conv" and num_prefix_tokens:
             remedy = "use model.pool=mean model.reg_tokens=0"
             raise UserError(f"model.block=conv has no place for a class token or registers; {remedy}")

@@ -6,22 +6,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.utils.errors import UserError
-
 
 class Ensemble(nn.Module):
     """The mean of the members' probabilities, as its logarithm: softmax gives the mean again.
 
     Hansen and Salamon 1990; Lakshminarayanan et al. 2017 (arXiv 1612.01474).
-
-    Raises:
-        UserError: fewer than two members.
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()
-        if len(members) < 2:
-            raise UserError(f"an ensemble of {len(members)} is none; give at least two runs")
         self.members = nn.ModuleList(members)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -80,8 +80,8 @@ class HybridViT(nn.Module):
     Args:
         stem: image -> (B, D, h, w); has `embed_dim`, and `grid`, the side that positions are learned for.
         encoder: (B, N, D) and (h, w) -> (B, N, D).
-        pool: (B, N, D) -> (B, D); its `num_prefix_tokens` says whether it wants a class token (1), a distillation token
-            besides (2) or neither (0). It looks at those alone, where it has some.
+        pool: (B, N, D) -> (B, D); `num_prefix_tokens` is 0, 1 (class token) or 2 (and a distillation token). If it is
+            not 0, only those tokens are read.
         head: (B, D) -> logits.
         head_dist: the same for the distillation token. With it, logits are (B, 2, num_classes) while training, and
             their mean otherwise.
@@ -265,21 +265,6 @@ def hybrid_vit(
     ):
         if choice not in choices:
             raise UserError(f"model.{name} {choice!r} is unknown; use one of {', '.join(choices)}")
-    rates = {
-        "pos_drop_rate": pos_drop_rate,
-        "proj_drop_rate": proj_drop_rate,
-        "attn_drop_rate": attn_drop_rate,
-        "drop_path_rate": drop_path_rate,
-    }
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise UserError(f"model.{name} {rate} must lie in [0, 1)")
-    if mlp_ratio <= 0:
-        raise UserError(f"model.mlp_ratio {mlp_ratio} must be positive, e.g. model.mlp_ratio=4")
-    if init_values is not None and init_values <= 0:
-        raise UserError(f"model.init_values {init_values} must be positive, e.g. 1e-5; leave it out for no layer scale")
-    if reg_tokens < 0:
-        raise UserError(f"model.reg_tokens {reg_tokens} must not be negative, e.g. model.reg_tokens=4")
     pooled = pools[pool]()
     return HybridViT(
         stem=stem,

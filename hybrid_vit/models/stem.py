@@ -18,7 +18,6 @@ from torchvision.models.mobilenetv2 import InvertedResidual
 from torchvision.ops import Conv2dNormActivation, SqueezeExcitation
 
 from hybrid_vit.models.whitened_stem import WhitenedStem
-from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.limits import halvings, patches, plan
 
 
@@ -108,7 +107,7 @@ class MobileStem(nn.Sequential):
     strides are derived as `ConvStem`'s. MobileNetV2, Sandler et al. 2018 (arXiv 1801.04381).
 
     Raises:
-        UserError: as `ConvStem`, or an `expand_ratio` below 1.
+        UserError: as `ConvStem`.
     """
 
     def __init__(
@@ -121,8 +120,6 @@ class MobileStem(nn.Sequential):
         channels: Sequence[int] | None = None,
         expand_ratio: int = 4,
     ) -> None:
-        if expand_ratio < 1:
-            raise UserError(f"stem.expand_ratio {expand_ratio} must be at least 1, e.g. stem.expand_ratio=4")
         (c_in, c_out, stride), *blocks = plan(embed_dim, img_size, grid, depth, channels)
         super().__init__(
             Conv2dNormActivation(c_in, c_out, 3, stride, activation_layer=nn.ReLU6),

@@ -33,7 +33,7 @@ class WideResNet(nn.Module):
     """WRN-depth-width: three stages of 16, 32 and 64 times `width` channels at full, half and quarter resolution.
 
     Args:
-        depth: convolutions on the way, 6 n + 4.
+        depth: convolutions, 6 n + 4.
         drop_rate: dropout within each block.
 
     Raises:

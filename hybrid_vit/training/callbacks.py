@@ -126,8 +126,6 @@ class Keeper(Checkpoint):
         max_seconds: float | None = None,
         ended: Callable[[], str | None] = lambda: None,
     ) -> None:
-        if every_minutes <= 0:
-            raise UserError(f"checkpoint_minutes {every_minutes:g} must be positive, e.g. checkpoint_minutes=5")
         self.directory, self.steps, self.ended = directory, steps, ended
         self.every, self.max_seconds = 60 * every_minutes, max_seconds
         self._resumed_at = 0

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid_vit.utils.errors import UserError
-
 
 class Distillation(nn.Module):
     """Adds what the teacher says to the loss of a student: loss, logits, images -> loss.
@@ -22,9 +20,6 @@ class Distillation(nn.Module):
         kind: "hard" or "soft".
         alpha: share of the teacher in the loss.
         temperature: of the softened probabilities.
-
-    Raises:
-        UserError: an unknown kind, alpha outside (0, 1], or a temperature that is not positive.
     """
 
     def __init__(
@@ -36,12 +31,6 @@ class Distillation(nn.Module):
         temperature: float = 3.0,
     ) -> None:
         super().__init__()
-        if kind not in ("hard", "soft"):
-            raise UserError(f"distill.kind {kind!r} is unknown; use hard or soft")
-        if not 0 < alpha <= 1:
-            raise UserError(f"distill.alpha {alpha} must lie in (0, 1]; without distill.teacher nothing is distilled")
-        if not temperature > 0:
-            raise UserError(f"distill.temperature {temperature} must be positive, e.g. distill.temperature=3")
         self.teacher = teacher.eval().requires_grad_(False)
         self.kind, self.alpha, self.temperature = kind, alpha, temperature
 

@@ -11,8 +11,6 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.utils.errors import UserError
-
 
 class EMA(nn.Module):
     """The averaged copy of `net`; called like it: (B, 3, H, W) -> (B, num_classes).
@@ -20,17 +18,12 @@ class EMA(nn.Module):
     Args:
         decay: d, the share of the average that survives one step.
         warmup: use min(d, (1 + n) / (10 + n)) at the n-th update.
-
-    Raises:
-        UserError: decay outside [0, 1).
     """
 
     num_updates: Tensor
 
     def __init__(self, net: nn.Module, *, decay: float = 0.9999, warmup: bool = True) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
-            raise UserError(f"ema.decay {decay} must lie in [0, 1); for none at all use ema.decay=0 score=raw")
         self.net = deepcopy(net).eval().requires_grad_(False)
         self.decay, self.warmup = decay, warmup
         self.register_buffer("num_updates", torch.zeros((), dtype=torch.int64))

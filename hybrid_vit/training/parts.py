@@ -27,15 +27,15 @@ from hybrid_vit.training.distributed import synchronised
 from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.local_loggers import Csv, TensorBoard
-from hybrid_vit.training.loggers import Wandb
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
 from hybrid_vit.training.transfer import decay_rates, freeze
+from hybrid_vit.training.wandb_logger import Wandb
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.limits import check_teacher, warmup
+from hybrid_vit.utils.limits import warmup
 from hybrid_vit.utils.paths import LOCATED, find_run
 
 log = logging.getLogger(__name__)
@@ -133,11 +133,10 @@ def make_teacher(config: Train, choice: Choice, data: DataModule) -> Distillatio
     """What the run that `distill.teacher` names teaches, if it names one and that knows the same images and classes.
 
     Raises:
-        UserError: it was trained on other classes or images, or the model needs a teacher and there is none.
+        UserError: it was trained on other classes or images.
     """
     settings = asdict(config.distill)
     run = settings.pop("teacher")
-    check_teacher(config.model.get("pool"), run)
     if run is None:
         return None
     trained = load(run)

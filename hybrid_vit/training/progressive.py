@@ -8,18 +8,11 @@ from collections.abc import Callable, Sequence
 import torch.nn.functional as F
 from torch import Tensor
 
-from hybrid_vit.utils.limits import check_progressive
-
 
 class Progressive:
-    """Images are `sizes[i]` pixels wide until the share `until[i]` of the training is over, then as they come.
-
-    Raises:
-        UserError: not as many ends as sizes, or ends that do not rise.
-    """
+    """Images are `sizes[i]` pixels wide until the share `until[i]` of the training is over, then as they come."""
 
     def __init__(self, sizes: Sequence[int], until: Sequence[float]) -> None:
-        check_progressive(sizes, until)
         self.stages = [*zip(sizes, until, strict=True)]
 
     def mean(self, cost: Callable[[int], float], side: int) -> float:

@@ -1,6 +1,5 @@
 """A training, from its configuration to its summary in a run directory: prepare, fit, finish."""
 
-import itertools
 import logging
 import math
 import statistics
@@ -18,15 +17,15 @@ from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
-from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hybrid_vit.config.build import untrained
 from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
+from hybrid_vit.deploy.scoring import logits_of_part, score_test_set
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
-from hybrid_vit.evaluation import fit_temperature, forgotten, joined, logits_of, per_class, score
+from hybrid_vit.evaluation import fit_temperature, forgotten, per_class
 from hybrid_vit.evaluation.calibration import ENOUGH
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
@@ -34,9 +33,8 @@ from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
 from hybrid_vit.training.console import announce, protocol, quieten, show
 from hybrid_vit.training.length import Epoch
+from hybrid_vit.training.lightning_callbacks import early_stopping, named, stopped_early
 from hybrid_vit.training.local_loggers import Csv, TensorBoard
-from hybrid_vit.training.loggers import Wandb
-from hybrid_vit.training.named import early_stopping, named, stopped_early
 from hybrid_vit.training.parts import (
     beginning,
     compile_nets,
@@ -53,10 +51,12 @@ from hybrid_vit.training.parts import (
 from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.task import Classification
+from hybrid_vit.training.wandb_logger import Wandb
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.files import json_text, write_csv, write_json
+from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
+from hybrid_vit.utils.paths import WEIGHTS
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance, reset_peak_memory
 
 log = logging.getLogger(__name__)
@@ -216,7 +216,10 @@ class Run:
     @contextmanager
     def reported(self) -> Iterator[None]:
         """Within, summary.json says that the run is running; afterwards, how it ended."""
-        self.describe()
+        if (self.directory / WEIGHTS).is_file():  # a run that is lengthened: they keep what was fitted to them
+            self.describe(temperature=read_json(self.directory / "model.json").get("temperature"))
+        else:
+            self.describe()
         self.logger = make_logger(self.config, self.directory, self.summary)
         if isinstance(self.logger, Wandb) and self.logger.version:
             self.summary["wandb"] = self.logger.version
@@ -236,7 +239,7 @@ class Run:
                 self.logger.finish(self.summary)
 
     def describe(self, **more: Any) -> None:
-        """Write model.json, with what is known beside how the model is built."""
+        """Write model.json: how the model is built, and what of `more` is known."""
         description = {
             "model": untrained(model_spec(self.config, self.data)),
             "class_names": self.data.class_names,
@@ -247,7 +250,8 @@ class Run:
             "fingerprint": self.data.fingerprint(),
             "seed": self.config.seed,
         }
-        write_json(self.directory / "model.json", description | more)
+        known = {key: value for key, value in more.items() if value is not None}
+        write_json(self.directory / "model.json", description | known)
 
     def write_summary(self, *, whole: bool = True) -> None:
         """Write summary.json, whole or not at all; if not `whole`, in its old place where the disk has no other."""
@@ -337,31 +341,14 @@ class Run:
         """
         assert self.trainer
         data, directory, table = self.data, self.directory, self.table
-        device = self.trainer.strategy.root_device
-        net = self.task.scored.to(device)
+        net = self.task.scored
         save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
-        values, confusion = score(
-            net,
-            tqdm(
-                itertools.islice(data.test_dataloader(), self.epoch.test_batches),
-                desc="test images",
-                total=self.epoch.test_batches,
-                unit="batch",
-                leave=False,
-                disable=None,
-            ),
-            normalize=data.normalize,
-            num_classes=data.num_classes,
-            parts=data.class_parts,
-            device=device,
-            bf16=self.choice.bf16,
-        )
+        self.describe()
+        values, confusion = score_test_set(net, data, self.choice, self.epoch.test_batches)
         source = self.summary.get("init_from")
         known = source and source.get("may_know_validation", True)  # runs of before do not say
         if data.sizes.get("val", 0) >= ENOUGH and not known:
-            validation = data.whole("val")
-            answers = logits_of(net, validation, normalize=data.normalize, device=device, bf16=self.choice.bf16)
-            self.describe(temperature=fit_temperature(*joined(answers)))
+            self.describe(temperature=fit_temperature(*logits_of_part(net, data, self.choice, "val")))
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
         tested |= forgotten(self.summary.get("init_from"), tested)
@@ -382,7 +369,7 @@ class Run:
             "scores": {key: value for key, value in table.rows[-1].items() if key.startswith("val_")} | tested,
             "seconds": table.seconds,
             "images_per_second": statistics.median(row["images_per_second"] for row in table.rows),
-            "peak_memory_mib": peak_memory_mib(device),
+            "peak_memory_mib": peak_memory_mib(self.choice.device),
         }
 
 

@@ -1,7 +1,7 @@
 """The task: image classification as a LightningModule. Batches of (images, targets) in, loss and scores out.
 
 It receives a network and knows nothing of how it was built. Every step seeds its own random numbers from
-(seed, epoch, step), so that a run which was interrupted and resumed is the run that never was.
+(seed, epoch, step), so that a run that was interrupted and resumed gives the same result as one without interruption.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,8 +22,6 @@ from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.optim import Schedule
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.transfer import train_unfrozen
-from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.limits import check_score
 
 
 class Classification(LightningModule):
@@ -71,11 +69,7 @@ class Classification(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_score(score, averaged=ema is not None)
-        if not 0 <= label_smoothing < 1:
-            raise UserError(f"label_smoothing {label_smoothing} must lie in [0, 1)")
-        if clip_norm is not None and clip_norm <= 0:
-            raise UserError(f"optim.clip_norm {clip_norm} must be positive; use null for no clipping")
+        assert score == "raw" or ema is not None
         self.net, self.ema, self.distill, self.score = net, ema, distill, score
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
         self.progress, self.progressive, self.accumulated = progress, progressive, accumulated

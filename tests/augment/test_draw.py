@@ -103,10 +103,3 @@ def test_batch_numbers_are_the_same_in_every_share() -> None:
     betas = torch.tensor([Draw(seed, 1).batch_beta(0.2) for seed in range(4000)])
     assert abs(betas.mean() - 0.5) < 0.04
     assert abs(betas.var() - 0.25 / 1.4) < 0.01  # the variance of Beta(a, a) is 1 / (4 (2 a + 1))
-
-
-def test_bad_arguments() -> None:
-    with pytest.raises(ValueError, match="total"):
-        Draw(0, -1)
-    with pytest.raises(ValueError, match="high"):
-        Draw(0, 4).integers(0)

@@ -79,12 +79,6 @@ def test_shares_are_mixed_as_the_whole_batch_is(mixing: Mixup | CutMix | Mix) ->
             assert torch.cat(pieces).equal(whole)
 
 
-def test_a_share_alone_is_refused() -> None:
-    images, labels = labelled_images()
-    with pytest.raises(ValueError, match="3 of 6 samples lack the one that the first is mixed with"):
-        Mixup()(images[:3], labels[:3], CLASSES, Draw(0, CLASSES, slice(0, 3)))
-
-
 @pytest.mark.parametrize(
     ("make", "name"),
     [

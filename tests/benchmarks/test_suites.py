@@ -65,13 +65,13 @@ def test_a_law_is_found_again(parts: tuple[float, float, float]) -> None:
     assert growth.fit(x, times) == pytest.approx(parts, rel=1e-3, abs=1e-6)
 
 
-def test_a_law_is_said_with_its_exponent_and_knees() -> None:
+def test_a_law_is_said_with_its_exponent_and_crossovers() -> None:
     x = [1, 10, 100, 1000]
     text = growth.law(x, [5 + 0.5 * size + 0.01 * size**2 for size in x])
     assert "work overtakes the fixed cost at 10;" in text
     assert "quadratic growth overtakes linear growth at 50" in text
     assert "exponent 1.95 at 1000" in text
-    assert "no knee" in growth.law(x, [2.0 * size for size in x])
+    assert "no crossover" in growth.law(x, [2.0 * size for size in x])
 
 
 def test_cells_have_three_figures() -> None:

@@ -12,10 +12,10 @@ from commands import Train, main, write_checkpoint
 from sweeps import job, settled
 
 from hybrid_vit.cli import command as command_module
-from hybrid_vit.cli.changeable import changeable
 from hybrid_vit.cli.command import check
 from hybrid_vit.cli.jobs import file_name, jobs
 from hybrid_vit.config.build import build
+from hybrid_vit.config.changeable import changeable
 from hybrid_vit.config.compose import compose_config, options, resolve
 from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped

@@ -77,7 +77,7 @@ def test_size_zero_leaves_everything() -> None:
 )
 def test_impossible_sizes(counts: tuple[int, ...], size: int, sentence: str) -> None:
     with pytest.raises(ValueError) as caught:
-        stratified_split(labels(*counts), size, seed=0, name="val_size")
+        stratified_split(labels(*counts), size, seed=0)
     assert str(caught.value) == sentence
 
 
@@ -146,5 +146,5 @@ def test_sizes_of_a_split_by_name() -> None:
         (4, "val_size=4 of 6 images leaves a class nothing to train on; use at most 3"),
     ):
         with pytest.raises(ValueError) as caught:
-            split_by_name(names, y, size, "test", "val_size")
+            split_by_name(names, y, size, "test")
         assert str(caught.value) == sentence

@@ -16,7 +16,7 @@ from PIL import Image
 from served import served
 
 import hybrid_vit
-from hybrid_vit.deploy.kept import read_examples
+from hybrid_vit.deploy.measured import read_examples
 from hybrid_vit.utils.paths import PUBLISHED
 
 LABEL = "document.querySelector('[data-testid=label-output-value]').innerText.trim()"

@@ -14,9 +14,9 @@ from PIL import Image
 from hybrid_vit.augment import Draw
 from hybrid_vit.augment.corruptions import blur, fog, noise
 from hybrid_vit.data.decode import decode, square
-from hybrid_vit.deploy import reference
+from hybrid_vit.deploy import measuring
 from hybrid_vit.deploy.inspection import ORANGE, Inspector, Measuring, judged, marked, measure, spotlight
-from hybrid_vit.deploy.kept import NEIGHBOURS, Familiarity, find
+from hybrid_vit.deploy.measured import NEIGHBOURS, Familiarity, find
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import PUBLISHED
 
@@ -29,7 +29,7 @@ def inspector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inspector]:
     """The published digits, whose training images have been measured."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        reference.measure(PUBLISHED / "quickstart", None, lambda said: None)
+        measuring.measure(PUBLISHED / "quickstart", None, lambda said: None)
         inspector = Inspector(PUBLISHED / "quickstart")
         assert inspector.measured and not inspector.measuring.running
         yield inspector
@@ -66,8 +66,8 @@ def test_where_lightning_is_missing_training_images_are_not_measured(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("hybrid_vit.deploy.inspection.find_spec", lambda name: None)
-    measuring = Measuring(PUBLISHED / "quickstart", None)
-    assert not measuring.running and measuring.status == "The training images are not part of this page."
+    none = Measuring(PUBLISHED / "quickstart", None)
+    assert not none.running and none.status == "The training images are not part of this page."
 
 
 def test_the_verdict_follows_the_threshold() -> None:
@@ -76,7 +76,7 @@ def test_the_verdict_follows_the_threshold() -> None:
     usual = "Score 0.050; 95 % of the 360 test images of digits have at least 0.050."
     assert judged(0.05, known, 10)[1] == f"This is like the images of my 10 classes. {usual}"
     unknown, sentence = judged(0.05, None, 10)
-    assert unknown is None and "has not been measured" in sentence
+    assert unknown is None and "have not been measured" in sentence
 
 
 def test_the_image_is_corrupted_as_in_a_camera(inspector: Inspector) -> None:

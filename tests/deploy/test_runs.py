@@ -230,6 +230,8 @@ def test_build_model() -> None:
         hybrid_vit.build_model("hybrid_129")
     with pytest.raises(ValueError, match="depth"):
         hybrid_vit.build_model("hybrid_192", dept=2)
+    with pytest.raises(ValueError, match=r"model\.mlp_ratio=0\.0 must be positive"):
+        hybrid_vit.build_model("hybrid_192", mlp_ratio=0.0)
 
 
 def test_others_may_read_weights(run: Path) -> None:

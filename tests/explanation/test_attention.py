@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 import hybrid_vit
-from hybrid_vit.explanation import attention_map, record_attention_weights, rollout
+from hybrid_vit.explanation import AttentionRecorder, attention_map, rollout
 from hybrid_vit.models import Attention
 
 
@@ -39,9 +39,10 @@ def test_recorded_weights_are_those_of_the_formula(overrides: dict[str, object])
     for block in net.blocks:
         block.attn.register_forward_pre_hook(by_hand)
     with torch.no_grad():
-        with record_attention_weights() as found:
+        with AttentionRecorder() as recorder:
             logits = net(images)
         assert torch.equal(logits, net(images))
+    found = recorder.maps
     assert len(found) == 2
     torch.testing.assert_close(found, expected[:2], rtol=1e-4, atol=1e-6)
 
@@ -58,8 +59,9 @@ def test_recorded_weights_are_those_of_the_formula(overrides: dict[str, object])
 def test_the_map_is_what_reaches_the_tokens_that_are_read(overrides: dict[str, object], readers: slice) -> None:
     net = hybrid_vit.build_model("hybrid_tiny", depth=2, **overrides).eval()
     images = torch.randn(2, 3, 32, 48)
-    with torch.no_grad(), record_attention_weights() as maps:
+    with torch.no_grad(), AttentionRecorder() as recorder:
         net(images)
+    maps = recorder.maps
     h, w = net.patch_embed(images).shape[2:]
     expected = rollout(maps)[:, readers, -h * w :].mean(dim=1)
     expected = (expected / expected.sum(dim=1, keepdim=True)).view(2, h, w)

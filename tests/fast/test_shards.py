@@ -152,8 +152,3 @@ def test_an_error_in_a_shard_is_an_error_and_the_threads_are_as_they_were(where:
     with pytest.raises(RuntimeError, match="stop"):
         sharded(function, x, [], shards=2).sum().backward()
     assert torch.get_num_threads() == threads
-
-
-def test_no_shards_at_all_is_a_sentence() -> None:
-    with pytest.raises(ValueError, match=r"accelerator\.shards 0 must be at least 1"):
-        set_shards(model(), 0)

@@ -24,13 +24,11 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "grid": 16,
         "model": {"embed_dim": 192, "depth": 6},
         "plain": {"strides": (1, 2, 1), "blocks": 6, "heads": 6},
-        "parameters": 3_035_812,
     },
     "hybrid_384": {
         "grid": 8,
         "model": {"embed_dim": 384, "depth": 8, "num_heads": 6, "qkv_bias": False},
         "plain": {"strides": (1, 2, 2), "blocks": 8, "heads": 6},
-        "parameters": 14_770_084,
     },
 }
 
@@ -87,11 +85,6 @@ def shake(model: nn.Module) -> None:
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(0, 0.2)
                 module.running_var.uniform_(0.5, 2)
-
-
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_published_number_of_parameters(name: str) -> None:
-    assert sum(parameter.numel() for parameter in published(name).parameters()) == PUBLISHED[name]["parameters"]
 
 
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
@@ -327,8 +320,6 @@ def test_without_positions_the_order_of_the_patches_does_not_matter() -> None:
         ({"pos_embed": "rope"}, r"model\.pos_embed 'rope' is unknown; use one of learned, sincos, none"),
         ({"norm": "batch"}, r"model\.norm 'batch' is unknown; use one of layer, rms"),
         ({"mlp": "glu"}, r"model\.mlp 'glu' is unknown; use one of linear, conv"),
-        ({"init_values": 0.0}, r"model\.init_values 0\.0 must be positive, .* leave it out for no layer scale"),
-        ({"reg_tokens": -1}, r"model\.reg_tokens -1 must not be negative"),
         (
             {"embed_dim": 30, "num_heads": 3, "pos_embed": "sincos"},
             r"pos_embed=sincos .*by 4, not 30; use 32",
@@ -373,11 +364,3 @@ def test_the_seed_determines_the_weights() -> None:
         states.append(hybrid_vit(stem=ConvStem(embed_dim=32), num_classes=3, embed_dim=32, depth=1).state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
     assert not torch.equal(states[0]["head.weight"], states[2]["head.weight"])
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("drop_path_rate", 1.0), ("pos_drop_rate", -0.1), ("proj_drop_rate", 2.0), ("mlp_ratio", 0.0)]
-)
-def test_rates_that_cannot_be_name_their_key(key: str, value: float) -> None:
-    with pytest.raises(ValueError, match=rf"model\.{key} {value} must"):
-        hybrid_vit(stem=ConvStem(embed_dim=32), num_classes=10, embed_dim=32, depth=1, **{key: value})

@@ -21,7 +21,7 @@ from hybrid_vit.training.budget import Clock, Cost, measure
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.training.console import quieten
 from hybrid_vit.training.length import Epoch
-from hybrid_vit.training.named import early_stopping
+from hybrid_vit.training.lightning_callbacks import early_stopping
 from hybrid_vit.training.parts import count_sizes, make_data, make_net, make_task
 from hybrid_vit.training.run import Run, train
 from hybrid_vit.training.task import Classification
@@ -224,7 +224,7 @@ def test_a_training_that_gets_no_better_ends_and_is_scored(
 ) -> None:
     caplog.set_level("INFO")
     settings = ["early_stopping.patience=2", "early_stopping.min_delta=9", "epochs=30"]  # no loss falls by so much
-    monkeypatch.setattr("hybrid_vit.training.run.score", lambda *arguments, **options: stop())
+    monkeypatch.setattr("hybrid_vit.training.run.score_test_set", lambda *arguments, **options: stop())
     with pytest.raises(Stopped):
         run(tmp_path, *settings)
     monkeypatch.undo()

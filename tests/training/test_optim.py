@@ -1,8 +1,6 @@
 """Optimizers: what decays. The schedule: the rates that the published runs logged. Errors that name the key."""
 
-import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +8,7 @@ from torch import nn
 
 from hybrid_vit import build_model
 from hybrid_vit.models import ConvStem, hybrid_vit
-from hybrid_vit.training.optim import OPTIMIZERS, Schedule, adamw, muon, param_groups, sgd
+from hybrid_vit.training.optim import OPTIMIZERS, Schedule, adamw, param_groups, sgd
 from hybrid_vit.utils.limits import warmup
 
 
@@ -102,23 +100,6 @@ def test_optimizers_are_known_by_name_and_fused() -> None:
         assert make(small_model(), lr=0.1, weight_decay=0.0).defaults["fused"] is True
 
 
-@pytest.mark.parametrize("make", [adamw, sgd, muon])
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"lr": 0.0}, r"optim\.lr 0\.0 must be a positive number, e\.g\. optim\.lr=4e-4"),
-        ({"lr": -1e-3}, r"optim\.lr -0\.001 must be"),
-        ({"lr": math.inf}, r"optim\.lr inf must be"),
-        ({"lr": math.nan}, r"optim\.lr nan must be"),
-        ({"lr": 0.1, "weight_decay": -0.1}, r"optim\.weight_decay -0\.1 must not be negative; use 0"),
-        ({"lr": 0.1, "weight_decay": math.nan}, r"optim\.weight_decay nan must not"),
-    ],
-)
-def test_numbers_that_cannot_train_are_a_sentence(make: Any, arguments: dict, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        make(nn.Linear(1, 1), **{"weight_decay": 0.0, **arguments})
-
-
 RUN_192 = Schedule(lr=4e-4, epochs=200, warmup_epochs=5)
 RUN_384 = Schedule(lr=3e-4, epochs=201, warmup_epochs=5, min_lr=1e-5, interval="epoch")
 
@@ -204,10 +185,6 @@ def test_the_warm_up_is_five_epochs_or_a_tenth_of_a_shorter_run_or_as_given(
         ({"warmup_epochs": -1}, r"optim\.warmup_epochs -1 must be at least 0"),
         ({"min_lr": 0.2}, r"optim\.min_lr 0\.2 must lie between 0 and optim\.lr 0\.1"),
         ({"min_lr": -0.1}, r"optim\.min_lr -0\.1 must lie"),
-        ({"interval": "batch"}, r"optim\.interval 'batch' is unknown; use step or epoch"),
-        ({"shape": "step"}, r"optim\.schedule 'step' is unknown; use cosine or linear"),
-        ({"epochs": 0}, r"epochs 0 must be positive"),
-        ({"lr": -0.1}, r"optim\.lr -0\.1 must be a positive number"),
     ],
 )
 def test_a_schedule_that_cannot_be_is_a_sentence(arguments: dict, sentence: str) -> None:

@@ -29,12 +29,6 @@ def test_without_stages_images_stay_as_they_are() -> None:
     assert Progressive([], [])(images, 0.0) is images
 
 
-@pytest.mark.parametrize(("sizes", "until"), [([20], []), ([20, 24], [0.5, 0.5]), ([20, 24], [0.5, 0.2])])
-def test_stages_that_cannot_be_are_a_sentence(sizes: list[int], until: list[float]) -> None:
-    with pytest.raises(ValueError, match=r"progressive\.sizes .* needs as many ends, one after the other"):
-        Progressive(sizes, until)
-
-
 @pytest.mark.parametrize("interval", ["step", "epoch"])
 def test_mixing_ends_where_the_weak_augmentation_begins(tmp_path: Path, interval: str) -> None:
     class Targets(Callback):

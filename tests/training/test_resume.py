@@ -71,7 +71,7 @@ def test_weights_are_kept_when_scoring_fails(whole: Path, tmp_path: Path, monkey
     def truncated(*arguments, **options):
         raise ValueError("a.png cannot be read")
 
-    monkeypatch.setattr("hybrid_vit.training.run.score", truncated)
+    monkeypatch.setattr("hybrid_vit.training.run.score_test_set", truncated)
     with pytest.raises(ValueError, match=r"a\.png"):
         run(tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()

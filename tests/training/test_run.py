@@ -88,9 +88,9 @@ def test_published_protocol_looks_at_the_test_set_under_a_name_that_says_so(tmp_
 
 def test_the_scored_weights_are_the_averaged_ones(whole: Path) -> None:
     checkpoint = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    load_run_config = load_file(whole / "model.safetensors")
-    assert all(torch.equal(value, checkpoint[f"ema.net.{key}"]) for key, value in load_run_config.items())
-    assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in load_run_config.items())
+    weights = load_file(whole / "model.safetensors")
+    assert all(torch.equal(value, checkpoint[f"ema.net.{key}"]) for key, value in weights.items())
+    assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in weights.items())
 
 
 @pytest.mark.parametrize("mix", [False, True])

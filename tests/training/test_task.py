@@ -1,6 +1,6 @@
 """The task, trained for a few steps by Lightning: its loss, clipping, learning rate, and whose scores it reports."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -253,46 +253,3 @@ def test_dropout_differs_from_step_to_step_and_from_epoch_to_epoch() -> None:
 
     fit(classification(Recorder(), steps=2, schedule=Schedule(lr=0.1, epochs=2)), batches(2), epochs=2)
     assert len({tuple(draw.tolist()) for draw in draws}) == len(draws) == 4
-
-
-def soft(train: Batches) -> Batches:
-    return [(images, 0.7 * F.one_hot(labels, CLASSES) + 0.3 / CLASSES) for images, labels in train]
-
-
-def test_soft_targets_count_by_their_largest_class() -> None:
-    scores = {}
-    for name, prepare in {"hard": lambda train: train, "soft": soft}.items():
-        prepare_batches: Callable[[Batches], Batches] = prepare
-        task = classification(
-            network(), schedule=Schedule(lr=1e-9, epochs=1), optimizer=lambda n: sgd(n, lr=1e-9, weight_decay=5e-4)
-        )
-        fit(task, prepare_batches(batches(1)))
-        scores[name] = {key: float(task.trainer.callback_metrics[f"train_{key}"]) for key in ("top1", "top5", "loss")}
-    assert scores["soft"]["top1"] == scores["hard"]["top1"] > 0
-    assert scores["soft"]["top5"] == scores["hard"]["top5"] > 0
-    assert scores["soft"]["loss"] != scores["hard"]["loss"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        ({"label_smoothing": 1.0}, r"label_smoothing 1\.0 must lie in \[0, 1\)"),
-        ({"label_smoothing": -0.1}, r"label_smoothing -0\.1 must lie"),
-        ({"clip_norm": 0.0}, r"optim\.clip_norm 0\.0 must be positive; use null for no clipping"),
-    ],
-)
-def test_what_cannot_be_is_a_sentence(arguments: dict, sentence: str) -> None:
-    with pytest.raises(ValueError, match=sentence):
-        classification(network(), **arguments)
-
-
-@pytest.mark.parametrize("score", ["EMA", "ema"])
-def test_a_score_that_cannot_be_had_is_an_error(score: str) -> None:
-    with pytest.raises(ValueError, match=f"score={score} is not possible"):
-        Classification(
-            net=nn.Linear(1, 1),
-            optimizer=lambda net: sgd(net, lr=1.0, weight_decay=5e-4),
-            schedule=Schedule(lr=1.0, epochs=1),
-            steps_per_epoch=1,
-            score=score,
-        )

@@ -254,7 +254,7 @@ def test_other_classes_image_sizes_and_grey_pictures(source: Path, three_classes
     assert trained.class_names == ["a", "b", "c"] and trained.image_size == 48
     said = trained.predict(three_classes / "a" / "0.png")
     assert set(said.probabilities) == {"a", "b", "c"}
-    again, _ = score_test_set(trained, load_data(trained, {}), choose("cpu"))
+    again, _ = score_test_set(trained.net, load_data(trained, {}), choose("cpu"))
     assert again["top1"] == pytest.approx(summary(tmp_path / "run")["scores"]["test_top1"])
 
 

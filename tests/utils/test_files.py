@@ -89,5 +89,6 @@ def test_a_lock_says_who_holds_it_and_ends_with_its_process(tmp_path: Path) -> N
     assert lock.holder().startswith(f"process {os.getpid()} ")
     assert not Lock(path).acquire(wait=False)
     lock.release()
+    lock.release()
     assert lock.acquire(wait=False)
     lock.release()

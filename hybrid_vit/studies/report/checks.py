@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from hybrid_vit.studies.report.records import Configuration, Pair, Run, shown
+from hybrid_vit.utils.paths import LOCATED
 
 Value = Callable[[Run], Any]
 
 # What must be the same in all runs, how it is found, and what a difference means.
 EQUAL: tuple[tuple[str, Value, str], ...] = (
-    ("data", lambda run: run.settings["data.source"], "scores on different data are not comparable"),
+    ("data", lambda run: source(run), "scores on different data are not comparable"),
     ("image size", lambda run: run.settings["data.image_size"], "the task is not the same"),
     ("number of test images", lambda run: run.summary["images"].get("test"), "the scores are of different test sets"),
     ("scoring", lambda run: scoring(run), "the scores were computed in different ways"),
@@ -23,6 +24,12 @@ EQUAL: tuple[tuple[str, Value, str], ...] = (
     ("commit", lambda run: (run.summary["commit"] or "unknown")[:10], "the code may be a part of a difference"),
 )
 LOOKED = "test set looked at every epoch"
+
+
+def source(run: Run) -> str:
+    """The data, with the place of those that are known by it."""
+    name = run.settings["data.source"]
+    return f"{name} {run.settings['data.root']}" if name in LOCATED else name
 
 
 def scoring(run: Run) -> str:
@@ -42,7 +49,7 @@ def commit(run: Run) -> str:
 
 
 def warnings(configurations: Sequence[Configuration], pairs: Sequence[Pair], metric: str) -> list[str]:
-    """Every reason to read the report with care, the gravest first."""
+    """Every reason to read the report with care, the most serious first."""
     runs = [run for configuration in configurations for run in configuration.runs]
     found = [*honesty(configurations, runs, metric)]
     for name, value, meaning in EQUAL:

@@ -2,7 +2,7 @@
 
 import math
 
-from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, smallest_flip
+from hybrid_vit.evaluation.statistics import ENOUGH, Comparison
 
 ALPHA = 0.05
 
@@ -85,7 +85,7 @@ def equation(p: float) -> str:
 
 def _floor(found: Comparison) -> str:
     """What a sign-flip test of so few pairs could say at best."""
-    floor = smallest_flip(found.n)
+    floor = 2 / 2**found.n
     if found.kind != "paired" or floor <= ALPHA:
         return ""
     return f" By sign flips the p-value of {found.n} pairs cannot fall under 2/2^{found.n} = {floor:.3g}."

@@ -182,4 +182,4 @@ def read_overlay(path: Path) -> pd.DataFrame:
     if missing or table.empty:
         what = f"has no numbers in {', '.join(missing)}" if missing else "is empty"
         raise UserError(f"overlays: {path} {what}; its columns must be {', '.join(PUBLISHED)}, epochs from 0")
-    return table
+    return table.groupby("epoch", as_index=False).last()  # some loggers write several rows an epoch

@@ -164,7 +164,8 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     series = {}
     for label, group in families(study).items():
         runs = [run for each in group for run in each.runs]
-        known = [(run.summary["images"]["train"], error(study, float(run.score(study.metric)))) for run in runs]
+        scores = [(run.summary["images"]["train"], float(run.score(study.metric))) for run in runs]
+        known = [(size, score if lower_is_better(study.metric) else 100 - score) for size, score in scores]
         if len({size for size, _ in known}) > 1 and min(value for _, value in known) > 0:
             series[label] = sorted(known)
     if not series:
@@ -201,7 +202,8 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
     label_ends(upper, ends)
     caption = (
         "Above, a point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). "
-        "Below, the mean of each size against the law: a bow instead of chance about 0 says that no power law holds. "
+        "Below, the mean of each size against the law: a curve instead of random scatter about 0 means that no "
+        "power law holds. "
         "Two sizes fix a line: it is evidence of a power law from three on."
         if tested
         else "A point a run; the lines join the means of the logarithms."
@@ -258,8 +260,3 @@ def classes(study: Study) -> tuple[Figure, Picture] | None:
 def by_class(configuration: Configuration) -> pd.Series:
     """Class -> mean accuracy over the runs."""
     return pd.concat([run.classes.set_index("class")["top1"] for run in configuration.runs], axis=1).mean(axis=1)
-
-
-def error(study: Study, score: float) -> float:
-    """What a power law is about: a loss, or what an accuracy leaves to 100 %."""
-    return score if lower_is_better(study.metric) else 100 - score

@@ -163,13 +163,11 @@ def fenced(text: str) -> Markup:
 
 def table(frame: pd.DataFrame) -> Markup:
     """A table in Markdown; its cells are text, whatever is in them."""
-    rows = [[*map(cell, row)] for row in frame.itertuples(index=False)]
+    rows = [
+        ["" if isinstance(value, float) and math.isnan(value) else str(value) for value in row]
+        for row in frame.itertuples(index=False)
+    ]
     return Markup(markdown_table([*map(str, frame.columns)], rows, escape=escaped))
-
-
-def cell(value: Any) -> str:
-    """A value in a table."""
-    return "" if isinstance(value, float) and math.isnan(value) else str(value)
 
 
 def results(study: Study) -> pd.DataFrame:

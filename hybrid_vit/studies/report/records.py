@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
+from hybrid_vit.config.changeable import CHANGEABLE, below
 from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.evaluation.statistics import ROUNDING
 from hybrid_vit.utils.errors import UserError
@@ -22,13 +23,9 @@ from hybrid_vit.utils.paths import LOCATED
 Settings = dict[str, Any]
 
 # Who ran it, and how and where it was computed: no part of what a configuration is.
-APART = (
-    *("name", "seed", "logger", "accelerator", "trainer", "checkpoint_minutes", "resume"),
-    *("tags", "verbose"),
-    *("data.root", "data.num_workers", "data.check", "data.eval_batch_size"),
-)
+APART = ("name", "seed", "resume", *CHANGEABLE)
 ACCUMULATED = "trainer.accumulate_grad_batches"
-KINDS = ("data.source", "data.image_size")  # what data; the other keys of data say how much of it
+KINDS = ("data.source", "data.root", "data.image_size")  # what data; the other keys of data say how much of it
 # What a summary must hold, and of what type.
 NEEDED: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "steps", "parameters", "macs", "threads"), int),
@@ -169,17 +166,17 @@ def within(place: Path) -> list[Path]:
     found = []
     print(f"looking for runs in {place}", file=sys.stderr)
     walk = tqdm(os.walk(place), unit=" folders", leave=False, disable=None)
-    for number, (folder, below, files) in enumerate(walk, 1):
-        if "summary.json" in files or ".hydra" in below:
+    for number, (folder, folders, files) in enumerate(walk, 1):
+        if "summary.json" in files or ".hydra" in folders:
             found.append(Path(folder))
             walk.set_postfix_str(f"{len(found)} runs")
-            below.clear()
+            folders.clear()
         if number == ENDLESS and not found:
             raise UserError(
                 f"{place}: no run in the first {number:,} folders; give the folder that holds the runs, "
                 "such as outputs/runs"
             )
-        below[:] = sorted(name for name in below if name not in SKIPPED and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in SKIPPED and not name.startswith("."))
     return found or [place]
 
 
@@ -282,8 +279,8 @@ def flat(tree: Any, prefix: str = "") -> Settings:
 def identity(run: Run) -> Settings:
     """What makes its configuration: all settings but those that say who ran it, how and where."""
     located = run.settings["data.source"] in LOCATED
-    apart = tuple(f"{key}." for key in APART if not (located and key == "data.root"))
-    part = {key: value for key, value in run.settings.items() if not f"{key}.".startswith(apart)}
+    apart = [key for key in APART if not (located and key == "data.root")]
+    part = {key: value for key, value in run.settings.items() if not below(key, apart)}
     batches = run.settings.get(ACCUMULATED, 1)  # of an optimizer step; alone of the trainer's, it says what is computed
     return part if batches == 1 else part | {ACCUMULATED: batches}
 
@@ -303,7 +300,7 @@ def arrange(runs: Sequence[Run]) -> list[Configuration]:
 
 
 def called(groups: Sequence[Sequence[Run]], settings: Sequence[Settings]) -> list[str]:
-    """A label for each group of runs: its name if no other bears it, else a few settings in which those differ."""
+    """A label for each group of runs: its name if that is unique, else a few settings in which those differ."""
     names = ["/".join(dict.fromkeys(run.summary.get("name") or "run" for run in group)) for group in groups]
     labels = list(names)
     for name in {name for name, count in Counter(names).items() if count > 1}:

@@ -50,11 +50,6 @@ def short(label: str) -> str:
     return label if len(label) <= LONGEST else label[: LONGEST - 1] + "…"
 
 
-def dash(n: int) -> str:
-    """How a line shows what is known of n scores: an interval, or the extent of two."""
-    return "-" if n >= ENOUGH else ":"
-
-
 def resolution(study: Study) -> float:
     """The smallest difference that a picture may fill an axis with: an image of those scored; of a loss, 0.01 nats."""
     if lower_is_better(study.metric):
@@ -94,7 +89,7 @@ def cut(spans: Sequence[Span], parts: Sequence[Span]) -> str:
 def interval(ax: Axes, place: float, span: Span, part: Span, n: int, color: str, *, upright: bool) -> None:
     """Draw the visible part of an interval, with an arrow at an end that was cut."""
     points = [(place, end) if upright else (end, place) for end in part]
-    ax.plot(*zip(*points, strict=True), color=color, linewidth=1.5, linestyle=dash(n), zorder=3)
+    ax.plot(*zip(*points, strict=True), color=color, linewidth=1.5, linestyle="-" if n >= ENOUGH else ":", zorder=3)
     for end, whole, point, arrow in zip(part, span, points, "v^" if upright else "<>", strict=True):
         if not math.isnan(end) and end != whole:
             ax.plot(*point, arrow, color=color, markersize=6, clip_on=False, zorder=3)

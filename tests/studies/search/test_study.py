@@ -15,7 +15,6 @@ import pytest
 
 import hybrid_vit
 from hybrid_vit.studies.search.study import Study
-from hybrid_vit.utils.files import Lock
 
 ROOT = Path(hybrid_vit.__file__).parent.parent
 PLAN: dict[str, Any] = {"space": {"x": {"low": 0.0, "high": 1.0}}, "sampler": "tpe", "cost": "macs", "settings": {}}
@@ -216,18 +215,6 @@ def test_a_damaged_journal_is_one_sentence(tmp_path: Path, damaged: Callable[[st
 def test_a_search_that_was_killed_while_it_began_begins_again(tmp_path: Path) -> None:
     (tmp_path / "trials").mkdir()
     assert len(work(Study(tmp_path, PLAN, seed=0), 2)) == 2
-
-
-def test_a_lock_is_held_once(tmp_path: Path) -> None:
-    a, b = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
-    with a:
-        assert not b.acquire(wait=False)
-    assert b.acquire(wait=False)
-    assert not a.acquire(wait=False)
-    b.release()
-    b.release()
-    assert a.acquire(wait=False)
-    a.release()
 
 
 def test_a_trial_in_which_processes_are_killed_is_given_up_unless_it_comes_further(tmp_path: Path) -> None:

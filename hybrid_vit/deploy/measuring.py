@@ -1,4 +1,4 @@
-"""What a run's own images are to it, measured once: run and data -> the files that `deploy/kept.py` names."""
+"""Measurements of a run's own images, made once: run and data -> the files that `deploy/measured.py` names."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
-from hybrid_vit.deploy.kept import COLUMNS, EXAMPLES, FAMILIARITY, NEIGHBOURS, Familiarity, cached, checksum, find
+from hybrid_vit.deploy.measured import COLUMNS, EXAMPLES, FAMILIARITY, NEIGHBOURS, Familiarity, cached, checksum, find
 from hybrid_vit.deploy.trained import Trained, load
 from hybrid_vit.explanation import penultimate
 from hybrid_vit.utils.files import replacing, write_json

@@ -3,7 +3,7 @@
 import pytest
 from lightning.pytorch import callbacks
 
-from hybrid_vit.training.named import available, named
+from hybrid_vit.training.lightning_callbacks import available, named
 
 
 def test_every_callback_that_is_listed_can_be_made() -> None:

@@ -300,8 +300,3 @@ def test_its_absence_is_said_and_stops_nothing(
     logger.log_metrics({"loss": 1.0}, 0)
     logger.finish({"state": "done"})
     assert "left out (ModuleNotFoundError" in caplog.text
-
-
-def test_unknown_mode(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"logger\.mode 'sometimes' is unknown; use auto"):
-        make(tmp_path, mode="sometimes")

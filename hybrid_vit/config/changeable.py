@@ -16,9 +16,9 @@ WORDS = f"{', '.join(CHANGEABLE)} (except {', '.join(FIXED)})"
 
 def changeable(key: str) -> bool:
     """Whether `key`, and all keys below it, say only how and where a run computes."""
-    return within(key, CHANGEABLE) and not any(within(fixed, [key]) for fixed in FIXED)
+    return below(key, CHANGEABLE) and not any(below(fixed, [key]) for fixed in FIXED)
 
 
-def within(key: str, others: Sequence[str]) -> bool:
+def below(key: str, others: Sequence[str]) -> bool:
     """Whether a dotted key is one of `others` or below one of them."""
     return any(key == other or key.startswith(f"{other}.") for other in others)

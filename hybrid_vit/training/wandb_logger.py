@@ -16,8 +16,6 @@ from lightning.pytorch.utilities import rank_zero_only
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from hybrid_vit.utils.errors import UserError
-
 log = logging.getLogger(__name__)
 
 PROJECT = "hybrid_vit"
@@ -68,8 +66,6 @@ class Wandb(Logger):
         run_id: str | None = None,
     ) -> None:
         super().__init__()
-        if mode not in ("auto", "online", "offline", "disabled"):
-            raise UserError(f"logger.mode {mode!r} is unknown; use auto, online, offline or disabled")
         self.directory = directory
         self.log_model = log_model
         self.run: Any = None
