@@ -51,6 +51,14 @@ def test_fit_is_the_command(run: Trained) -> None:
         hybrid_vit.fit(**SMALL, hydra={"run": {"dir": run.directory}})
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"data\.num_classes"):
+            hybrid_vit.fit(**SMALL, **{"data.num_classes": 7}, resume=None, name="Müll", hydra={"run": {"dir": "here"}})
+        assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [

@@ -94,7 +94,8 @@ def test_what_cannot_be_joined_is_a_sentence(
         content = json.loads((tmp_path / name / file).read_text())
         (tmp_path / name / file).write_text(json.dumps(content | change))
     for argv, sentence in (
-        ([runs[0], runs[0]], "an ensemble needs at least two runs"),
+        ([runs[0]], "an ensemble needs at least two runs"),
+        ([*runs, runs[0]], "a run was given twice"),
         ([runs[0], "fast_4m"], "join runs of the same data"),
         ([runs[0], "limited"], "limited has no score of a whole test set"),
         ([runs[0], "failed"], "failed has no score of a whole test set"),

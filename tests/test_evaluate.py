@@ -85,7 +85,14 @@ def test_equals_what_training_reported(
     assert f"Top-1: {scores['top1']:.2f} % (" in page and "| ece |" in page and f"| {classes[0]['class']} |" in page
 
 
-@pytest.mark.parametrize(("argument", "sentence"), [("", "run is missing"), ("run=nowhere", "not a run directory")])
+@pytest.mark.parametrize(
+    ("argument", "sentence"),
+    [
+        ("", "run is missing"),
+        ("run=nowhere", "not a run directory"),
+        ("fast_4m record_4m", "one run at a time; for several give -m run=A,B"),
+    ],
+)
 def test_a_run_that_is_not_there(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -95,7 +102,7 @@ def test_a_run_that_is_not_there(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
-        call(monkeypatch, *filter(None, [argument]))
+        call(monkeypatch, *argument.split())
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

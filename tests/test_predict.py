@@ -14,7 +14,8 @@ from PIL import Image
 import hybrid_vit
 from hybrid_vit import predict
 from hybrid_vit.cli import command
-from hybrid_vit.deploy.prediction import find_images
+from hybrid_vit.deploy.prediction import find_images, json_lines
+from hybrid_vit.utils.errors import UserError
 
 DIGIT = Path(__file__).parents[1] / "docs" / "digit.png"
 
@@ -47,6 +48,7 @@ def call(monkeypatch: pytest.MonkeyPatch, *argv: str) -> int:
 def test_places_are_files_folders_patterns_and_names_on_stdin(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = [images / "a.png", images / "inner" / "b, c=d.png", images / "inner" / "grey.JPG", images / "z.png"]
     assert find_images([str(images)]) == whole
+    assert find_images(["photos/**"]) == [path.relative_to(images.parent) for path in whole]  # each once
     assert find_images(["photos/*.png", "photos/inner/grey.JPG"]) == [
         *(Path("photos") / name for name in ("a.png", "z.png")),
         Path("photos/inner/grey.JPG"),
@@ -138,6 +140,14 @@ def test_json_lines_are_the_predictions_of_python_and_a_broken_file_is_named(
             [share for _, share in expected], rel=1e-4
         )
     assert sorted(images.parent.rglob("*")) == before  # nothing is written
+
+
+def test_json_is_valid_whatever_the_encoding(images: Path) -> None:
+    for encoding in ("utf-8", "ascii", "latin-1"):
+        out = io.TextIOWrapper(io.BytesIO(), encoding, errors="backslashreplace")
+        json_lines(out, [DIGIT], [], 1)((Path("é😀.png"), UserError("ü")))
+        out.seek(0)
+        assert json.loads(out.read()) == {"path": "é😀.png", "error": "ü"}
 
 
 @pytest.mark.parametrize("fast", ["false", "true"])

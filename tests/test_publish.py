@@ -55,7 +55,7 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     assert {"config.yaml", "metrics.csv", "learning_curve.png", "confusion.png", "per_class.csv"} <= {
         path.name for path in directory.iterdir()
     }
-    assert f"temperature of {temperature:.2f}" in card
+    assert f"temperature of {temperature:.2f}" in card and "`val`" not in card
     assert [line.partition(",")[0] for line in (directory / "runs.csv").read_text().splitlines()] == ["seed", "0", "1"]
     assert str(tmp_path) not in (directory / "model.json").read_text()
     assert f"{summary['scores']['test_top1']:.2f} % of 359 test images" in capsys.readouterr().out
@@ -103,11 +103,12 @@ def test_other_settings_and_no_runs_are_a_sentence(
     config = other / ".hydra/config.yaml"
     config.write_text(config.read_text().replace("batch_size: 64", "batch_size: 32"))
     for argv, sentence in (
-        ([runs[0], other], "is of another configuration than"),
-        ([], "no run was given"),
+        ([runs[0], other, "name=small"], "is of another configuration than"),
+        (["name=small"], "no run was given"),
+        ([runs[0], "name=fast_4m"], "fast_4m holds a model already; choose another name"),  # which load would find
     ):
         with pytest.raises(SystemExit):
-            call(monkeypatch, *argv, "name=small")
+            call(monkeypatch, *argv)
         assert sentence in capsys.readouterr().err
 
 

@@ -142,7 +142,8 @@ def test_a_published_study_is_what_its_command_makes(
         (("runs", "pairs=[['depth=2']]"), "pairs: [depth=2] are not two configurations; write pairs=[[A,B],[C,D]]"),
         (("runs", "metric=top1"), "has no top1; it has val_top1, val_loss, test_top1, test_loss"),
         (("runs", "overlays=[none.csv]"), "overlays: none.csv cannot be read"),
-        (("runs", "note=none.md"), "note: there is no file none.md"),
+        (("runs", "note=none.md"), "note: none.md cannot be read (No such file or directory)"),
+        (("runs", "note=runs/latin.md"), "note: runs/latin.md is not UTF-8; save it as UTF-8"),
         (("runs", "metrc=test_top1"), "did you mean metric?"),
         (("runs", "--out=x"), "is not an option"),
     ],
@@ -156,6 +157,7 @@ def test_mistakes_are_answered_before_anything_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     fake_runs.sweep(tmp_path / "runs", "model.depth", DEPTHS)
+    (tmp_path / "runs" / "latin.md").write_bytes("Größe".encode("latin-1"))
     with pytest.raises(SystemExit) as stop:
         call(monkeypatch, *arguments)
     assert stop.value.code == 2

@@ -218,10 +218,10 @@ def name_run(argv: list[str]) -> list[str]:
     _, settings, flags = arguments(argv)
     # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
     settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in settings]
-    settings = [text if "=" in text and not Path(text).is_dir() else f"run={quote(text)}" for text in settings]
-    if sum(text.startswith("run=") for text in settings) > 1:
+    runs = [text for text in settings if "=" not in text or Path(text).is_dir()]
+    if len(runs) > 1:
         raise UserError("one run at a time; for several give -m run=A,B")
-    return [*flags, *settings]
+    return [*flags, *(f"run={quote(text)}" if text in runs else text for text in settings)]
 
 
 def gather_runs(argv: list[str]) -> list[str]:

@@ -47,12 +47,15 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", epochs: 
             may lack a value or have one that is not finite.
         path: where the PNG goes.
         title: what run this is.
-        epochs: length of the whole training; its last epoch may be a part of one.
+        epochs: length of the whole training, at the last row; an epoch may be a part of one.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    rows = [{**row, "trained": min(row["epoch"] + 1, epochs)} for row in rows]
+    steps = rows[-1].get("step") if rows and math.isfinite(epochs) else None
+    rows = [  # of a run that was lengthened, an epoch in the middle may be a part of one, too
+        {**row, "trained": epochs * row["step"] / steps if steps else min(row["epoch"] + 1, epochs)} for row in rows
+    ]
 
     figure = Figure(figsize=(12, 5.6), dpi=100, facecolor="white")
     axes = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.84, "bottom": 0.12, "top": 0.8, "wspace": 0.62})

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from served import served
 
-from hybrid_vit.deploy.space import write_space
+from hybrid_vit.deploy.space import targets_of, write_space
 
 DIGIT = Path(__file__).parents[2] / "docs" / "digit.png"
 pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradio: pip install -e '.[demo]'")
@@ -56,6 +56,12 @@ def closure(packages: list[str]) -> set[str]:
             with suppress(PackageNotFoundError):  # of another system or version of Python
                 waiting += [each for each in requires(name) or [] if "extra ==" not in each]
     return found
+
+
+def test_the_libraries_of_an_ensemble_are_those_of_all_members() -> None:
+    timm, ours = {"_target_": "hybrid_vit.models.timm_model"}, {"_target_": "hybrid_vit.models.hybrid_vit"}
+    inner = {"_target_": "hybrid_vit.models.Ensemble", "members": [timm, ours]}
+    assert targets_of({**inner, "members": [inner, ours]}) == {"Ensemble", "timm_model", "hybrid_vit"}
 
 
 def test_what_it_imports_is_required(space: Path) -> None:

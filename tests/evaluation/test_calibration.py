@@ -35,6 +35,13 @@ def test_the_temperature_is_found_and_mends_the_error(temperature: float) -> Non
     assert calibration.compute()["ece"] < 1
 
 
+def test_few_images_or_none_that_is_wrong_say_nothing_of_the_temperature() -> None:
+    logits, labels = drawn(3.0)
+    assert fit_temperature(logits[:99], labels[:99]) == 1
+    right = logits.argmax(1) == labels
+    assert fit_temperature(logits[right], labels[right]) == 1
+
+
 @pytest.mark.parametrize(("label", "error"), [(0, 100 * 2 / 3), (2, 100 / 3)])
 def test_of_equal_logits_the_first_class_is_the_prediction(label: int, error: float) -> None:
     calibration = Calibration(3)

@@ -61,7 +61,9 @@ def test_the_last_epoch_of_a_learning_curve_may_be_a_part_of_one(
         return line(x, *rest, **more)
 
     monkeypatch.setattr("hybrid_vit.evaluation.plots.line", spy)
-    learning_curve(epochs(3, "train"), tmp_path / "curve.png", epochs=2.4)
+    rows = epochs(3, "train")
+    rows[-1]["step"] = 24
+    learning_curve(rows, tmp_path / "curve.png", epochs=2.4)
     assert drawn == [[1, 2, 2.4], [1, 2, 2.4]]
 
 

@@ -213,7 +213,10 @@ def test_a_run_that_is_done_is_lengthened(tmp_path: Path, monkeypatch: pytest.Mo
     class Rates(Callback):
         def on_train_batch_start(self, trainer: pl.Trainer, task: Classification, *arguments) -> None:
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
-            self.schedule, self.last = task.schedule, trainer.max_epochs
+            self.schedule, self.last, self.temperature = task.schedule, trainer.max_epochs, temperature()
+
+    def temperature() -> float:
+        return json.loads((tmp_path / "run" / "model.json").read_text())["temperature"]
 
     watch = Rates()
     settings = dict(text.split("=") for text in [*(text for text in TINY if "epochs=" not in text), first])
@@ -226,7 +229,9 @@ def test_a_run_that_is_done_is_lengthened(tmp_path: Path, monkeypatch: pytest.Mo
             ):
                 hybrid_vit.fit(resume="run", **{key: few})
         assert summary(tmp_path / "run")["state"] == "done"
+    before = temperature()
     hybrid_vit.fit(callbacks=[watch], resume="run", steps=20)
+    assert watch.temperature == before != temperature()  # while it trains, that of the weights that are there
     content = summary(tmp_path / "run")
     assert (content["state"], content["steps"], content["epochs"], content["lengthened"]) == ("done", 20, 4, [made])
     assert rates == pytest.approx([4e-4 * watch.schedule.factor(n / 5) for n in range(made, 20)])

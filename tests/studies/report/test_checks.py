@@ -29,6 +29,7 @@ def test_one_sound_configuration_has_none(tmp_path: Path) -> None:
     ("summary", "settings", "words"),
     [
         ({}, {"data.source": "cifar10"}, "differ in data: digits (3 runs); cifar10 (1 run)"),
+        ({}, {"data.source": "folder", "data.root": "/a"}, "differ in data: digits (3 runs); folder /a (1 run)"),
         ({}, {"data.image_size": 64}, "differ in image size"),
         ({"images": {"train": 1000, "test": 300, "val": 100}}, {}, "differ in number of test images: 400"),
         ({"images": {"train": 1000, "test": 400}}, {}, "differ in validation split"),

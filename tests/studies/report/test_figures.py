@@ -337,7 +337,7 @@ PUBLISHED = "epoch,train_loss,train_acc,val_loss,val_acc,lr\n" + "".join(
 
 @pytest.mark.parametrize(("watched", "words"), [("published_test", "Both are test accuracy"), ("val", "by eye only")])
 def test_a_published_curve_is_laid_over_as_far_as_ours_goes(tmp_path: Path, watched: str, words: str) -> None:
-    (tmp_path / "paper.csv").write_text(PUBLISHED)
+    (tmp_path / "paper.csv").write_text(PUBLISHED + PUBLISHED.splitlines()[-1] + "\n")  # a second row of an epoch
     fake_runs.write(tmp_path / "run", watched=watched)
     found, overlays = of(tmp_path / "run"), {"paper": curves.read_overlay(tmp_path / "paper.csv")}
     figure, picture = curves.overlay(found, overlays)
