@@ -2,13 +2,12 @@
 
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import run_command
-from hybrid_vit.config.compose import Spec, as_train, compose_config, options, resolve
-from hybrid_vit.config.schema import SUITES, Train
+from hybrid_vit.config.compose import Spec, compose_config, options, resolve
+from hybrid_vit.config.schema import SUITES
 
 
 def main() -> None:
@@ -25,9 +24,10 @@ def bench(spec: Spec, directory: Path) -> None:
     """Run the suites, print their tables, write bench.json and a CSV and a picture of each into `directory`."""
     from hybrid_vit.benchmarks.plots import draw
     from hybrid_vit.benchmarks.turns import Turns
+    from hybrid_vit.benchmarks.work import environment
     from hybrid_vit.utils.files import write_csv, write_json
 
-    about = environment(spec)
+    about = environment(spec["accelerator"], spec["rounds"])
     print(", ".join(f"{key} {value}" for key, value in about.items() if isinstance(value, str | int | float)))
     tables: list[dict[str, Any]] = []
     turns = Turns(directory)
@@ -64,7 +64,7 @@ def measure(suite: str, spec: Spec) -> Any:
         case "input":
             return input.run(**common, **batch, recipes={name: recipe(name) for name in ("document", "run_192")})
         case "loop":
-            return loop.run(**common, trainings=trainings(spec))
+            return loop.run(**common, **machine, **batch)
         case "startup":
             return startup.run(**common)
         case "zoo":
@@ -81,37 +81,6 @@ def models(spec: Spec) -> dict[str, Spec]:
 def recipe(name: str) -> Spec:
     """The augmentation of `conf/augment/NAME.yaml`."""
     return resolve(compose_config([f"augment={name}"]))["augment"]
-
-
-def trainings(spec: Spec) -> dict[str, tuple[Train, int]]:
-    """What the loop suite trains, for ever and on embedded data, and the steps in a turn."""
-    endless = ["data=digits", "data.val_size=0", "steps=1000000", "logger.mode=offline"]
-    settings = {
-        "hybrid_192": (["model=hybrid_192", f"batch_size={spec['batch_size']}"], 2),
-        "quickstart": (["experiment=quickstart"], 44),
-    }
-    return {
-        name: (as_train(resolve(compose_config([*more, *endless])) | {"accelerator": spec["accelerator"]}), steps)
-        for name, (more, steps) in settings.items()
-    }
-
-
-def environment(spec: Spec) -> dict[str, Any]:
-    """What the figures depend on."""
-    import torch
-
-    from hybrid_vit.fast.accelerator import choose
-    from hybrid_vit.utils.provenance import provenance
-
-    choice = choose(**spec["accelerator"])
-    return {
-        "device": choice.device_name,
-        "threads": torch.get_num_threads(),
-        "choice": choice.reason,
-        "rounds": spec["rounds"],
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        **provenance(),
-    }
 
 
 if __name__ == "__main__":

@@ -9,18 +9,8 @@ from hybrid_vit.cli.command import name_run, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_recorded_config
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.extras import needed
+from hybrid_vit.utils.extras import EXPORT, needed
 from hybrid_vit.utils.paths import find_run
-
-# Packages of each target, and their extra.
-ONNX = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
-PACKAGES: dict[str, dict[str, str]] = {
-    "onnx": ONNX,
-    "openvino": ONNX | {"openvino": "openvino"},
-    "torch_export": {},
-    "hub": {"huggingface_hub": "export"},
-    "space": {"gradio": "demo"},
-}
 
 
 def main() -> None:
@@ -34,7 +24,7 @@ def exportable(spec: Spec, directory: Path, multirun: bool) -> None:
         raise UserError(f"int8=true is for target=onnx and target=openvino; leave it out for target={target}")
     if spec["push"] and target != "hub":
         raise UserError(f"push={spec['push']} uploads a folder of target=hub; set target=hub, or leave push out")
-    for package, extra in PACKAGES[target].items():
+    for package, extra in EXPORT[target].items():
         needed(package, extra=extra, what=f"target={target}")
     if target == "hub":
         from hybrid_vit.deploy.card import check_scored
@@ -92,7 +82,7 @@ def export_network(spec: Spec, directory: Path) -> None:
         "target": target,
         **describe(trained, preprocess=preprocess),
         "files": {file.name: asdict(parity[file.name]) if parity else None for file in files},
-        "versions": provenance()["versions"] | {name: version(name) for name in PACKAGES[target]},
+        "versions": provenance()["versions"] | {name: version(name) for name in EXPORT[target]},
     }
     write_json(directory / "export.json", portable(content))
     print(f"{table(files, parity)}\n")

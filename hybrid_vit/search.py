@@ -5,13 +5,11 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, as_train, parse_override
-from hybrid_vit.config.saved import make_paths_absolute, save_run_config
-from hybrid_vit.studies.search.plan import common, planned, specified, trainable
-from hybrid_vit.studies.search.space import Plan, inspect, overrides
+from hybrid_vit.studies.search.plan import attempted, common, planned, trainable
+from hybrid_vit.studies.search.space import Plan, inspect
 from hybrid_vit.utils.errors import UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
@@ -86,18 +84,6 @@ def search(plan: Plan, total: int, directory: Path) -> None:
     if len(trials) < total:
         print(f"other processes are training {total - len(trials)} more; so far:")
     print(f"\n{front.table(front.front(trials, cost), cost)}\n\n{directory / 'pareto.png'}\n{directory / 'front'}")
-
-
-def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """Train one trial; how it ended."""
-    from hybrid_vit.studies.search.trial import attempt
-
-    try:
-        spec = make_paths_absolute(specified(overrides(plan, params)))
-    except UserError as error:
-        return {"state": "infeasible", "why": str(error)}
-    save_run_config(spec, directory)
-    return attempt(as_train(spec), directory, plan["cost"])
 
 
 if __name__ == "__main__":

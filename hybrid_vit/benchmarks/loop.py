@@ -5,22 +5,24 @@ import tempfile
 from contextlib import redirect_stderr
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback
 
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import Step
+from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.schema import Train
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.training.parts import make_data, make_net, make_task
 from hybrid_vit.training.run import train
 
 
-def run(*, rounds: int, trainings: dict[str, tuple[Train, int]]) -> Table:
-    """A row for each of `trainings`: name -> (its configuration, steps in a turn)."""
+def run(*, rounds: int, accelerator: dict[str, Any], batch_size: int) -> Table:
+    """A row for each of `trainings`."""
     rows: list[Row] = []
-    for name, (config, steps) in trainings.items():
+    for name, (config, steps) in trainings(accelerator, batch_size).items():
         arguments = {"config": config, "steps": steps}
         seconds = compare([Case("bare", bare, arguments), Case("train", trained, arguments)], rounds=rounds)
         spans = {case: Span.of([1e3 * took for took in values]) for case, values in seconds.items()}
@@ -33,6 +35,19 @@ def run(*, rounds: int, trainings: dict[str, tuple[Train, int]]) -> Table:
             }
         )
     return Table("loop", "the whole training loop against a bare one", rows, ratio="speed kept")
+
+
+def trainings(accelerator: dict[str, Any], batch_size: int) -> dict[str, tuple[Train, int]]:
+    """Name -> configuration of a training, for ever and on embedded data, and the steps in a turn."""
+    endless = ["data=digits", "data.val_size=0", "steps=1000000", "logger.mode=offline"]
+    settings = {
+        "hybrid_192": (["model=hybrid_192", f"batch_size={batch_size}"], 2),
+        "quickstart": (["experiment=quickstart"], 44),
+    }
+    return {
+        name: (as_train(resolve(compose_config([*more, *endless])) | {"accelerator": accelerator}), steps)
+        for name, (more, steps) in settings.items()
+    }
 
 
 def bare(turn: Turn, config: Train, steps: int) -> None:

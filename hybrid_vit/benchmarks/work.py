@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -15,9 +16,23 @@ from hybrid_vit.benchmarks.peers import peer
 from hybrid_vit.benchmarks.timing import Turn
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.optim import adamw
+from hybrid_vit.utils.provenance import provenance
 
 CLIP = 1.0
 SHORTEST = 0.3  # seconds of a turn: what is shorter is repeated
+
+
+def environment(accelerator: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """What the figures of a benchmark depend on."""
+    choice = choose(**accelerator)
+    return {
+        "device": choice.device_name,
+        "threads": torch.get_num_threads(),
+        "choice": choice.reason,
+        "rounds": rounds,
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        **provenance(),
+    }
 
 
 class Step:

@@ -6,6 +6,15 @@ from types import ModuleType
 from hybrid_vit.utils.errors import MissingPackage
 from hybrid_vit.utils.paths import PACKAGE
 
+ONNX = {"onnx": "export", "onnxscript": "export", "onnxruntime": "export"}
+EXPORT: dict[str, dict[str, str]] = {  # target of hybrid_vit.export -> its packages and their extra
+    "onnx": ONNX,
+    "openvino": ONNX | {"openvino": "openvino"},
+    "torch_export": {},
+    "hub": {"huggingface_hub": "export"},
+    "space": {"gradio": "demo"},
+}
+
 
 def needed(package: str, *, extra: str, what: str) -> ModuleType:
     """Import a package.

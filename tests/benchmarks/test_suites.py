@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from hybrid_vit import build_model
-from hybrid_vit.bench import bench, models, recipe, trainings
-from hybrid_vit.benchmarks import growth, infer, input, startup, timing, zoo
+from hybrid_vit.bench import bench, models, recipe
+from hybrid_vit.benchmarks import growth, infer, input, loop, startup, timing, zoo
 from hybrid_vit.benchmarks.peers import SIZES, peer, pil_transforms
 from hybrid_vit.benchmarks.plots import draw
 from hybrid_vit.benchmarks.step import difference
@@ -265,8 +265,7 @@ def test_importing_torch_is_noticed(tmp_path: Path) -> None:
 
 
 def test_trainings_of_the_loop_never_end_by_themselves() -> None:
-    spec = {"batch_size": 64, "accelerator": {"kind": "cpu"}}
-    found = trainings(spec)
+    found = loop.trainings({"kind": "cpu"}, batch_size=64)
     assert list(found) == ["hybrid_192", "quickstart"]
     for training, steps in found.values():
         assert training.steps and training.steps >= 1_000_000

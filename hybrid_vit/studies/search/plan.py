@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.config.compose import Spec, compose_config, format_experiment, resolve
+from hybrid_vit.config.compose import Spec, as_train, compose_config, format_experiment, resolve
+from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.config.validation import check_data, check_machine, check_training, check_values
 from hybrid_vit.studies.search.space import Plan, check_comparable, first, overrides, written
 from hybrid_vit.utils.errors import UserError
@@ -48,3 +49,15 @@ def trainable(trial: dict[str, Any], name: str, plan: Plan, directory: Path) -> 
         f"#   command   python -m hybrid_vit.train --config-dir {shlex.quote(str(shown(directory)))} +front={name}"
     )
     return format_experiment(compose_config(overrides(plan, trial["params"])), about)
+
+
+def attempted(plan: Plan, params: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Train one trial; how it ended."""
+    from hybrid_vit.studies.search.trial import attempt  # with torch
+
+    try:
+        spec = make_paths_absolute(specified(overrides(plan, params)))
+    except UserError as error:
+        return {"state": "infeasible", "why": str(error)}
+    save_run_config(spec, directory)
+    return attempt(as_train(spec), directory, plan["cost"])
