@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
-from hybrid_vit.evaluation.superclasses import superclasses
+from hybrid_vit.evaluation.superclasses import OTHERS, superclasses
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, SERIES, End, frame, headline, label_ends, line, save
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", epochs: 
 def confusion_matrix(counts: Counts, class_names: Sequence[str], path: Path, *, title: str = "") -> None:
     """Draw a confusion matrix to a PNG, each row in per cent of its class, with the worst pairs and classes beside it.
 
-    CIFAR-100's classes are grouped by their superclass.
+    CIFAR-100's classes are grouped by their superclass, apart from others beside them.
 
     Args:
         counts: (C, C) images, true class first. Of more than 1,000 classes several neighbours share a cell.
@@ -310,7 +310,8 @@ def _summary(matrix: csr_array, groups: Sequence[str], cell: int, title: str) ->
     if groups and total > hits:
         true, guess = matrix.tocoo().coords
         near = sum(n for n, i, j in zip(matrix.tocoo().data, true, guess, strict=True) if groups[i] == groups[j]) - hits
-        words.append(f"{100 * near / (total - hits):.0f} % of the errors stay within the superclass")
+        others = " or among the other classes" if OTHERS in groups else ""
+        words.append(f"{100 * near / (total - hits):.0f} % of the errors stay within the superclass{others}")
     if cell > 1:
         words.append(f"a cell stands for {cell} x {cell} classes")
     return "; ".join(words)

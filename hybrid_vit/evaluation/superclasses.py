@@ -25,8 +25,10 @@ SUPERCLASSES = {
     "vehicles 2": "lawn_mower rocket streetcar tank tractor",
 }
 
+OTHERS = "other classes"
+
 
 def superclasses(class_names: Sequence[str]) -> list[str]:
-    """The superclass of each class; nothing unless the names are CIFAR-100's."""
+    """The superclass of each class, `OTHERS` for other classes; nothing unless all of CIFAR-100's are there."""
     known = {name: group for group, names in SUPERCLASSES.items() for name in names.split()}
-    return [known[name] for name in class_names] if sorted(class_names) == sorted(known) else []
+    return [known.get(name, OTHERS) for name in class_names] if known.keys() <= {*class_names} else []

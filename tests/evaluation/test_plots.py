@@ -147,6 +147,7 @@ def test_the_classes_of_cifar100_are_grouped_and_no_others(tmp_path: Path, monke
     assert len(names) == 100 and len(SUPERCLASSES) == 20
     assert superclasses(names)[names.index("maple_tree")] == "trees"
     assert superclasses(names[:-1]) == superclasses(["cat", "dog"]) == []
+    assert superclasses([*names, "cat"]) == [*superclasses(names), "other classes"]
 
     said: list[str] = []
     ticks: list[str] = []
