@@ -206,6 +206,7 @@ class Logger:
 class Average:
     decay: float = limited("[0, 1)", 0.9999)
     warmup: bool = True
+    compared: list[float] = limited("(0, 1)", [])
 
 
 @dataclass

@@ -67,6 +67,7 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
         *([("limited to", f"{limits}; no score to compare")] if limits else []),
         *((name, f"{scores[name]:.2f} %") for name in scores if name.endswith(("top1", "top5", "crossed"))),
         *((name, f"{scores[name]:.2f} points") for name in scores if name.endswith("forgotten")),
+        *((f"val_top1 of decay {decay}", f"{top1:.2f} %") for decay, top1 in summary.get("compared", {}).items()),
         ("parameters", f"{summary['parameters']:,}"),
         ("steps", f"{summary['steps']:,} ({summary['epochs']:.1f} epochs)"),
         ("training", f"{summary['seconds']:.0f} s, {summary['images_per_second']:.0f} images/s on {summary['device']}"),

@@ -27,6 +27,7 @@ from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, save_weights
 from hybrid_vit.evaluation import fit_temperature, forgotten, per_class
 from hybrid_vit.evaluation.calibration import ENOUGH
+from hybrid_vit.evaluation.metrics import predictions
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
 from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
 from hybrid_vit.training.budget import Clock
@@ -141,6 +142,8 @@ class Run:
         choice = choose(**vars(config.accelerator))
         log.info("%s, %s precision: %s", choice.accelerator, choice.precision, choice.reason)
         data = make_data(config)
+        if config.ema.compared and "val" not in data.val_names:
+            raise UserError("ema.compared needs validation images; keep some with data.val_size=N, or leave it out")
         if checkpoint:
             check_same_data(directory, data.fingerprint())
         net = make_net(config, data, choice, fresh=checkpoint is None)
@@ -349,6 +352,10 @@ class Run:
         known = source and source.get("may_know_validation", True)  # runs of before do not say
         if data.sizes.get("val", 0) >= ENOUGH and not known:
             self.describe(temperature=fit_temperature(*logits_of_part(net, data, self.choice, "val")))
+        for average, decay in zip(self.task.compared, self.config.ema.compared, strict=True):
+            logits, labels = logits_of_part(average, data, self.choice, "val")
+            top1 = 100 * (predictions(logits) == labels).double().mean().item()
+            self.summary["compared"] = self.summary.get("compared", {}) | {f"{decay:g}": top1}
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}
         tested |= forgotten(self.summary.get("init_from"), tested)

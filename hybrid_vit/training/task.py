@@ -36,6 +36,7 @@ class Classification(LightningModule):
         progressive: sizes of training images, or None.
         accumulated: batches of a step; its gradient is the mean over all of their images.
         ema: the averaged copy of `net`, or None.
+        compared: further averages, which are updated as `ema` is.
         distill: what a teacher adds to the loss, or None.
         score: "ema" or "raw": whose scores are reported.
         clip_norm: largest global norm of the gradient, or None.
@@ -60,6 +61,7 @@ class Classification(LightningModule):
         progressive: Progressive | None = None,
         accumulated: int = 1,
         ema: EMA | None = None,
+        compared: Sequence[EMA] = (),
         distill: Distillation | None = None,
         score: str = "raw",
         label_smoothing: float = 0.0,
@@ -71,6 +73,7 @@ class Classification(LightningModule):
         super().__init__()
         assert score == "raw" or ema is not None
         self.net, self.ema, self.distill, self.score = net, ema, distill, score
+        self.compared = nn.ModuleList(compared)
         self.make_optimizer, self.schedule, self.steps_per_epoch = optimizer, schedule, steps_per_epoch
         self.progress, self.progressive, self.accumulated = progress, progressive, accumulated
         self.label_smoothing, self.clip_norm, self.seed = label_smoothing, clip_norm, seed
@@ -177,8 +180,8 @@ class Classification(LightningModule):
 
     def optimizer_step(self, epoch, batch_idx, optimizer, optimizer_closure=None) -> None:
         super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        if self.ema is not None:
-            self.ema.update(self.net)
+        for average in filter(None, (self.ema, *self.compared)):
+            cast(EMA, average).update(self.net)
 
     def on_train_epoch_end(self) -> None:
         self._log("train", self.train_scores)

@@ -93,6 +93,19 @@ def test_the_scored_weights_are_the_averaged_ones(whole: Path) -> None:
     assert any(not torch.equal(value, checkpoint[f"net.{key}"]) for key, value in weights.items())
 
 
+def test_averages_of_other_decays_are_scored_on_the_validation_images(tmp_path: Path) -> None:
+    run(tmp_path, "ema.decay=0.9", "ema.compared=[0.9,0.3]")
+    content = summary(tmp_path)
+    assert content["compared"].keys() == {"0.9", "0.3"}
+    assert content["compared"]["0.9"] == pytest.approx(content["scores"]["val_top1"], abs=1e-4)
+    saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    for key in load_file(tmp_path / "model.safetensors"):
+        assert torch.equal(saved[f"compared.0.net.{key}"], saved[f"ema.net.{key}"])
+    assert not torch.equal(saved["compared.1.net.head.weight"], saved["ema.net.head.weight"])
+    with pytest.raises(ValueError, match=r"ema\.compared needs validation images"):
+        run(tmp_path / "none", "ema.compared=[0.9]", "data.val_size=0")
+
+
 @pytest.mark.parametrize("mix", [False, True])
 def test_streams_a_folder_of_pictures(picture_root: Path, tmp_path: Path, mix: bool) -> None:
     augment = "augment=cct" if mix else "augment=document"
