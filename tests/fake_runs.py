@@ -75,10 +75,11 @@ def write(
         "images_per_second": 500.0,
     } | (summary or {})
     (directory / "summary.json").write_text(json.dumps({key: fact for key, fact in facts.items() if fact is not None}))
-    rows = [f"epoch,{watched}_top1,{watched}_loss,train_top1,train_loss,lr,images"]
+    rows = [f"epoch,step,{watched}_top1,{watched}_loss,train_top1,train_loss,lr,images"]
     for epoch in range(epochs):
         part = (epoch + 1) / epochs
-        rows.append(f"{epoch},{top1 * part},{4 - part},{top1 * part - 5},{4 - part},0.001,1000")
+        step = 10 * min(epoch + 1, float(facts["epochs"] or epochs))
+        rows.append(f"{epoch},{step},{top1 * part},{4 - part},{top1 * part - 5},{4 - part},0.001,1000")
     (directory / "metrics.csv").write_text("\n".join(rows) + "\n")
     classes = [f"{name},100,{top1 + 3 * (i - 1.5)},apple" for i, name in enumerate(NAMES)]
     (directory / "per_class.csv").write_text("\n".join(["class,images,top1,taken_for", *classes]) + "\n")

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from hybrid_vit.utils.errors import UserError
 
+from .ops import moved
+
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -95,7 +97,9 @@ class Draw:
             UserError: the samples of this batch are not known by their number, as those of a loader are.
         """
         if self.turned is None:
-            raise UserError("flip.alternate=true is for the batches of a training; use flip.alternate=false")
+            raise UserError(
+                "augment.flip.alternate=true is for the batches of a training; use augment.flip.alternate=false"
+            )
         return self.turned[self.share]
 
     def permutation(self, n: int) -> Tensor:
@@ -121,7 +125,7 @@ class Draw:
         noise = torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype)
         if isinstance(self.share, slice):
             return noise[self.share]
-        return noise.index_select(0, self.share.to(like.device, non_blocking=True))
+        return noise.index_select(0, moved(self.share, like.device))
 
     def batch_uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """One number in [low, high) for the whole batch."""

@@ -20,9 +20,14 @@ from hybrid_vit.utils.errors import UserError
 _EXACT = torch.float64
 
 
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the CPU on `device`; only CUDA copies before `values` may be freed, if it is not waited for."""
+    return values.to(device, non_blocking=device.type == "cuda")
+
+
 def _per_image(values: Tensor, images: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """(B,) parameters -> (B, 1, 1, 1) on the device of the images."""
-    return values.to(dtype).to(images.device, non_blocking=True).view(-1, 1, 1, 1)
+    return moved(values.to(dtype), images.device).view(-1, 1, 1, 1)
 
 
 def _to_uint8(values: Tensor) -> Tensor:
@@ -41,7 +46,7 @@ def crop_with_padding(images: Tensor, top: Tensor, left: Tensor, *, padding: int
     height, width = images.shape[2:]
     padded = F.pad(images, (padding,) * 4)
     row = padded.shape[3]
-    corner = (top * row + left).to(images.device, non_blocking=True).view(-1, 1, 1)
+    corner = moved(top * row + left, images.device).view(-1, 1, 1)
     window = torch.arange(height, device=images.device).view(-1, 1) * row + torch.arange(width, device=images.device)
     pixels = (corner + window.flatten()).expand(-1, images.shape[1], -1)
     return padded.flatten(2).gather(2, pixels).view_as(images)
@@ -55,14 +60,14 @@ def crop_with_reflection(images: Tensor, top: Tensor, left: Tensor, *, padding: 
     """
     height, width = images.shape[2:]
     if padding >= min(height, width):
-        raise UserError(f"crop.padding={padding} cannot reflect an image of {height} x {width} pixels; use less")
+        raise UserError(f"augment.crop.padding={padding} cannot reflect images of {height} x {width} pixels; use less")
 
     def mirrored(first: Tensor, size: int) -> Tensor:  # (B,) -> (B, size)
         place = (first.view(-1, 1) + torch.arange(size) - padding).abs()
         return size - 1 - (size - 1 - place).abs()
 
     pixels = mirrored(top, height).unsqueeze(2) * width + mirrored(left, width).unsqueeze(1)
-    pixels = pixels.flatten(1).unsqueeze(1).to(images.device, non_blocking=True).expand(-1, images.shape[1], -1)
+    pixels = moved(pixels.flatten(1).unsqueeze(1), images.device).expand(-1, images.shape[1], -1)
     return images.flatten(2).gather(2, pixels).view_as(images)
 
 
@@ -71,7 +76,7 @@ def _stretching(start: Tensor, length: Tensor, size: int, device: torch.device) 
 
     A box lies within its image, so it is only ever enlarged, where antialiasing has nothing to do.
     """
-    start, length = (v.to(torch.float32).to(device, non_blocking=True).view(-1, 1) for v in (start, length))
+    start, length = (moved(v.to(torch.float32), device).view(-1, 1) for v in (start, length))
     pixel = torch.arange(size, device=device, dtype=torch.float32) + 0.5
     source = torch.clamp(start + pixel * (length / size), start + 0.5, start + length - 0.5)
     return (pixel - source.unsqueeze(2)).abs_().neg_().add_(1.0).clamp_(min=0.0)
@@ -95,7 +100,7 @@ def hflip(images: Tensor, flipped: Tensor) -> Tensor:
     """Mirror left and right the images where `flipped` (bool) is True. Exact."""
     both = torch.cat((images, images.flip(3)))
     chosen = torch.arange(len(images)) + len(images) * flipped.to(torch.int64)
-    return both.index_select(0, chosen.to(images.device, non_blocking=True))
+    return both.index_select(0, moved(chosen, images.device))
 
 
 @lru_cache(maxsize=16)
@@ -122,7 +127,7 @@ def _warp(images: Tensor, entries: dict[tuple[int, int], Tensor]) -> Tensor:
         matrix[:, row, column] = values
     matrix /= torch.tensor((0.5 * width, 0.5 * height))
     centres = _pixel_centres(height, width, images.device).expand(batch, -1, -1)
-    grid = torch.bmm(centres, matrix.to(images.device, non_blocking=True)).view(batch, height, width, 2)
+    grid = torch.bmm(centres, moved(matrix, images.device)).view(batch, height, width, 2)
     warped = F.grid_sample(images.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     return warped.to(torch.uint8)
 

@@ -45,10 +45,10 @@ class RandomCrop:
     """
 
     def __init__(self, *, padding: int = 4, mode: str = "constant") -> None:
-        if padding < 0:
+        if not isinstance(padding, int) or padding < 0:
             raise UserError(f"padding is {padding}, but it is a number of pixels; use 0 or more")
         if mode not in ("constant", "reflect"):
-            raise UserError(f"crop.mode={mode} is unknown; use constant or reflect")
+            raise UserError(f"augment.crop.mode={mode} is unknown; use constant or reflect")
         self.padding, self.mode = padding, mode
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
@@ -146,10 +146,10 @@ def apply_by_choice(
     """
     order = choice.argsort(stable=True)
     counts = torch.bincount(choice, minlength=len(applies)).tolist()
-    groups = images.index_select(0, order.to(images.device, non_blocking=True)).split(counts)
+    groups = images.index_select(0, ops.moved(order, images.device)).split(counts)
     parameters = parameter[order].split(counts)
     done = [apply(i, p) for apply, i, p in zip(applies, groups, parameters, strict=True) if len(i)]
-    return torch.cat(done).index_select(0, order.argsort().to(images.device, non_blocking=True))
+    return torch.cat(done).index_select(0, ops.moved(order.argsort(), images.device))
 
 
 def _jitter_range(
@@ -242,7 +242,7 @@ class RandomErasing:
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
         rows, draw = draw.subset(self.p)
-        rows = rows.to(images.device, non_blocking=True)
+        rows = ops.moved(rows, images.device)
         chosen = images.index_select(0, rows)
         value = draw.noise(chosen) if isinstance(self.value, str) else self.value
         erased = ops.erase(chosen, *self.boxes(draw, images.shape[2], images.shape[3]), value)

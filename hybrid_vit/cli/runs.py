@@ -47,10 +47,9 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     plan = check(settings, also=None if resume else startable)
     if not plan or plan.jobs:
         raise UserError("one run is trained here; for several, or to look at a configuration, use the command line")
-    spec = resolve(plan.cfg)
+    spec = merged(resolve(plan.cfg))
     if processes(as_train(spec)) > 1:
         raise UserError("hybrid_vit.fit trains in one process; for several use the command line, or trainer.devices=1")
-    spec = merged(spec)
     with made(plan) as directory, held(directory):
         if not resume:
             save_run_config(spec, directory)

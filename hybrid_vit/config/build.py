@@ -42,7 +42,12 @@ def build(spec: Any) -> Any:
         inspect.signature(part).bind(**arguments)
     except TypeError as error:
         raise UserError(f"{name}: {error}; it takes {', '.join(inspect.signature(part).parameters)}") from None
-    return part(**arguments)
+    try:
+        return part(**arguments)
+    except TypeError as error:
+        if part.__module__.startswith("hybrid_vit.augment"):
+            raise UserError(f"{name}: a value is of the wrong type ({error})") from None
+        raise
 
 
 def untrained(model: dict[str, Any]) -> dict[str, Any]:

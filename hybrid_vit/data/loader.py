@@ -66,15 +66,16 @@ class EpochSampler:
         world_size: int = 1,
         drop_last: bool = False,
         led: bool = False,
+        setting: str = "batch_size",
     ) -> None:
         if batch_size < world_size:
             raise UserError(
-                f"batch_size={batch_size} gives nothing to some of {world_size} processes; use at least {world_size}"
+                f"{setting}={batch_size} gives nothing to some of {world_size} processes; use at least {world_size}"
             )
         if n < (batch_size if drop_last else world_size):
             raise UserError(
-                f"{n} images make no batch of batch_size={batch_size} for {world_size} processes; "
-                "use a smaller batch_size, fewer processes or drop_last=False"
+                f"{n} images make no batch of {setting}={batch_size} for {world_size} processes; "
+                f"use a smaller {setting}, fewer processes or data.drop_last=false"
             )
         self.seed = seed
         self.shuffle = shuffle

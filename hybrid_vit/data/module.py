@@ -260,8 +260,8 @@ class DataModule(LightningDataModule):
         own = data.val if size else None
         if own and self.val_size not in (None, len(own[1])):
             raise UserError(
-                f"data={self.source} has {len(own[1])} validation images of its own, not val_size={self.val_size}; "
-                "leave val_size out, or use 0 for none"
+                f"data={self.source} has {len(own[1])} validation images of its own, "
+                f"not data.val_size={self.val_size}; leave data.val_size out, or use 0 for none"
             )
         train, val = stratified_split(labels, 0 if own else size, self.seed)
         train = train[self._kept(labels[train])]
@@ -341,6 +341,7 @@ class DataModule(LightningDataModule):
             world_size=trainer.world_size if trainer else self.world_size if shared else 1,
             drop_last=training and self.drop_last,
             led=training and self.augment.mix is not None,
+            setting="batch_size" if training else "data.eval_batch_size",
         )
 
     def _loader(self, name: str, *, training: bool, shared: bool = True) -> ResidentLoader | StreamLoader:

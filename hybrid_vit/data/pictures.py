@@ -144,8 +144,8 @@ def picture_splits(
         val = val if len(val) else None
     elif val_size is not None and val_size != len(val):
         raise UserError(
-            f"{top} has {len(val)} pictures to validate on ({places['val']}), not val_size={val_size}; "
-            "leave val_size out, or use 0 for none"
+            f"{top} has {len(val)} pictures to validate on ({places['val']}), not data.val_size={val_size}; "
+            "leave data.val_size out, or use 0 for none"
         )
     taken = []
     for name, use, part in (("train", "train", train), ("val", "validate", val), ("test", "test", test)):

@@ -37,11 +37,11 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
     classes = int((counts > 0).sum())
     if size < classes:
         raise UserError(
-            f"val_size={size} cannot hold one image of each of {classes} classes; "
+            f"data.val_size={size} cannot hold one image of each of {classes} classes; "
             f"use at least {classes}, or 0 for no split"
         )
     if size >= n:
-        raise UserError(f"val_size={size} leaves nothing of {n} images to train on; use less than {n}")
+        raise UserError(f"data.val_size={size} leaves nothing of {n} images to train on; use less than {n}")
 
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(n, generator=generator)
@@ -55,7 +55,7 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
     if len(emptied):
         label = int(emptied[0])
         raise UserError(
-            f"val_size={size} of {n} images would take all {int(counts[label])} images of class {label}; "
+            f"data.val_size={size} of {n} images would take all {int(counts[label])} images of class {label}; "
             "use less or give that class more images"
         )
 
@@ -130,11 +130,11 @@ def split_by_name(names: Sequence[str], labels: Tensor, size: int | None, stream
     classes, most = int((counts > 1).sum()), n - len(ends)
     if size < classes:
         raise UserError(
-            f"val_size={size} cannot hold one image of each of {classes} classes; "
+            f"data.val_size={size} cannot hold one image of each of {classes} classes; "
             f"use at least {classes}, or 0 for no split"
         )
     if size > most:
-        raise UserError(f"val_size={size} of {n} images leaves a class nothing to train on; use at most {most}")
+        raise UserError(f"data.val_size={size} of {n} images leaves a class nothing to train on; use at most {most}")
     order = rank.argsort(stable=True)
     return order[size:].sort().values, order[:size].sort().values
 

@@ -105,6 +105,8 @@ def choose(
     if not there[kind]:
         here = ", ".join(name for name in ("gpu", "mps", "cpu") if there[name])
         raise UserError(f"accelerator={kind} is not available here; available: {here} (accelerator=auto chooses)")
+    if kind == "mps" and precision == "64-true":
+        raise UserError("an Apple GPU has no float64; use accelerator=cpu, or accelerator.precision=32-true")
     best: tuple[str, bool, str]
     if kind == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False):
         best = ("bf16-mixed", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
@@ -119,7 +121,7 @@ def choose(
         best = ("32-true", False, f"{cpu_name()}: no bf16 units, so fp32, fused attention, eager")
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
-    precision = precision or best[0]
+    precision = {"32": "32-true", "bf16": "bf16-mixed"}.get(precision or "", precision) or best[0]
     compile = best[1] if compile is None else compile
     shardable = kind == "cpu" and not compile
     if shards is None:

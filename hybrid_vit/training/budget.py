@@ -99,7 +99,7 @@ def measure(task: Classification, data: DataModule, choice: Choice, seconds: flo
     trainer.fit(task, datamodule=data)
     data.trainer = None  # Lightning leaves it there, and a batch of one that does not train is not augmented
     device = torch.device(trainer.strategy.root_device)
-    images = torch.zeros(100, 3, data.image_size, data.image_size, device=device)
+    images = torch.zeros(100, 3, data.image_size, data.image_size, device=device, dtype=choice.dtype)
     scored = task.scored.to(device).eval()
     ends = []
     with torch.inference_mode(), trainer.precision_plugin.forward_context():
@@ -109,16 +109,17 @@ def measure(task: Classification, data: DataModule, choice: Choice, seconds: flo
     return Cost(statistics.median(b - a for a, b in pairwise(watch.ends)), (ends[-1] - ends[-2]) / len(images))
 
 
-def affordable(cost: Cost, epoch: Epoch, seconds: float, margin: float = MARGIN) -> tuple[int, float]:
+def affordable(cost: Cost, epoch: Epoch, seconds: float, margin: float = MARGIN, more: int = 0) -> tuple[int, float]:
     """The steps that fit into `seconds` with the validations between, and how long the last of those and the test take.
 
     Args:
         margin: the share of `seconds` that is planned for.
+        more: images that are scored once at the end besides, for the temperature and averages of other decays.
 
     Raises:
         UserError: not one step fits.
     """
-    test, validation = cost.image * epoch.test_images, cost.image * epoch.val_images
+    test, validation = cost.image * (epoch.test_images + more), cost.image * epoch.val_images
     steps = math.floor((margin * seconds - test - validation) / (cost.step + validation / epoch.steps))
     if steps < 1:
         raise UserError(

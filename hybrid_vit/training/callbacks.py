@@ -184,6 +184,7 @@ class Keeper(Checkpoint):
         for name in sorted(trainer.callback_metrics):
             if name.endswith("_loss"):
                 self._check_finite(trainer, trainer.callback_metrics[name], name)
+        trainer.should_stop = trainer.should_stop or self._over(trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save_between_epochs(trainer)

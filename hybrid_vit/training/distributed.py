@@ -64,15 +64,11 @@ class Sum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
+        return added(x)
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> Tensor:
-        total = grad.clone()
-        dist.all_reduce(total)
-        return total
+        return added(grad)
 
 
 # From the name of a class (timm takes seconds to import) to its form over several processes: on CUDA, elsewhere.
@@ -106,10 +102,14 @@ def synchronised(net: nn.Module, *, cuda: bool = False) -> nn.Module:
 
 def summed(count: int, device: torch.device) -> Tensor | int:
     """The sum of `count` over all processes, on `device` where there are several."""
-    if not dist.is_initialized():
-        return count
-    total = torch.tensor(count, device=device)
-    dist.all_reduce(total)
+    return added(torch.tensor(count, device=device)) if dist.is_initialized() else count
+
+
+def added(values: Tensor) -> Tensor:
+    """The sum of a tensor over all processes."""
+    total = values.clone()
+    if dist.is_initialized():
+        dist.all_reduce(total)
     return total
 
 

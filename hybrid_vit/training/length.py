@@ -38,16 +38,16 @@ class Epoch:
         images = [data.sizes[name.removeprefix("published_")] for name in data.val_names]
         counts = [math.ceil(n / size) for n in images]
         val, test = settings.limit_val_batches, math.ceil(data.sizes["test"] / size)
-        kept = [at_most(n, val) for n in counts]
         batches = at_most(data.steps_per_epoch, settings.limit_train_batches)
         test_batches = at_most(test, settings.limit_test_batches)
-        limits = {
-            "train_batches": (settings.limit_train_batches, batches < data.steps_per_epoch),
-            "val_batches": (val, kept != counts),
-            "test_batches": (settings.limit_test_batches, test_batches < test),
-        }
         if isinstance(val, float) and val > 0 and any(int(n * val) < 1 for n in counts):
             val = 1  # Lightning would take none
+        kept = [at_most(n, val) for n in counts]
+        limits = {
+            "train_batches": (settings.limit_train_batches, batches < data.steps_per_epoch),
+            "val_batches": (settings.limit_val_batches, kept != counts),
+            "test_batches": (settings.limit_test_batches, test_batches < test),
+        }
         return cls(
             steps=math.ceil(batches / settings.accumulate_grad_batches),
             batches=batches,

@@ -57,6 +57,10 @@ def named(names: Sequence[str]) -> list[Callback]:
     return [known[name]() for name in names]
 
 
+# They need methods or a trainer of their own, or change what the configuration says.
+UNUSABLE = ("BackboneFinetuning", "BaseFinetuning", "BatchSizeFinder", "LearningRateFinder")
+
+
 def available() -> dict[str, type[Callback]]:
     """Those that need no arguments; checkpoints and progress bars are this package's own."""
     kinds = {name: getattr(callbacks, name) for name in callbacks.__all__}
@@ -65,6 +69,7 @@ def available() -> dict[str, type[Callback]]:
         for name, kind in kinds.items()
         if issubclass(kind, Callback)
         and kind is not Callback
+        and name not in UNUSABLE
         and not issubclass(kind, Checkpoint | ProgressBar)
         and not inspect.isabstract(kind)
         and not any(

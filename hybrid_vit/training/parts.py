@@ -249,7 +249,8 @@ def fix_steps(
     cost = Cost(step, costs[data.image_size].image)
     left = seconds(config.budget) - (time.monotonic() - began)
     margin = CLOCK_MARGIN if by_clock else MARGIN
-    steps, scoring = affordable(cost, epoch, left, margin)
+    more = data.sizes.get("val", 0) * (1 + len(config.ema.compared))
+    steps, scoring = affordable(cost, epoch, left, margin, more)
     measured = (config.budget, cost.step, steps, steps / epoch.steps)
     if by_clock:
         log.info(
@@ -273,7 +274,8 @@ def measure_sizes(
     sides, steps = {*config.progressive.sizes, data.image_size}, config.epochs * Epoch.of(config.trainer, data).steps
     for side in sides:
         only = schema.Progressive() if side == data.image_size else schema.Progressive([side], [1.0])
-        task = make_task(replace(config, progressive=only), deepcopy(net), data, steps, distill)
+        any_length = replace(config.optim, warmup_epochs=None)
+        task = make_task(replace(config, progressive=only, optim=any_length), deepcopy(net), data, steps, distill)
         compile_nets(task, choice)
         costs[side] = measure(task, data, choice, long / len(sides), config.trainer.accumulate_grad_batches)
     return costs

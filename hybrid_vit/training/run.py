@@ -47,6 +47,7 @@ from hybrid_vit.training.parts import (
     make_task,
     make_teacher,
     model_spec,
+    processes,
     read_summary,
 )
 from hybrid_vit.training.progress import Bar, EpochTable
@@ -159,6 +160,8 @@ class Run:
         if checkpoint and before["state"] != "done":
             steps = before["steps"]
             clock = Clock(seconds(config.budget)) if config.budget_by == "clock" and config.budget else None
+            if clock and processes(config) > 1:
+                raise UserError("a run that the clock ends continues in one process; use trainer.devices=1")
         else:
             if checkpoint:
                 lengthened = [*lengthened, before["steps"]]
@@ -354,7 +357,7 @@ class Run:
             self.describe(temperature=fit_temperature(*logits_of_part(net, data, self.choice, "val")))
         for average, decay in zip(self.task.compared, self.config.ema.compared, strict=True):
             logits, labels = logits_of_part(average, data, self.choice, "val")
-            top1 = 100 * (predictions(logits) == labels).double().mean().item()
+            top1 = 100 * (predictions(logits) == labels).sum().item() / len(labels)
             self.summary["compared"] = self.summary.get("compared", {}) | {f"{decay:g}": top1}
         images = {**data.sizes, "test": values.pop("images")}
         tested = {f"test_{key}": value for key, value in values.items()}

@@ -17,11 +17,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from hybrid_vit.augment.draw import derive_seed
 from hybrid_vit.evaluation import Scores
 from hybrid_vit.training.distill import Distillation
-from hybrid_vit.training.distributed import share, summed
+from hybrid_vit.training.distributed import added, share, summed
 from hybrid_vit.training.ema import EMA
 from hybrid_vit.training.optim import Schedule
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.transfer import train_unfrozen
+
+TOTALS = "train_scores.totals"
 
 
 class Classification(LightningModule):
@@ -117,14 +119,16 @@ class Classification(LightningModule):
                 group["lr"] = rate * factor
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Without the teacher, which is read from its own run again."""
-        weights = checkpoint["state_dict"]
+        """Without the teacher, which is read from its own run again; with the scores of all processes so far."""
+        weights = checkpoint["state_dict"] | {TOTALS: added(self.train_scores.totals)}
         checkpoint["state_dict"] = {key: weights[key] for key in weights if not key.startswith("distill.")}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """With the teacher, which Lightning wants there."""
         taught = {} if self.distill is None else self.distill.state_dict(prefix="distill.")
         checkpoint["state_dict"] = checkpoint["state_dict"] | taught
+        if self.global_rank > 0:  # the first process counts what all have seen
+            checkpoint["state_dict"][TOTALS] = torch.zeros_like(checkpoint["state_dict"][TOTALS])
 
     def on_train_batch_start(self, batch, batch_idx: int) -> None:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))

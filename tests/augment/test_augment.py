@@ -23,6 +23,7 @@ from hybrid_vit.augment import (
     RandomResizedCrop,
     TrivialAugment,
 )
+from hybrid_vit.config.build import build
 
 MEAN, STD = (0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)
 
@@ -109,7 +110,9 @@ def test_cuda_agrees_with_cpu(name: str) -> None:
     ("make", "message"),
     [
         (lambda: RandomCrop(padding=-1), "padding is -1"),
-        (lambda: RandomCrop(mode="edge"), "crop.mode=edge is unknown; use constant or reflect"),
+        (lambda: RandomCrop(padding=2.5), "padding is 2.5"),
+        (lambda: build({"_target_": "hybrid_vit.augment.RandomErasing", "scale": 0.2}), "RandomErasing: a value is of"),
+        (lambda: RandomCrop(mode="edge"), "augment.crop.mode=edge is unknown; use constant or reflect"),
         (lambda: RandomResizedCrop(scale=(0.0, 1.0)), "scale"),
         (lambda: RandomResizedCrop(scale=(0.9, 0.8)), "scale"),
         (lambda: RandomResizedCrop(scale=(0.5, 1.2)), "scale"),

@@ -213,7 +213,7 @@ def test_crop_with_reflection_is_torchs(size: tuple[int, int]) -> None:
     padded, corners = V.pad(images, [padding], padding_mode="reflect"), zip(top.tolist(), left.tolist(), strict=True)
     expected = [image[:, t : t + size[0], u : u + size[1]] for image, (t, u) in zip(padded, corners, strict=True)]
     assert torch.equal(ops.crop_with_reflection(images, top, left, padding=padding), torch.stack(expected))
-    with pytest.raises(ValueError, match=r"crop\.padding=8 cannot reflect an image"):
+    with pytest.raises(ValueError, match=r"crop\.padding=8 cannot reflect images"):
         ops.crop_with_reflection(images, top, left, padding=8)
 
 

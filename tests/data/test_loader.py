@@ -139,7 +139,7 @@ def test_too_small_batches_are_errors() -> None:
             EpochSampler(n, 4, seed=0, shuffle=True, world_size=world_size, drop_last=drop_last)
         assert str(caught.value) == (
             f"{n} images make no batch of batch_size=4 for {world_size} processes; "
-            "use a smaller batch_size, fewer processes or drop_last=False"
+            "use a smaller batch_size, fewer processes or data.drop_last=false"
         )
 
 

@@ -51,7 +51,7 @@ def test_its_own_images_validate(tmp_path: Path) -> None:
     assert module("medmnist", path, val_size=0, **settings).sizes == {"train": 40, "test": 10}
     assert module("medmnist", path, val_size=None, fraction=0.1, **settings).sizes["train"] == 4
     assert next(iter(data.val_dataloader()[0])).images.shape == (12, 3, 32, 32)
-    with pytest.raises(ValueError, match=r"has 12 validation images of its own, not val_size=5; leave val_size out"):
+    with pytest.raises(ValueError, match=r"has 12 validation images of its own, not data\.val_size=5; leave"):
         module("medmnist", path, val_size=5, **settings)
 
 

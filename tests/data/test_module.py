@@ -298,10 +298,10 @@ def test_wrong_settings(small_cifar_root: Path, picture_root: Path, tmp_path: Pa
         "data=folder has 3 classes, not 4; set data.num_classes=3, or leave it out"
     )
     assert sentence(ValueError, "cifar100", root, val_size=99) == (
-        "val_size=99 cannot hold one image of each of 100 classes; use at least 100, or 0 for no split"
+        "data.val_size=99 cannot hold one image of each of 100 classes; use at least 100, or 0 for no split"
     )
     assert sentence(ValueError, "cifar100", root, val_size=1000) == (
-        "val_size=1000 leaves nothing of 1000 images to train on; use less than 1000"
+        "data.val_size=1000 leaves nothing of 1000 images to train on; use less than 1000"
     )
     assert sentence(ValueError, "folder", None) == "data=folder needs a folder of pictures; set data.root"
     assert sentence(ValueError, "cifar", root).startswith("there is no data set 'cifar'; did you mean 'cifar10'?")

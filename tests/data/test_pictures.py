@@ -138,7 +138,7 @@ def test_val_size_of_a_flat_folder(picture_root: Path) -> None:
     with pytest.raises(ValueError) as caught:
         picture_splits(picture_root, 16, 2, seed=1)
     assert str(caught.value) == (
-        "val_size=2 cannot hold one image of each of 3 classes; use at least 3, or 0 for no split"
+        "data.val_size=2 cannot hold one image of each of 3 classes; use at least 3, or 0 for no split"
     )
 
 
@@ -251,7 +251,8 @@ def test_given_parts_are_taken_as_they_are(picture_root: Path, tmp_path: Path) -
     with pytest.raises(ValueError) as caught:
         picture_splits(tmp_path, 16, 5, seed=0)
     assert str(caught.value) == (
-        f"{tmp_path} has 45 pictures to validate on (in val/), not val_size=5; leave val_size out, or use 0 for none"
+        f"{tmp_path} has 45 pictures to validate on (in val/), not data.val_size=5; "
+        "leave data.val_size out, or use 0 for none"
     )
 
 

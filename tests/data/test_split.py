@@ -65,13 +65,13 @@ def test_size_zero_leaves_everything() -> None:
 @pytest.mark.parametrize(
     ("counts", "size", "sentence"),
     [
-        ((5, 5), 1, "val_size=1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
-        ((5, 5), 10, "val_size=10 leaves nothing of 10 images to train on; use less than 10"),
-        ((5, 5), -1, "val_size=-1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
+        ((5, 5), 1, "data.val_size=1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
+        ((5, 5), 10, "data.val_size=10 leaves nothing of 10 images to train on; use less than 10"),
+        ((5, 5), -1, "data.val_size=-1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
         (
             (1, 3),
             3,
-            "val_size=3 of 4 images would take all 1 images of class 0; use less or give that class more images",
+            "data.val_size=3 of 4 images would take all 1 images of class 0; use less or give that class more images",
         ),
     ],
 )
@@ -142,8 +142,8 @@ def test_sizes_of_a_split_by_name() -> None:
         assert (len(kept), len(taken)) == (6 - size, size)
         assert set(y[kept].tolist()) == {0, 1, 2} and set(y[taken].tolist()) == {0, 1}
     for size, sentence in (
-        (1, "val_size=1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
-        (4, "val_size=4 of 6 images leaves a class nothing to train on; use at most 3"),
+        (1, "data.val_size=1 cannot hold one image of each of 2 classes; use at least 2, or 0 for no split"),
+        (4, "data.val_size=4 of 6 images leaves a class nothing to train on; use at most 3"),
     ):
         with pytest.raises(ValueError) as caught:
             split_by_name(names, y, size, "test")

@@ -91,6 +91,13 @@ def test_a_machine_that_is_not_there_is_a_sentence(
         choose(kind)
 
 
+def test_precisions_have_one_name_each_and_an_apple_gpu_has_no_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, mps=True)
+    assert [choose("cpu", given).precision for given in ("32", "bf16")] == ["32-true", "bf16-mixed"]
+    with pytest.raises(ValueError, match="an Apple GPU has no float64; use accelerator=cpu"):
+        choose("auto", "64-true")
+
+
 def test_this_machine_has_a_choice_and_a_name() -> None:
     assert choose("cpu").accelerator == "cpu"
     assert cpu_name()

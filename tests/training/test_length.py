@@ -22,7 +22,7 @@ from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.training.console import quieten
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.lightning_callbacks import early_stopping
-from hybrid_vit.training.parts import count_sizes, make_data, make_net, make_task
+from hybrid_vit.training.parts import count_sizes, make_data, make_net, make_task, measure_sizes
 from hybrid_vit.training.run import Run, train
 from hybrid_vit.training.task import Classification
 
@@ -69,6 +69,14 @@ def test_after_a_step_was_measured_a_batch_is_augmented_as_before() -> None:
     assert measure(task, data, choice, 0.0).step > 0
     batch = next(iter(data.train_dataloader()))
     assert not data.on_after_batch_transfer(batch, 0)[0].equal(data.normalize(batch.images))
+
+
+def test_a_warm_up_may_be_longer_than_the_epochs_that_a_budget_replaces() -> None:
+    config = as_train(resolve(compose_config([*TINY, "optim.warmup_epochs=20", "accelerator.precision=64-true"])))
+    quieten()
+    data, choice = make_data(config), choose("cpu", precision="64-true")
+    (cost,) = measure_sizes(config, choice, make_net(config, data, choice, fresh=True), data, None, 0.0).values()
+    assert cost.step > 0 and cost.image > 0
 
 
 def test_a_budget_counts_smaller_images_by_their_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +157,30 @@ def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: py
     assert len(rates) == 40
 
 
+def test_a_clock_that_runs_out_in_a_validation_lets_no_step_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over: list[bool] = []
+    monkeypatch.setattr(Run, "ended", lambda self: "the budget is over" if over else None)
+
+    class RunsOut(Callback):
+        def on_validation_end(self, trainer: pl.Trainer, *arguments) -> None:
+            over.append(True)
+
+    run(tmp_path, callbacks=[RunsOut()])
+    assert (summary(tmp_path)["steps"], len(rows(tmp_path)), len(over)) == (5, 1, 1)
+
+
+def test_the_clock_of_a_run_goes_on_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid_vit.training.run.fix_steps", lambda *arguments: (15, Clock(600)))
+    settings = ["budget=1m", "budget_by=clock"]
+    with pytest.raises(Stopped):
+        run(tmp_path, *settings, callbacks=[OneEpoch()])
+    monkeypatch.setattr("hybrid_vit.training.run.processes", lambda config: 2)
+    with pytest.raises(ValueError, match=r"continues in one process; use trainer\.devices=1"):
+        run(tmp_path, *settings, resume=True)
+
+
 def test_the_computing_of_a_run_that_stops_early_is_that_of_its_images(tmp_path: Path) -> None:
     settings = ["epochs=20", "early_stopping.patience=1", "early_stopping.monitor=val_top1", "optim.lr=1e-9"]
     settings += ["progressive.sizes=[16]", "progressive.until=[0.5]"]
@@ -214,6 +246,9 @@ def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
     config.trainer.limit_val_batches = config.trainer.limit_test_batches = 0.1  # one of one batch, not none
     epoch = Epoch.of(config.trainer, make_data(config))
     assert (epoch.limited, epoch.val_batches, epoch.val_images, epoch.test_batches) == ({}, 1, 180, 1)
+    data = make_data(as_train(resolve(compose_config([*TINY, "data.monitor_test=true", "data.eval_batch_size=10"]))))
+    config.trainer.limit_val_batches = 0.04  # of 18 and 36 batches: Lightning would take none of the first
+    assert Epoch.of(config.trainer, data).val_images == 20
     config.trainer.limit_val_batches = 0.0
     epoch = Epoch.of(config.trainer, make_data(config))
     assert (epoch.limited, epoch.val_batches, epoch.val_images) == ({"val_batches": 0.0}, 0, 0)

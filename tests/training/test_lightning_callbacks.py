@@ -15,7 +15,9 @@ def test_every_callback_that_is_listed_can_be_made() -> None:
     assert isinstance(named(["DeviceStatsMonitor"])[0], callbacks.DeviceStatsMonitor)
 
 
-@pytest.mark.parametrize("name", ["os", "Callback", "ModelCheckpoint", "EarlyStopping", "TQDMProgressBar", "Nothing"])
+@pytest.mark.parametrize(
+    "name", ["os", "Callback", "ModelCheckpoint", "EarlyStopping", "TQDMProgressBar", "BatchSizeFinder", "No"]
+)
 def test_any_other_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"callbacks: {name} cannot be created .* DeviceStatsMonitor, "):
         named([name])

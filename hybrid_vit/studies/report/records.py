@@ -23,7 +23,7 @@ from hybrid_vit.utils.paths import LOCATED
 Settings = dict[str, Any]
 
 # Who ran it, and how and where it was computed: no part of what a configuration is.
-APART = ("name", "seed", "resume", *CHANGEABLE)
+APART = ("name", "seed", "resume", "ema.compared", *CHANGEABLE)
 ACCUMULATED = "trainer.accumulate_grad_batches"
 KINDS = ("data.source", "data.root", "data.image_size")  # what data; the other keys of data say how much of it
 # What a summary must hold, and of what type.

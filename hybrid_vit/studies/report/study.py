@@ -178,4 +178,15 @@ def course(configuration: Configuration, key: str) -> pd.DataFrame:
     """Epochs trained -> a value of each run, as far as all of them have one; the last may be a part of an epoch."""
     columns = [run.epochs.set_index("epoch")[key] for run in configuration.runs if key in run.epochs]
     table = pd.concat(columns, axis=1).dropna() if columns else pd.DataFrame()
-    return table.set_axis(np.minimum(table.index + 1, configuration.mean("epochs"))) if len(table) else table
+    if table.empty:
+        return table
+    epochs = pd.concat([trained(run) for run in configuration.runs], axis=1).mean(axis=1)
+    return table.set_axis(epochs[table.index].round(6))
+
+
+def trained(run: Run) -> pd.Series:
+    """Epoch -> epochs trained when it had ended; of a run that was lengthened, one in the middle may be a part."""
+    rows, whole = run.epochs.set_index("epoch"), run.summary["epochs"]
+    if "step" in rows:
+        return whole * rows["step"] / rows["step"].iloc[-1]
+    return pd.Series(np.minimum(rows.index + 1, whole), rows.index)

@@ -1,16 +1,18 @@
 """Pictures: those that the data call for, and what is in them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import fake_runs
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from hybrid_vit.studies.report import curves, figures, style
-from hybrid_vit.studies.report.study import Study, overlays_table, study
+from hybrid_vit.studies.report.study import Study, course, overlays_table, study
 
 DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3], 8: [50.5, 51.0, 52.4]}
 
@@ -143,6 +145,17 @@ def test_a_curve_ends_where_training_did(tmp_path: Path) -> None:
         fake_runs.write(tmp_path / f"{seed}", seed=seed, summary={"epochs": epochs})
     for ax in drawn(curves.curves(of(tmp_path))).axes:
         assert ax.lines[0].get_xdata().tolist() == [1, 2, 2.5]
+
+
+def test_an_epoch_in_the_middle_of_a_lengthened_run_may_be_a_part_of_one(tmp_path: Path) -> None:
+    run = fake_runs.write(tmp_path / "run", epochs=3)
+    table = pd.read_csv(run / "metrics.csv")
+    table["step"] = [10, 15, 25]
+    table.to_csv(run / "metrics.csv", index=False)
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"epochs": 2.5}))
+    (configuration,) = of(run).configurations
+    assert course(configuration, "train_top1").index.tolist() == [1, 1.5, 2.5]
 
 
 def test_a_curve_of_runs_of_several_lengths_ends_with_the_shortest_and_says_so(tmp_path: Path, depths: Study) -> None:

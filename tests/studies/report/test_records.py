@@ -41,7 +41,11 @@ def test_a_sweep_is_found_at_any_depth_and_counted_once(tmp_path: Path) -> None:
 def test_how_and_where_it_was_computed_makes_no_configuration(tmp_path: Path) -> None:
     apart = {"logger.name": "wandb", "accelerator.kind": "cpu", "data.root": "/x", "data.num_workers": 7, "resume": "y"}
     fake_runs.write(tmp_path / "0", seed=0)
-    fake_runs.write(tmp_path / "1", seed=1, settings=apart | {"checkpoint_minutes": 1.0, "trainer": {"devices": 2}})
+    fake_runs.write(
+        tmp_path / "1",
+        seed=1,
+        settings=apart | {"ema": {"compared": [0.9]}, "checkpoint_minutes": 1.0, "trainer": {"devices": 2}},
+    )
     assert labels(tmp_path) == ["tiny"]
 
 
