@@ -41,8 +41,8 @@ def fit(*, callbacks: Sequence[Any] = (), **settings: Any) -> Trained:
         The trained network, with `predict`, `summary` and the `directory` of the run.
 
     Raises:
-        UserError: a setting that cannot be; says what to write instead.
-        hybrid_vit.training.callbacks.Stopped: by Ctrl-C or `trainer.max_time`; fit(resume=DIRECTORY) goes on.
+        UserError: an invalid setting; the message says what to write instead.
+        hybrid_vit.training.callbacks.Stopped: by Ctrl-C or `trainer.max_time`; continue with fit(resume=DIRECTORY).
     """
     from hybrid_vit.cli import runs
 
@@ -60,7 +60,7 @@ def build_model(name: str = "hybrid_192", **overrides: Any) -> nn.Module:
         overrides: values of its keys, such as depth=4 or num_classes=10; for the stem's a dictionary: stem={"depth": 2}
 
     Raises:
-        UserError: an unknown name or key, or numbers that do not fit together; says what to write instead.
+        UserError: an unknown name or key, or values that contradict each other; the message says what to write instead.
     """
     from hybrid_vit.config.build import build
     from hybrid_vit.config.compose import compose_config, resolve

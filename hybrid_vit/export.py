@@ -42,7 +42,7 @@ def export(spec: Spec, directory: Path) -> None:
         from hybrid_vit.deploy.space import write_space
 
         if lacking := write_space(spec["run"], directory):
-            print(f"without {' and '.join(lacking)}: show the run once in hybrid_vit.demo, then export it again")
+            print(f"{' and '.join(lacking)} missing: open the run once in hybrid_vit.demo, then export it again")
     else:
         export_network(spec, directory)
     print(f"files: {directory}")

@@ -107,7 +107,7 @@ def check_training(spec: Spec) -> None:
     sizes, until = spec["progressive"]["sizes"], spec["progressive"]["until"]
     if len(sizes) != len(until) or sorted(set(until)) != until:
         raise UserError(
-            f"progressive.sizes {sizes} needs as many ends, one after the other, as progressive.until {until} has; "
+            f"progressive.until {until} must be ascending, with one end for each of progressive.sizes {sizes}; "
             "e.g. progressive.sizes=[20,24] progressive.until=[0.15,0.5]"
         )
     if optim["betas"] is not None and len(optim["betas"]) != 2:

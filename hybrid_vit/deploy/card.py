@@ -44,8 +44,8 @@ MIT, as the code. The images that it was trained on have their own terms.
 
 PARTS = {  # what the scores of data sets that were joined are, by the end of their names
     "top1": "top-1 on the test images of `{}`",
-    "crossed": "test images of `{}` that are taken for a class of the other data set",
-    "forgotten": "top-1 that is lost on `{}` since the weights it began with",
+    "crossed": "test images of `{}` that are classified as a class of the other data set",
+    "forgotten": "top-1 lost on `{}`, compared with the initial weights",
 }
 
 
@@ -81,7 +81,7 @@ def further_rows(scores: Mapping[str, float], images: int) -> list[tuple[str, st
         data, _, kind = score.rpartition("_")
         if split != "test" or not data or kind not in PARTS:
             continue
-        what = "mean of the accuracies of the classes" if data == "balanced" else PARTS[kind].format(data)
+        what = "mean accuracy over classes" if data == "balanced" else PARTS[kind].format(data)
         n = f"{images:,} images" if data == "balanced" else "1 run"
         rows.append((what, f"{value:.2f} {'points' if kind == 'forgotten' else '%'}", n))
     return rows

@@ -182,7 +182,7 @@ def make_page(gr: Any, models: Models) -> Any:
         return models.examples(name)[event.index][0]
 
     with gr.Blocks(title="hybrid_vit", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
-        gr.Markdown("# hybrid_vit\nWhat a small image classifier says of an image, and where it looks.")
+        gr.Markdown("# hybrid_vit\nThe predictions of a small image classifier, and explanations of them.")
         with gr.Row():
             with gr.Column(min_width=300):
                 model = gr.Dropdown([*models.runs], value=models.first, label="Model", filterable=False)

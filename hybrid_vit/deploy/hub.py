@@ -125,7 +125,7 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
         classes=len(trained.class_names),
         size=trained.image_size,
         figures=[score_row(top1, images), *further_rows(summary["scores"], images)],
-        scope="One run: the interval is that of the test images and says nothing of other seeds.",
+        scope="One run: the interval covers the sampling of test images, not the variation between seeds.",
         calibration="The probabilities are not calibrated."
         if trained.temperature == 1
         else f"Before the softmax, `predict` divides the logits by the temperature {trained.temperature:.2f}.",

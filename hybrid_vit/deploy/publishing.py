@@ -128,11 +128,13 @@ def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[floa
         calibration.update(each, labels)
         errors.append(calibration.compute()["ece"])
     temperature = known or (1.0 if few else fit_temperature(logits, labels))
-    fitted = "The test images are too few to fit one." if few else "It was fitted on the test images, by halves."
+    fitted = "It was fitted on the test images; the error with it is cross-validated over two halves of them."
+    if few:
+        fitted = "The test images are too few to fit one."
     return temperature, (
         f"Expected calibration error on the test set, 15 bins: {errors[0]:.1f} % without and {errors[1]:.1f} % with a "
         f"temperature of {temperature:.2f}, by which `predict` divides the logits. "
-        + ("It is that of the validation images." if known else fitted)
+        + ("It was fitted on the validation images." if known else fitted)
     )
 
 
@@ -142,14 +144,14 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     summaries = [read_json(run / "summary.json") for run in runs]
     scores = [each["scores"]["test_top1"] for each in summaries]
     rows = [score_row(published.top1, published.images), *further_rows(summary["scores"], published.images)]
-    scope = "One run: the interval is that of the test images and says nothing of other seeds."
+    scope = "One run: the interval covers the sampling of test images, not the variation between seeds."
     if len(runs) > 1:
         found = estimate(scores)
         low, high = found.span
         kind = "95 % t-interval" if len(runs) > 2 else "both runs"
         rows.append(("mean over seeds", f"{found.mean:.2f} % ({low:.2f} to {high:.2f} %, {kind})", f"{len(runs)} runs"))
         listed = ", ".join(f"{score:.2f}" for score in scores)
-        scope = f"The weights are those of the first run that was named, whatever its score; all: {listed}."
+        scope = f"The weights are those of the first run given to `publish`, whatever its score; all scores: {listed}."
     weights = f"half precision; the run's own weights score {published.full_top1:.2f} %"
     card = model_card(
         name,

@@ -30,7 +30,7 @@ from hybrid_vit.utils.paths import WEIGHTS, find_run
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture.
+    """The prediction of a network for one picture.
 
     Attributes:
         label: name of the most probable class; of equal ones the first.
@@ -46,7 +46,7 @@ class Prediction:
 class Trained(nn.Module):
     """A trained network in eval mode, with what belongs to it: (B, 3, H, W) normalised images -> (B, classes) logits.
 
-    Images may be on any device, logits are fp32 on the network's.
+    Images may be on any device. The logits are float32, on the device of the network.
 
     Attributes:
         net: the network itself.
@@ -54,7 +54,7 @@ class Trained(nn.Module):
         image_size: side of its images in pixels.
         summary: the run's summary.
         directory: of the run.
-        temperature: by which `rank` divides the logits; 1 where none was measured.
+        temperature: the number by which `rank` divides the logits; 1 if none was fitted.
         fingerprint: of the data it was trained and scored on, as `DataModule.fingerprint`; None in older runs.
     """
 
@@ -98,7 +98,7 @@ class Trained(nn.Module):
 
     @torch.inference_mode()
     def predict(self, pictures: Source | Sequence[Source], *, batch_size: int = 64) -> Prediction | list[Prediction]:
-        """What the network says of one picture, or of each of several; no gradients are kept.
+        """The prediction for one picture, or a list of predictions for several, without gradients.
 
         Args:
             pictures: as for `preprocess`.

@@ -1,7 +1,7 @@
 """Evaluators: logits and targets, batch by batch -> {name: value} over all of them.
 
-Another question about logits is a class here, or beside, and a row in `EVALUATORS`: every test then answers it. One
-about the network itself, such as an attack, is a function in a file of its own.
+A new evaluator of logits is a class here, or in a new file, and a row in `EVALUATORS`; every test then computes it. An
+evaluation of the network itself, such as an attack, is a function in a file of its own.
 """
 
 import math
@@ -74,10 +74,10 @@ class Scores(Metric):
 
 
 class Confusion:
-    """For which class the images of each are taken; the mean of the classes' own top-1, where they are uneven.
+    """The confusion matrix, and the balanced accuracy if the classes have different numbers of images.
 
-    With as many images in each class that mean is the plain top-1, so it is left out. Of classes without images it says
-    nothing. Brodersen et al. 2010 (ICPR, "The balanced accuracy and its posterior distribution").
+    If all classes have equally many images, the balanced accuracy equals top-1 and is left out. Classes without images
+    are ignored. Brodersen et al. 2010 (ICPR, "The balanced accuracy and its posterior distribution").
     """
 
     def __init__(self, num_classes: int) -> None:

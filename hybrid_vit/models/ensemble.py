@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Ensemble(nn.Module):
-    """The mean of the members' probabilities, as its logarithm: softmax gives the mean again.
+    """The logarithm of the mean of the members' probabilities, so that softmax gives that mean.
 
     Hansen and Salamon 1990; Lakshminarayanan et al. 2017 (arXiv 1612.01474).
     """
@@ -30,5 +30,5 @@ class Mirror(nn.Module):
 
 
 def mirrored(net: nn.Module) -> Ensemble:
-    """Test-time augmentation: the mean of what `net` says of an image and of its mirror image."""
+    """Test-time augmentation: the mean of the probabilities of `net` for an image and for its mirror image."""
     return Ensemble([net, nn.Sequential(Mirror(), net)])

@@ -37,7 +37,7 @@ def timm_model(
 
     Args:
         architecture: timm's name of it.
-        pretrained: begin with timm's ImageNet weights; what they do not fit begins at random, and the log names it.
+        pretrained: start from timm's ImageNet weights; layers of another shape are initialised at random and logged.
         drop_rate: dropout before the head.
         drop_path_rate: stochastic depth of the last block.
         arguments: what else timm's constructor takes, such as img_size or patch_size.
@@ -85,8 +85,8 @@ def small_resnet(net: Any) -> None:
 def small_efficientnet(net: Any) -> None:
     """No stride in the stem and in the first stage that has one: 32 pixels end as 4x4.
 
-    Its residual branches begin as zero, as those of timm's ResNets do, and its head small: begun as timm begins it, it
-    is still at chance after 400 steps of batch 128 on CIFAR-100.
+    The residual branches are initialised with zero, as in timm's ResNets, and the head with small weights. With timm's
+    own initialisation, the accuracy is still at chance after 400 steps of batch 128 on CIFAR-100.
     """
     net.conv_stem.stride = (1, 1)
     net.blocks[1][0].conv_dw.stride = (1, 1)
@@ -202,7 +202,7 @@ class CvT(nn.Module):
         if pretrained:
             with downloading("cvt_13"):
                 self.net = make.from_pretrained("microsoft/cvt-13", ignore_mismatched_sizes=True, **small)
-            log.info("cvt_13 begins with ImageNet weights; new is the classifier")
+            log.info("cvt_13 starts from ImageNet weights; initialised: the classifier")
         else:
             self.net = make(transformers.CvtConfig(**small))
         for module in self.net.modules():

@@ -1,4 +1,4 @@
-"""The hybrid: a convolutional stem makes the tokens, a transformer reads them, a pool and a head answer.
+"""The hybrid: a convolutional stem computes the tokens, a transformer processes them, a pool and a head classify.
 
 (B, 3, H, W) normalised image -> (B, num_classes) logits. Names and state-dict keys are timm's, so that the weights
 of a timm ViT load into a `HybridViT` with a patch stem. H and W may be others than those that the stem was made for:

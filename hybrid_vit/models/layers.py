@@ -1,6 +1,6 @@
 """Layers: the parameters of a network in the order of its depth, from the image to the classifier.
 
-A network says which they are by `group_matcher()`, as timm's do; of ours `coarse` changes nothing.
+A network defines them by `group_matcher()`, as timm's networks do; in ours its argument `coarse` has no effect.
 """
 
 import math

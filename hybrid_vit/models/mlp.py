@@ -25,11 +25,12 @@ class MLP(nn.Module):
 class ConvMLP(nn.Module):
     """(B, N, D) -> (B, N, D): an MLP with a depthwise convolution 3x3, BatchNorms, and a shortcut around the former.
 
-    Prefix tokens have no neighbours: they are scaled, channel by channel, by what the mean of the others says. This is
-    the DAFF of DHVT, Lu et al. 2022 (arXiv 2210.05958). It looks at the whole batch while training.
+    Prefix tokens have no neighbours. A small MLP computes a factor for each of their channels from the mean of the
+    other tokens. This is the DAFF of DHVT, Lu et al. 2022 (arXiv 2210.05958). In training mode, its BatchNorms use the
+    statistics of the whole batch.
 
     Args:
-        num_prefix_tokens: all tokens but so many first ones are the cells of the grid.
+        num_prefix_tokens: number of tokens before the cells of the grid.
         drop: dropout at the end; before a BatchNorm it would shift its statistics (Li et al. 2019, arXiv 1801.05134).
     """
 

@@ -1,8 +1,8 @@
 """Exponential moving average of a network: after every optimizer step, average += (1 - d) * (weights - average).
 
-The average is a second network of the same shape inside the task: validation calls it directly, checkpoints contain
-it, nothing is ever swapped, so no score can be of other weights than it says. Buffers (BatchNorm statistics) are copied
-as they are. Warm-up of the decay as in TensorFlow's ExponentialMovingAverage: without it a decay of 0.9999 would still
+The average is a second network of the same shape inside the task. Validation calls it directly, checkpoints contain
+it, and weights are never swapped, so a score always belongs to the weights that it names. Buffers (BatchNorm
+statistics) are copied. The warm-up of the decay is TensorFlow's: without it, a decay of 0.9999 would still
 hold 38 % of the initial weights after 25 epochs of 391 steps.
 """
 

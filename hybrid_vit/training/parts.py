@@ -89,7 +89,7 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
             found := changes_of_test_set(source.get("fingerprint"), data.fingerprint())
         ):
             log.warning(
-                "%s was trained on the same classes with another test set (%s): if its images are these, "
+                "%s was trained on the same classes with another test set (%s): if both use the same images, "
                 "it may have learned from the test images of this run",
                 *(config.init_from, ", ".join(found)),
             )
@@ -118,7 +118,7 @@ def warn_of_validation(run: str, config: Train, data: DataModule) -> None:
     """Warn if `run` may know the validation images."""
     if may_know_validation(run, config, data):
         log.warning(
-            "%s was trained on such images, perhaps on the %d that validate here: choose nothing by their score",
+            "%s was trained on the same data set, perhaps on the %d validation images: choose nothing by their score",
             *(run, data.sizes["val"]),
         )
 

@@ -65,5 +65,5 @@ def weights_of(directory: Path) -> Path:
     """
     path = directory / WEIGHTS
     if not path.exists():
-        raise UserError(f"{directory} has no {WEIGHTS}: its training has not ended; train resume={directory}")
+        raise UserError(f"{directory} has no {WEIGHTS}: the run is not done; finish it with resume={directory}")
     return path

@@ -324,7 +324,7 @@ def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path, caplog: 
     }.items():
         caplog.clear()
         run(tmp_path / name, "steps=2", "optim.warmup_epochs=0", *settings)
-        assert ("perhaps on the 180 that validate here" in caplog.text) is (name == "seen")  # another split
+        assert ("perhaps on the 180 validation images" in caplog.text) is (name == "seen")  # another split
         description = json.loads((tmp_path / name / "model.json").read_text())
         assert ("temperature" in description) is (name in ("enough", "same split"))
 

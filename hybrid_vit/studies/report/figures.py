@@ -149,7 +149,7 @@ def tradeoffs(study: Study) -> tuple[Figure, Picture] | None:
     panels[-1].set_ylim(*roomy(bottom, top, resolution(study)))
     label_ends(panels[-1], ends)
     caption = (
-        "Means over seeds. The line joins what no other configuration betters in both (the Pareto front). "
+        "Means over seeds. The line is the Pareto front: no other configuration is better in both quantities. "
         f"Vertical: 95 % intervals, for {ENOUGH} seeds or more; dotted: two seeds, from one to the other."
         + cut(spans, parts)
     )
@@ -204,7 +204,7 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
         "Above, a point a run; the lines are error = a · n^-b, fitted to the logarithms (b with its 95 % interval). "
         "Below, the mean of each size against the law: a curve instead of random scatter about 0 means that no "
         "power law holds. "
-        "Two sizes fix a line: it is evidence of a power law from three on."
+        "Any two sizes lie on a line, so only three sizes or more are evidence of a power law."
         if tested
         else "A point a run; the lines join the means of the logarithms."
     )
