@@ -240,6 +240,8 @@ class Trainer:
     strategy: str = limited(("auto", "ddp", "ddp_find_unused_parameters_true"), "auto")
     log_every_n_steps: int = limited("[1, 1e9]", 50)
     deterministic: bool | None = None
+    benchmark: bool | None = None
+    detect_anomaly: bool = False
     profiler: str | None = limited(("simple", "advanced", "pytorch"), None)
     accumulate_grad_batches: int = limited("[1, 1e6]", 1)
     # A whole number of batches, or a share of them below 1; null: all.
