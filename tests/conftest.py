@@ -6,6 +6,7 @@ Fixtures import what is slow to import: the process that starts the workers of p
 from __future__ import annotations
 
 import functools
+import gc
 import logging
 import os
 import sys
@@ -29,6 +30,31 @@ def one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def yaml_is_read_and_written_in_c() -> Iterator[None]:
+    """Hundreds of configurations are composed; YAML in Python takes half of their time."""
+    import yaml
+    from omegaconf._utils import OmegaConfDumper
+
+    class Dumper(yaml.CDumper):
+        pass
+
+    Dumper.add_representer(str, OmegaConfDumper.str_representer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
+        patch.setattr("omegaconf.omegaconf.get_omega_conf_dumper", lambda: Dumper)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imported_modules_are_no_garbage(one_thread: None) -> Iterator[None]:
+    """A garbage collection does not look through all that was imported each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

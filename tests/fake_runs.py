@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 CONFIG: dict[str, Any] = {
     "name": "tiny",
     "seed": 0,
@@ -54,7 +52,7 @@ def write(
             node = node[part]
         node[last] = value
     (directory / ".hydra").mkdir(parents=True)
-    (directory / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    (directory / ".hydra" / "config.yaml").write_text(json.dumps(config))  # is YAML, too
     facts = {
         "name": config["name"],
         "state": "done",

@@ -1,7 +1,9 @@
 """Every file in `conf/`: it composes, has no open values, and describes parts that can be built."""
 
+import functools
+from typing import Any
+
 import pytest
-import torch
 from torch import nn
 from torchvision.ops import StochasticDepth
 
@@ -38,13 +40,15 @@ def test_there_are_files() -> None:
     assert len(FILES) >= 20
 
 
+@functools.cache
+def default() -> Any:
+    return resolve(compose_config([]))
+
+
 @pytest.mark.parametrize(("group", "option"), FILES, ids=lambda name: name)
 def test_it_composes(group: str, option: str) -> None:
     spec = spec_of(group, option)
-    assert (
-        spec != resolve(compose_config([]))
-        or compose_groups("train").hydra.runtime.choices.get(KEYS.get(group)) == option
-    )
+    assert spec != default() or compose_groups("train").hydra.runtime.choices.get(KEYS.get(group)) == option
     assert not [value for value in values(spec) if isinstance(value, str) and ("${" in value or value == "???")]
 
 
@@ -63,12 +67,6 @@ def test_an_experiment_takes_another_augmentation(experiment: str) -> None:
         chosen = resolve(compose_config([f"experiment={experiment}", f"augment={option}"]))["augment"]
         Augment(**build(chosen))
         assert chosen == spec_of("augment", option)["augment"]
-
-
-@pytest.mark.parametrize("name", options("model"))
-def test_model_builds(name: str) -> None:
-    net = build(resolve(compose_config([f"model={name}", "model.num_classes=7"]))["model"]).eval()
-    assert net(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
 
 
 @pytest.mark.parametrize("name", options("stem"))

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
@@ -200,9 +199,10 @@ def test_the_card_states_the_score_and_its_code_runs(
     for code in ours:
         exec(code, {})
     assert capsys.readouterr().out == "3\n3\n"
-    without = f"import sys; sys.modules['hybrid_vit'] = None\n{plain}"
-    done = subprocess.run([sys.executable, "-c", without], capture_output=True, text=True, check=False)
-    assert done.stdout == "3\n", done.stderr
+    for name in [name for name in sys.modules if name.partition(".")[0] == "hybrid_vit"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    exec(plain, {})
+    assert capsys.readouterr().out == "3\n"
 
 
 @pytest.mark.parametrize(

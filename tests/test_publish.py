@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_runs import QUICK
+from small_runs import QUICK, no_pictures
 
 import hybrid_vit
 from hybrid_vit import publish
@@ -19,7 +19,7 @@ from hybrid_vit.utils import paths
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Two seeds of a small training on digits."""
     root = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, no_pictures():
         patch.chdir(root)
         return [
             hybrid_vit.fit(**QUICK, seed=seed, **{"hydra.run.dir": str(root / f"seed={seed}")}).directory

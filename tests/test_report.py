@@ -103,6 +103,7 @@ def test_a_sweep_becomes_a_page(
 def test_the_published_run_of_this_house_can_be_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("hybrid_vit.studies.report.figures.save", lambda figure, path, **how: path.write_text("<svg/>"))
     call(monkeypatch, str(PUBLISHED / "quickstart"), f"out={tmp_path / 'out'}")
     assert "98.61 (n = 1: no interval)" in (tmp_path / "out" / "report.md").read_text()
 
@@ -215,6 +216,7 @@ def test_nothing_in_a_run_or_a_note_loads_from_outside(tmp_path: Path, monkeypat
 def test_a_foreign_number_of_runs_says_what_it_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("hybrid_vit.studies.report.figures.save", lambda figure, path, **how: path.write_text("<svg/>"))
     sweep = fake_runs.sweep(tmp_path / "runs", "model.depth", {2: [14.0, 21.0], 4: [30.0, 31.0, 32.0]})
     twice = "pairs=[['depth=4','depth=2'],['depth=2','depth=4']]"
     call(monkeypatch, str(sweep), f"out={tmp_path / 'out'}", twice)

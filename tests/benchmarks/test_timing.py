@@ -9,7 +9,7 @@ from hybrid_vit.benchmarks.timing import Case, Span, alone, compare, ratio
 
 
 def sleeper(turn, seconds: float, diary: str = "", repeats: int = 1) -> None:
-    time.sleep(0.2)  # preparing is not timed
+    time.sleep(0.05)  # preparing is not timed
     while True:
         turn(repeats)
         time.sleep(seconds)

@@ -77,7 +77,7 @@ def test_every_sweep_can_be_built(name: str, model: str, tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     own = [] if name == "zoo" else [f"model={model}"]
     if model == "hybrid_tiny" and not name.startswith("seeds"):
-        own.append("seed=0,1")  # fewer than it has
+        own.append("seed=0,1" if name == "stem_depth" else "seed=0")  # fewer than it has
     seen = []
     plan = check([f"sweep={name}", *own], also=lambda spec, directory, multirun: seen.append(spec))
     assert plan

@@ -1,7 +1,9 @@
 """What the demo says of an image, without the page: answers, maps, neighbours, refusals."""
 
+import struct
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +11,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from hybrid_vit.augment import Draw
 from hybrid_vit.augment.corruptions import blur, fog, noise
@@ -148,13 +149,24 @@ def test_what_cannot_be_measured_is_a_sentence(tmp_path: Path, monkeypatch: pyte
     assert "is truncated or altered" in said[-1] and find(PUBLISHED / "fast_4m", NEIGHBOURS) is None
 
 
+def write_black(path: Path, side: int) -> None:
+    """A black PNG, written without a decoded copy in memory."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    lines = zlib.compress(bytes(side * (1 + (side + 7) // 8)), 1)
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", lines) + chunk(b"IEND", b""))
+
+
 def hostile(folder: Path) -> dict[str, Path]:
     """Files that are no images, or too large; each is named after what is wrong with it."""
     (folder / "noise.png").write_bytes(np.random.default_rng(0).bytes(10_000_000))
     with zipfile.ZipFile(folder / "archive.jpg", "w") as archive:
         archive.write(DIGIT)
-    Image.new("1", (20_000, 20_000)).save(folder / "bomb.png")
-    Image.new("1", (8_000, 8_000)).save(folder / "large.png")
+    write_black(folder / "bomb.png", 20_000)
+    write_black(folder / "large.png", 8_000)
     (folder / "cut.png").write_bytes(Path(DIGIT).read_bytes()[:100])
     (folder / "drawing.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>')
     (folder / "empty.png").touch()
@@ -178,7 +190,7 @@ def test_refusing_takes_no_memory(inspector: Inspector, tmp_path: Path) -> None:
         """In KiB."""
         return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
 
-    Image.new("1", (13_000, 13_000)).save(tmp_path / "bomb.png")
+    write_black(tmp_path / "bomb.png", 13_000)
     before = peak()
     with pytest.raises(UserError):
         inspector.see(str(tmp_path / "bomb.png"))

@@ -74,7 +74,7 @@ def test_what_it_imports_is_required(space: Path) -> None:
         for name, packages in packages_distributions().items()
         if not {re.sub(r"[-_.]+", "-", package).lower() for package in packages} & installed
     } - {"hybrid_vit"}
-    assert {"lightning", "torchmetrics", "timm", "scipy"} <= others
+    assert {"lightning", "torchmetrics", "timm", "scipy", "matplotlib"} <= others
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({others!r}))\nfrom pathlib import Path\n"
         "from hybrid_vit.deploy.demo import Models, make_page\nimport gradio, hybrid_vit\n"

@@ -1,6 +1,7 @@
 """Layers by depth: those of the hybrids by name, those of every model as timm groups them."""
 
 import pytest
+import torch
 from torch import nn
 
 import hybrid_vit
@@ -8,6 +9,7 @@ from hybrid_vit.config.compose import options
 from hybrid_vit.models import ConvStem
 from hybrid_vit.models import hybrid_vit as hybrid
 from hybrid_vit.models.layers import layers
+from hybrid_vit.training.optim import param_groups
 
 
 def test_the_layers_of_the_published_model() -> None:
@@ -37,12 +39,20 @@ def test_the_layers_of_a_hybrid_with_all_its_tokens() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported
 @pytest.mark.parametrize("name", options("model"))
-def test_the_layers_of_every_model_are_those_that_timm_finds(name: str) -> None:
+def test_of_every_model_the_outputs_the_layers_and_what_decays(name: str) -> None:
     timm_models = pytest.importorskip("timm.models")
     try:
-        net = hybrid_vit.build_model(name)
+        net = hybrid_vit.build_model(name, num_classes=7)
     except ModuleNotFoundError as error:
         pytest.skip(f"{name} is of a library of the extra 'baselines': {error}")
+    assert net.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 7)
+
+    still = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
+    expected = {n for n, p in net.named_parameters() if p.ndim > 1 and n.rpartition(".")[2] not in still}
+    names = {id(parameter): n for n, parameter in net.named_parameters()}
+    decay, _ = param_groups(net, 0.05, decay_all=False)
+    assert {names[id(parameter)] for parameter in decay["params"]} == expected
+
     found = layers(net)
     assert found == [*timm_models.group_parameters(net, net.group_matcher()).values()]
     assert sorted(name for names in found for name in names) == sorted(name for name, _ in net.named_parameters())

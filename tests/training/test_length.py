@@ -57,7 +57,7 @@ def test_steps_repeat_a_budget_exactly(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_budget_is_turned_into_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Run, "fit", lambda self, callbacks: stop())
     with pytest.raises(Stopped):
-        run(tmp_path, "budget=1m")
+        run(tmp_path, "budget=20s")
     assert summary(tmp_path)["steps"] > 0
 
 

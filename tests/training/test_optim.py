@@ -1,12 +1,9 @@
 """Optimizers: what decays. The schedule: the rates that the published runs logged. Errors that name the key."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
 
-from hybrid_vit import build_model
 from hybrid_vit.models import ConvStem, hybrid_vit
 from hybrid_vit.training.optim import OPTIMIZERS, Schedule, adamw, param_groups, sgd
 from hybrid_vit.utils.limits import warmup
@@ -35,23 +32,6 @@ def test_matrices_and_kernels_decay_and_nothing_else() -> None:
     assert {"cls_token", "pos_embed", "norm.weight", "head.bias", "patch_embed.0.1.weight"} < kept
     assert {"reg_token", "blocks.0.ls1.gamma", "blocks.0.attn.rel_pos.relative_position_bias_table"} < kept
     assert len(decay["params"]) + len(keep["params"]) == len(names)
-
-
-MODELS = sorted(path.stem for path in (Path(__file__).parents[2] / "conf/model").glob("*.yaml"))
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # timm's own, while it is imported
-@pytest.mark.parametrize("name", MODELS)
-def test_of_every_model_tokens_and_positions_do_not_decay(name: str) -> None:
-    try:
-        net = build_model(name)
-    except ModuleNotFoundError as error:
-        pytest.skip(f"{name} is of a library of the extra 'baselines': {error}")
-    still = ("cls_token", "dist_token", "reg_token", "pos_embed", "relative_position_bias_table")
-    expected = {n for n, p in net.named_parameters() if p.ndim > 1 and n.rpartition(".")[2] not in still}
-    names = {id(parameter): n for n, parameter in net.named_parameters()}
-    decay, _ = param_groups(net, 0.05, decay_all=False)
-    assert {names[id(parameter)] for parameter in decay["params"]} == expected
 
 
 def test_the_published_recipe_decays_everything() -> None:

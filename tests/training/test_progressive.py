@@ -9,6 +9,8 @@ from small_runs import run
 
 from hybrid_vit.training.progressive import Progressive
 
+pytestmark = pytest.mark.usefixtures("without_pictures")
+
 
 @pytest.mark.parametrize(("progress", "side"), [(0.0, 20), (0.149, 20), (0.15, 24), (0.49, 24), (0.5, 32), (1.0, 32)])
 def test_images_grow_with_the_training(progress: float, side: int) -> None:

@@ -23,7 +23,7 @@ from stopping import OneEpoch
 from wandb.proto import wandb_internal_pb2
 
 from hybrid_vit.config.compose import as_train, compose_config, resolve
-from hybrid_vit.training import loggers
+from hybrid_vit.training import wandb_logger
 from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.run import train
 
@@ -36,8 +36,8 @@ TINY = [
 ]
 
 
-def make(directory: Path, **settings: Any) -> loggers.Wandb:
-    return loggers.Wandb(directory, config={"seed": 1}, **settings)
+def make(directory: Path, **settings: Any) -> wandb_logger.Wandb:
+    return wandb_logger.Wandb(directory, config={"seed": 1}, **settings)
 
 
 @pytest.fixture
@@ -119,7 +119,9 @@ def test_a_stopped_and_resumed_training_is_one_run_with_the_steps_of_metrics_csv
     config = as_train(resolve(compose_config(TINY)))
     with pytest.raises(Stopped):
         train(config, tmp_path, callbacks=[OneEpoch()])
-    time.sleep(1)  # wandb names the folder of a run by the second
+    named = next(tmp_path.glob("wandb/offline-run-*")).name.split("-")[2]
+    while time.strftime("%Y%m%d_%H%M%S") <= named:  # wandb names the folder of a run by the second
+        time.sleep(0.01)
     train(as_train(resolve(compose_config(TINY))), tmp_path, checkpoint=latest(tmp_path / "checkpoints"))
     first, second = offline(tmp_path)
     with (tmp_path / "metrics.csv").open(encoding="utf-8") as file:
