@@ -141,8 +141,18 @@ def test_torch_export_without_the_preprocessing(trained: Trained, images: torch.
     assert about["temperature"] == trained.temperature
 
 
-def test_openvino(images: torch.Tensor, trained: Trained, tmp_path: Path) -> None:
+def test_openvino(
+    onnx_export: Export, images: torch.Tensor, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("openvino")
+
+    def copied(path: Path) -> Path:
+        return Path(shutil.copy(onnx_export.folder / path.name, path))
+
+    # OpenVINO reads the same ONNX files, which are tested above.
+    monkeypatch.setattr("hybrid_vit.deploy.graphs.trace", lambda *given: None)
+    monkeypatch.setattr("hybrid_vit.deploy.graphs.write_onnx", lambda program, path: copied(path))
+    monkeypatch.setattr("hybrid_vit.deploy.graphs.quantize", lambda source, path, batches: copied(path))
     settings = ("int8=true", "calibration=64", "preprocess=true", f"hydra.run.dir={tmp_path}")
     about = Export(tmp_path, call("quickstart", "target=openvino", *settings)).about
     assert {path.name for path in tmp_path.iterdir()} == {
