@@ -194,15 +194,16 @@ def test_the_hubs_folder_is_read_by_this_package(hub_export: Export, trained: Tr
 
 
 def test_the_card_states_the_score_and_its_code_runs(
-    hub_export: Export, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hub_export: Export, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from huggingface_hub import ModelCard
 
     card = ModelCard.load(hub_export.folder / "README.md")
     (result,) = card.data.eval_results
     assert (card.data.license, card.data.library_name) == ("mit", "hybrid_vit")
-    assert result.metric_value == pytest.approx(98.61, abs=0.01)
-    assert "98.61 % (" in card.text and "359 images" in card.text and "## Licence" in card.text
+    top1 = trained.summary["scores"]["test_top1"]
+    assert result.metric_value == pytest.approx(top1, abs=0.01)
+    assert f"{top1:.2f} % (" in card.text and "359 images" in card.text and "## Licence" in card.text
     monkeypatch.chdir(hub_export.folder)
     *ours, plain = re.findall(r"^```python\n(.*?)^```", card.text, re.MULTILINE | re.DOTALL)
     assert len(ours) == 2

@@ -69,8 +69,6 @@ def load_run_config(directory: Path) -> Spec:
     own = read_config(folder)
     hydra = own.pop("hydra", None)
     try:
-        if "trainer" in own:
-            own.trainer.pop("max_epochs", None)  # of older versions
         cfg = OmegaConf.merge(OmegaConf.structured(schema.Train), own)
         with open_dict(cfg):
             cfg.hydra = hydra or {}

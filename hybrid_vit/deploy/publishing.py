@@ -147,7 +147,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     scope = "One run: the interval covers the sampling of test images, not the variation between seeds."
     if len(runs) > 1:
         found = estimate(scores)
-        low, high = found.span
+        low, high = max(0.0, found.span[0]), min(100.0, found.span[1])  # a t-interval knows no limits
         kind = "95 % t-interval" if len(runs) > 2 else "both runs"
         rows.append(("mean over seeds", f"{found.mean:.2f} % ({low:.2f} to {high:.2f} %, {kind})", f"{len(runs)} runs"))
         listed = ", ".join(f"{score:.2f}" for score in scores)
