@@ -304,7 +304,7 @@ def made(plan: Plan) -> Iterator[Path]:
     place.mkdir(parents=True, exist_ok=True)
     try:
         yield place
-    except BaseException:
+    except (Told, UserError, OSError):  # after a mistake of ours, the log has its traceback
         written = {path.name for path in place.iterdir() if path.suffix != ".log"} - {".hydra", ".lock"}
         if parents and not written and Lock(place / ".lock").free():  # else another command has begun there meanwhile
             shutil.rmtree(place)
