@@ -218,7 +218,7 @@ def name_run(argv: list[str]) -> list[str]:
     _, settings, flags = arguments(argv)
     # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
     settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in settings]
-    runs = [text for text in settings if "=" not in text or Path(text).is_dir()]
+    runs = places(settings)
     if len(runs) > 1:
         raise UserError("one run at a time; for several give -m run=A,B")
     return [*flags, *(f"run={quote(text)}" if text in runs else text for text in settings)]
@@ -227,10 +227,15 @@ def name_run(argv: list[str]) -> list[str]:
 def gather_runs(argv: list[str]) -> list[str]:
     """The arguments, with those that are directories as the list `runs`."""
     _, settings, flags = arguments(argv)
-    places = [text for text in settings if "=" not in text or Path(text).is_dir()]  # a sweep names some depth=4
-    rest = [text for text in settings if text not in places]
-    runs = [f"runs=[{','.join(map(quote, places))}]"] if places else []
+    given = places(settings)
+    rest = [text for text in settings if text not in given]
+    runs = [f"runs=[{','.join(map(quote, given))}]"] if given else []
     return [*flags, *rest, *runs]
+
+
+def places(settings: list[str]) -> list[str]:
+    """The arguments that are names or directories; a sweep names some of these depth=4."""
+    return [text for text in settings if "=" not in text or Path(text).is_dir()]
 
 
 def run_command(
