@@ -21,16 +21,16 @@ lint: .venv/ready
 # The site, in site/; a broken link or a key without a meaning is an error.
 docs: export PATH := $(PATH):$(CURDIR)/.venv/bin
 docs: .venv/ready
-	@uv pip install --quiet --python .venv --constraints constraints.txt --group docs
+	@uv pip install --quiet --python .venv --constraints constraints.txt --group docs || exit 1
 	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
+# The make of macOS (3.81) finds a command in the PATH that is exported here only if the line needs a shell: hence && and ||.
 # .venv/begun is left by an installation that was interrupted: the next one begins afresh.
 .venv/ready: export PATH := $(PATH):$(CURDIR)/.venv/bin
 .venv/ready: pyproject.toml constraints.txt
 	@test ! -e .venv/begun || rm -rf .venv
 	@uv --version >/dev/null 2>&1 || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --force-reinstall uv; }
-	@uv venv --quiet --seed --allow-existing --python $(PYTHON) .venv
-	@touch .venv/begun
+	@uv venv --quiet --seed --allow-existing --python $(PYTHON) .venv && touch .venv/begun
 	@uv pip install --quiet --python .venv --constraints constraints.txt --group dev --editable '.[all,demo,openvino]'
 	@mv .venv/begun $@
 

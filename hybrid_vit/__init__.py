@@ -94,13 +94,11 @@ NOT_TEXTS = ("null", "true", "false", "nan", "inf")  # to Hydra, unless quoted
 
 def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
     """{"depth": 4, "stem": {"grid": 8}} with the prefix "model." -> ["model.depth=4", "model.stem.grid=8"]"""
-    return [
-        setting
-        for key, value in values.items()
-        for setting in (
-            _settings(f"{prefix}{key}.", value) if isinstance(value, dict) else [f"{prefix}{key}={_written(value)}"]
-        )
-    ]
+    found = []
+    for key, value in values.items():
+        name = key if "@" in key else f"{prefix}{key}"  # a choice such as stem@model.stem says its place itself
+        found += _settings(f"{name}.", value) if isinstance(value, dict) else [f"{name}={_written(value)}"]
+    return found
 
 
 def _written(value: Any) -> str:
@@ -110,4 +108,9 @@ def _written(value: Any) -> str:
 
         plain = re.fullmatch(r"[A-Za-z_][\w./-]*", str(value), re.ASCII) and str(value).lower() not in NOT_TEXTS
         return str(value) if plain else quote(value)
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, default=_of_json)
+
+
+def _of_json(value: Any) -> Any:
+    """A number of numpy or torch as one of Python; anything else, such as a path, as text."""
+    return value.item() if hasattr(value, "item") else str(value)

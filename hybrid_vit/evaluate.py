@@ -72,8 +72,9 @@ def evaluate(spec: Spec, directory: Path) -> float:
         for row in [row for row in classes if row["images"]][:5]
     ]
     heads = ("class", "top-1, %", "most often taken for")
+    limited = trained.summary.get("limited") or {}
     warnings = [
-        *([f"trained on some batches only; {trained.summary['protocol']}"] if trained.summary.get("limited") else []),
+        *([f"trained on some batches only; {trained.summary['protocol']}"] if "train_batches" in limited else []),
         *([f"since training there are {', '.join(differences)}"] if differences else []),
     ]
     warned = "".join(f"\nnot comparable: {text}\n" for text in warnings)

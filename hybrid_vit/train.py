@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import clear, run_command
+from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.cli.runs import continued, is_helper, lengthening, resumed, startable
 from hybrid_vit.config.compose import Spec, as_train
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
+from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import shown
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
@@ -23,6 +24,8 @@ def main() -> None:
         return
     with clear(code=2):
         merged, argv = continued(resume, argv)
+        if arguments(argv)[0].cfg:
+            raise UserError(f"{resume} continues with the configuration in .hydra/config.yaml there; leave out --cfg")
 
     def job(spec: Spec, directory: Path) -> Any:
         return start(merged(spec), directory)
@@ -50,6 +53,8 @@ def start(spec: Spec, directory: Path) -> Any:
         checkpoint = latest(directory / "checkpoints")
         return train(as_train(spec), directory, checkpoint=checkpoint, **lengthening(spec, directory))
     except Stopped as stopped:
+        if is_helper():  # an exit code would make Lightning kill the process that leads
+            return math.nan
         resume = shlex.quote(f"resume={shown(directory)}")
         print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {resume}")
         if str(stopped) in SIGNALS:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from commands import Train
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Trainings come first: what they share is made in one process, and the last tests are short."""
+    items.sort(key=lambda item: item.path.parent.name != "training")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """The tensors of tests are small, and equal to the bit needs an equal number of threads."""
@@ -45,6 +50,16 @@ def yaml_is_read_and_written_in_c() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml, "SafeLoader", yaml.CSafeLoader)
         patch.setattr("omegaconf.omegaconf.get_omega_conf_dumper", lambda: Dumper)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_schema_is_not_copied() -> Iterator[None]:
+    """Hydra copies all of the schema at each composition, and again what it reads of it."""
+    from hydra.core.config_store import ConfigStore
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigStore, "__deepcopy__", lambda store, memo: store, raising=False)
         yield
 
 

@@ -14,7 +14,7 @@ from hybrid_vit.training.callbacks import Stopped, latest
 from hybrid_vit.training.run import train
 
 TINY = [
-    *("data=digits", "augment=document", "logger=none", "accelerator=cpu", "epochs=3"),
+    *("data=digits", "augment=light", "logger=none", "accelerator=cpu", "epochs=3"),
     *("data.fraction=0.2", "batch_size=51"),  # 252 images, the last batch of 48
     *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=1"),
 ]

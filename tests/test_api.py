@@ -44,6 +44,7 @@ def test_fit_is_the_command(run: Trained) -> None:
         "summary.json",
         ".hydra",
     }
+    assert "images: " in (run.directory / "train.log").read_text()  # a line of the log at the beginning
     assert "lr: 0.001" in (run.directory / ".hydra" / "config.yaml").read_text()
     with pytest.raises(ValueError, match=f"is done: its scores are in .*{run.directory.name}"):
         hybrid_vit.fit(resume=run.directory)
@@ -107,3 +108,10 @@ def test_texts_stay_texts() -> None:
     spec = resolve(compose_config(hybrid_vit._settings("", {key: given[key] for key in given if key != "title"})))
     assert (spec["name"], spec["tags"], spec["seed"]) == ("1.50", ["naïve", "2.0"], 3)
     assert spec["model"]["embed_dim"] == 96
+    numbers = {"seed": np.int64(3), "lr": np.float64(0.5), "betas": [np.float32(0.5)], "paths": [Path("a")]}
+    assert hybrid_vit._settings("", numbers) == ["seed=3", "lr=0.5", "betas=[0.5]", 'paths=["a"]']
+
+
+def test_a_model_is_built_with_another_stem() -> None:
+    net = hybrid_vit.build_model("hybrid_tiny", num_classes=5, **{"stem@model.stem": "patch"})
+    assert type(net.patch_embed).__name__ == "PatchStem"

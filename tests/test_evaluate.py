@@ -56,6 +56,9 @@ def test_a_run_on_some_batches_is_said(
     (trial / "summary.json").write_text(json.dumps(marked | {"protocol": "limited to train_batches=2"}))
     call(monkeypatch, f"run={trial}", f"hydra.run.dir={tmp_path / 'out'}")
     assert "trained on some batches only; limited to train_batches=2" in capsys.readouterr().out
+    (trial / "summary.json").write_text(json.dumps(marked | {"limited": {"val_batches": 2}}))  # it learned from all
+    call(monkeypatch, f"run={trial}", f"hydra.run.dir={tmp_path / 'out'}")
+    assert "not comparable" not in capsys.readouterr().out
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str, drawn: bool = False) -> None:
@@ -93,6 +96,7 @@ def test_equals_what_training_reported(
         ("", "run is missing"),
         ("run=nowhere", "not a run directory"),
         ("fast_4m record_4m", "one run at a time; for several give -m run=A,B"),
+        ("fast_4m run=record_4m", "one run at a time; for several give -m run=A,B"),
     ],
 )
 def test_a_run_that_is_not_there(

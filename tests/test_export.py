@@ -16,6 +16,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import yaml
 
 import hybrid_vit
 from hybrid_vit import export
@@ -165,6 +166,14 @@ def test_openvino(
         torch.testing.assert_close(run(images[:batch].permute(0, 2, 3, 1).contiguous()), expected, **CLOSE)
     assert about["files"]["model.xml"]["changed"] == 0
     assert about["files"]["model_int8.xml"]["top1"] > 95
+    monkeypatch.setattr("openvino.Core", None)
+    open_graph(tmp_path / "model_int8.xml")  # a process has one core
+
+
+@pytest.mark.slow
+def test_a_signal_arrives_after_two_graphs(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="needs openvino: pip install -e '.[openvino]'")
+    call("quickstart", "target=openvino", "images=0", f"hydra.run.dir={tmp_path}")
     forked.run(gets_a_signal_after_two_graphs, str(tmp_path / "model.xml"))
 
 
@@ -187,6 +196,7 @@ def test_the_hubs_folder_is_read_by_this_package(hub_export: Export, trained: Tr
     for model in (hybrid_vit.load(folder), read):
         assert torch.equal(model(normalised), trained(normalised))
         assert model.class_names == trained.class_names
+    read.save_pretrained(folder)  # where it is already
     read.save_pretrained(folder / "again")
     assert torch.equal(HubModel.from_pretrained(folder / "again")(normalised), trained(normalised))
     for name in ("README.md", "config.json", "model.safetensors"):
@@ -204,6 +214,10 @@ def test_the_card_states_the_score_and_its_code_runs(
     top1 = trained.summary["scores"]["test_top1"]
     assert result.metric_value == pytest.approx(top1, abs=0.01)
     assert f"{top1:.2f} % (" in card.text and "359 images" in card.text and "## Licence" in card.text
+    published = (ROOT / "outputs/published/quickstart/README.md").read_text()  # says more than the summary
+    assert "mean over seeds" in published
+    assert card.text.partition("## Use")[0].strip() == published.partition("## Use")[0].strip()
+    assert card.text.partition("## Training")[2].strip() == published.partition("## Training")[2].strip()
     monkeypatch.chdir(hub_export.folder)
     *ours, plain = re.findall(r"^```python\n(.*?)^```", card.text, re.MULTILINE | re.DOTALL)
     assert len(ours) == 2
@@ -214,6 +228,19 @@ def test_the_card_states_the_score_and_its_code_runs(
         monkeypatch.setitem(sys.modules, name, None)
     exec(plain, {})
     assert capsys.readouterr().out == "3\n"
+
+
+def test_the_card_of_a_run_that_is_not_published_is_made_from_its_summary(tmp_path: Path) -> None:
+    from hybrid_vit.deploy.hub import write_hub_card
+
+    run = shutil.copytree(ROOT / "outputs/published/quickstart", tmp_path / "run")
+    (run / "README.md").unlink()
+    trained, config = hybrid_vit.load(run), yaml.safe_load((run / "config.yaml").read_text())
+    (tmp_path / "hub").mkdir()
+    write_hub_card(trained, config, tmp_path / "hub", ".")
+    card = (tmp_path / "hub" / "README.md").read_text()
+    assert f"{trained.summary['scores']['test_top1']:.2f} % (" in card and "One run: the interval" in card
+    assert "from_pretrained" in card and "## Training" in card
 
 
 @pytest.mark.parametrize(

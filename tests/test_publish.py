@@ -105,6 +105,7 @@ def test_other_settings_and_no_runs_are_a_sentence(
     for argv, sentence in (
         ([runs[0], other, "name=small"], "is of another configuration than"),
         (["name=small"], "no run was given"),
+        ([runs[0], f"runs=[{other}]", "name=small"], "and runs= are both given; name all runs in one way"),
         ([runs[0], "name=fast_4m"], "fast_4m holds a model already; choose another name"),  # which load would find
     ):
         with pytest.raises(SystemExit):
@@ -120,6 +121,10 @@ def test_paths_of_the_machine_are_not_published(runs: list[Path], tmp_path: Path
     content = {"init_from": {"run": "/home/me/runs/old"}, "betas": [0.9, "/a/b"], "root": None, "text": "a/b"}
     assert portable(content) == {"init_from": {"run": "old"}, "betas": [0.9, "b"], "root": None, "text": "a/b"}
     assert portable({"fingerprint": {"class_names": ["/m/01g317"]}}) == {"fingerprint": {"class_names": ["/m/01g317"]}}
+    (run / ".hydra/overrides.yaml").write_text("[sweep=stem_depth, seed=0, name=one]")
+    assert command_of(run) is None  # it would train all of the sweep
+    (run / ".hydra/overrides.yaml").write_text("[data=digits]")
+    assert command_of(run) == "python -m hybrid_vit.train data=digits"
     summary = json.loads((run / "summary.json").read_text())
     (run / "summary.json").write_text(json.dumps(summary | {"lengthened": [5]}))
     assert command_of(run) is None  # it made a part of the run only

@@ -210,6 +210,7 @@ def test_an_error_of_ours_is_raised_and_not_met_again(
         ("search=hybrid_smal", "search=hybrid_smal does not exist; did you mean hybrid_small?"),
         ("model.depth=3,4", "model.depth=3,4 has several values; all trials share one"),
         ("-m", "leave out -m"),
+        ("sweep=seeds", "sweep=seeds is of hybrid_vit.train; the same command continues a search"),
         ("data.val_size=0", "data.val_size=0 leaves no images to compare trials by"),
         ("experiment=run_192", "data.val_size=0 leaves no images"),
         ("data.monitor_test=true", "looks at the test set"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from hybrid_vit.utils.errors import UserError
 
 from .draw import Draw
+from .transforms import check_probability
 
 
 def pair(samples: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -97,8 +98,7 @@ class Mix:
             if alpha is not None:
                 _check_alpha(name, alpha)
         for name, probability in (("p", p), ("switch_p", switch_p)):
-            if not 0.0 <= probability <= 1.0:
-                raise UserError(f"{name} is {probability}, but it is a probability; use a number from 0 to 1")
+            check_probability(name, probability)
         if mixup_alpha is None and cutmix_alpha is None:
             raise UserError("mixup_alpha and cutmix_alpha are both None; give one, or leave the mixing out")
         self.mixup = None if mixup_alpha is None else Mixup(alpha=mixup_alpha)

@@ -16,7 +16,7 @@ from . import ops
 from .draw import Draw
 
 
-def _check_probability(name: str, value: float) -> None:
+def check_probability(name: str, value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise UserError(f"{name} is {value}, but it is a probability; use a number from 0 to 1")
 
@@ -58,14 +58,19 @@ class RandomCrop:
 
 
 def _draw_boxes(
-    draw: Draw, area: Tensor, log_ratio: tuple[float, float], fits: Callable[[Tensor, Tensor], Tensor]
+    draw: Draw,
+    pixels: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
+    fits: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rectangles of the given areas, (B, tries) in pixels, and drawn ratios; the first try that fits counts.
+    """Rectangles of drawn areas, shares of `pixels`, and ratios; the first of ten tries that fits counts.
 
     Returns the sides sqrt(area * ratio) and sqrt(area / ratio) as (B,) int64, and (B,) bool: whether any try fits.
     """
-    ratio = draw.uniform(*log_ratio, shape=(area.shape[1],)).exp()
-    first_side, second_side = (area * ratio).sqrt().round().long(), (area / ratio).sqrt().round().long()
+    area = draw.uniform(*scale, shape=(_TRIES,)) * pixels
+    drawn = draw.uniform(math.log(ratio[0]), math.log(ratio[1]), shape=(_TRIES,)).exp()
+    first_side, second_side = (area * drawn).sqrt().round().long(), (area / drawn).sqrt().round().long()
     fitting = fits(first_side, second_side)
     chosen = fitting.int().argmax(dim=1, keepdim=True)
     return first_side.gather(1, chosen)[:, 0], second_side.gather(1, chosen)[:, 0], fitting.any(dim=1)
@@ -107,9 +112,10 @@ class RandomResizedCrop:
 
     def boxes(self, draw: Draw, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(top, left, height, width) of the drawn boxes in pixels, each (B,) int64."""
-        area = draw.uniform(*self.scale, shape=(_TRIES,)) * (height * width)
-        log_ratio = (math.log(self.ratio[0]), math.log(self.ratio[1]))
-        w, h, found = _draw_boxes(draw, area, log_ratio, lambda w, h: (w > 0) & (w <= width) & (h > 0) & (h <= height))
+        pixels = height * width
+        w, h, found = _draw_boxes(
+            draw, pixels, self.scale, self.ratio, lambda w, h: (w > 0) & (w <= width) & (h > 0) & (h <= height)
+        )
         central_h, central_w = self.largest(height, width)
         h, w = torch.where(found, h, central_h), torch.where(found, w, central_w)
         top = torch.where(found, _place(draw, height - h), (height - central_h) // 2)
@@ -130,7 +136,7 @@ class RandomHorizontalFlip:
     """
 
     def __init__(self, *, p: float = 0.5, alternate: bool = False) -> None:
-        _check_probability("p", p)
+        check_probability("p", p)
         self.p, self.alternate = p, alternate
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
@@ -158,11 +164,10 @@ def _jitter_range(
     if isinstance(value, tuple | list):
         _check_range(name, value, low, high)
         return value
-    if value < 0:
-        raise UserError(f"{name} is {value}, but it is a strength; use 0 or more, or a range (low, high)")
-    around = (max(0.0, centre - value) if centre else -value, centre + value)
-    _check_range(name, around, low, high)
-    return around
+    if not 0 <= value <= high - centre or math.isinf(value):
+        limits = "0 or more" if math.isinf(high) else f"0 to {high - centre:g}"
+        raise UserError(f"{name} is {value}, but it is a strength; use {limits}, or a range (low, high)")
+    return (max(0.0, centre - value) if centre else -value, centre + value)
 
 
 class ColorJitter:
@@ -223,7 +228,7 @@ class RandomErasing:
         ratio: tuple[float, float] = (0.3, 3.3),
         value: float | str = "random",
     ) -> None:
-        _check_probability("p", p)
+        check_probability("p", p)
         _check_range("scale", scale, 0.0, 1.0)
         _check_positive_range("ratio", ratio, math.inf)
         if isinstance(value, str) and value != "random":
@@ -235,9 +240,8 @@ class RandomErasing:
 
     def boxes(self, draw: Draw, height: int, width: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(top, left, height, width) of the boxes in pixels, each (B,) int64; of no size after ten misses."""
-        area = draw.uniform(*self.scale, shape=(_TRIES,)) * (height * width)
-        log_ratio = (math.log(self.ratio[0]), math.log(self.ratio[1]))
-        h, w, found = _draw_boxes(draw, area, log_ratio, lambda h, w: (h < height) & (w < width))
+        pixels = height * width
+        h, w, found = _draw_boxes(draw, pixels, self.scale, self.ratio, lambda h, w: (h < height) & (w < width))
         return _place(draw, height - h), _place(draw, width - w), h * found, w * found
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:

@@ -37,9 +37,10 @@ def run(
         try:
             sizes[name] = size(build(spec))
         except ModuleNotFoundError as error:
-            if len(models) == 1:
-                raise
             print(f"  {name} is left out: {error}", file=sys.stderr)
+            missing = error
+    if not sizes:
+        raise missing
     scores = [*known(PUBLISHED)]
     rows: list[Row] = []
     for name in sorted(sizes, key=lambda name: sizes[name]["million MACs"]):

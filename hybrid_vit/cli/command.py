@@ -50,7 +50,7 @@ from hybrid_vit.config.compose import (
 )
 from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.files import Lock, write_json
+from hybrid_vit.utils.files import Lock, read_json, write_json
 from hybrid_vit.utils.paths import CONF
 
 Job = Callable[[Spec, Path], Any]
@@ -142,6 +142,9 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         (job, chosen, compose_config(chosen, name))
         for job, chosen in jobs(settings, sweeper.params, sweeper.arms, sweeper.only)
     ]
+    for job, _, composed in listed:
+        if any(composed.hydra.sweeper[key] != sweeper[key] for key in ("params", "arms")):
+            raise UserError(f"{job} is a sweep itself; run one sweep at a time")
     own = purpose(cfg, settings)
     given = fresh or any(text.startswith("hydra.sweep.dir=") for text in settings)
     different: Differs | None = None
@@ -219,7 +222,7 @@ def name_run(argv: list[str]) -> list[str]:
     # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
     settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in settings]
     runs = places(settings)
-    if len(runs) > 1:
+    if len(runs) > 1 or (runs and any(text.startswith("run=") for text in settings)):
         raise UserError("one run at a time; for several give -m run=A,B")
     return [*flags, *(f"run={quote(text)}" if text in runs else text for text in settings)]
 
@@ -229,13 +232,15 @@ def gather_runs(argv: list[str]) -> list[str]:
     _, settings, flags = arguments(argv)
     given = places(settings)
     rest = [text for text in settings if text not in given]
+    if given and any(text.startswith("runs=") for text in rest):
+        raise UserError(f"{', '.join(given)} and runs= are both given; name all runs in one way")
     runs = [f"runs=[{','.join(map(quote, given))}]"] if given else []
     return [*flags, *rest, *runs]
 
 
 def places(settings: list[str]) -> list[str]:
     """The arguments that are names or directories; a sweep names some of these depth=4."""
-    return [text for text in settings if "=" not in text or Path(text).is_dir()]
+    return [text for text in settings if "=" not in text or os.path.isdir(text)]
 
 
 def run_command(
@@ -356,8 +361,9 @@ def noting(task: Callable[[DictConfig], Any], parent: int, cfg: DictConfig) -> A
             if look(directory).state == "done":  # by the process of an earlier command, which ended just now
                 return None
             result = task(cfg)
-            if not (directory / "summary.json").exists():
-                write_json(directory / "summary.json", {"state": "done"})
+            path = directory / "summary.json"
+            if not path.exists() or read_json(path).get("state") == "failed":  # before, not now
+                write_json(path, {"state": "done"})
             return result
     except InUse as error:
         print(error, file=sys.stderr)

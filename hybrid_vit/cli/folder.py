@@ -15,6 +15,7 @@ from hybrid_vit.config.changeable import below, changeable
 from hybrid_vit.config.compose import Spec, dotted_keys, get_value, parse_override
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
+from hybrid_vit.utils.paths import LOCATED
 
 RECORD = "sweep.json"
 
@@ -31,10 +32,10 @@ def purpose(cfg: DictConfig, settings: Sequence[str]) -> Spec:
     own = [key.strip("+").rpartition("@")[2].replace("/", ".") for key in varied]
     tree: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     shared = [key for key in dotted_keys(tree) if not isinstance(get_value(tree, key), dict) and not changeable(key)]
-    shared = [key for key in shared if not below(key, own)]
-    return {"sweep": cfg.hydra.runtime.choices.get("sweep"), "varied": varied} | {
-        "settings": {key: get_value(tree, key) for key in shared}
-    }
+    values = {key: get_value(tree, key) for key in shared if not below(key, own)}
+    if "data.root" not in own and tree.get("data", {}).get("source") in LOCATED:
+        values["data.root"] = Path(tree["data"]["root"] or "").name  # says which images these are
+    return {"sweep": cfg.hydra.runtime.choices.get("sweep"), "varied": varied, "settings": values}
 
 
 def candidates(place: Path, own: Spec) -> Iterator[tuple[Path, str]]:
@@ -84,8 +85,17 @@ def other_purpose(folder: Path, own: Spec) -> str | None:
         return f"another sweep, {there.get('sweep')}"
     if varied != own["varied"]:
         return f"a sweep over {', '.join(map(str, varied)) or 'nothing'}, not {', '.join(own['varied']) or 'nothing'}"
+    for key in (key for key in own["settings"] if own["settings"][key] is None and has_part(settings, key)):
+        return f"a sweep with {key}, not without it"
+    for key in (key for key in settings if settings[key] is None and has_part(own["settings"], key)):
+        return f"a sweep without {key}, not with it"
     # A key that one of the two lacks is of another part, which differs in more, or of another version of this package.
     for key in filter(settings.__contains__, own["settings"]):
         if settings[key] != own["settings"][key]:
             return f"a sweep with {key}={settings[key]}, not {own['settings'][key]}"
     return None
+
+
+def has_part(settings: Spec, key: str) -> bool:
+    """Whether dotted `settings` have keys below `key`."""
+    return any(name != key and below(name, [key]) for name in settings)

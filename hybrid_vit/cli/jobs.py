@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hybrid_vit.config.compose import parse_override, quote
+from hydra.core.override_parser.types import Glob
+
+from hybrid_vit.config.compose import options, parse_override, quote
 from hybrid_vit.utils.errors import UserError
 
 LONGEST_NAME = 150  # of a directory, in characters; file systems allow 255
@@ -61,7 +63,12 @@ def jobs(
         lists[key] = [str(override.input_line)]
         if override.is_sweep_override():
             named.add(key)
-            lists[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+            group, chosen = override.key_or_group, override.value()
+            # Hydra's own globs look into conf/ alone, not into the folder of --config-dir.
+            found = chosen.filter(options(group)) if isinstance(chosen, Glob) else override.sweep_string_iterator()
+            lists[key] = [f"{key}={value}" for value in found]
+            if not lists[key]:
+                raise UserError(f"{override.input_line} is no value at all, so there is nothing to run")
     names: set[str] = set()
     for values in itertools.product(*lists.values()):
         said = [value for key, value in zip(lists, values, strict=True) if key in named]

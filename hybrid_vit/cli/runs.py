@@ -11,19 +11,13 @@ from hybrid_vit.cli.command import arguments, check, held, made
 from hybrid_vit.cli.jobs import Differs, Unusable
 from hybrid_vit.cli.overview import look
 from hybrid_vit.config.changeable import WORDS, changeable
-from hybrid_vit.config.compose import (
-    Spec,
-    as_train,
-    dotted_keys,
-    get_value,
-    parse_override,
-    quote,
-    resolve,
-)
+from hybrid_vit.config.compose import Spec, as_train, dotted_keys, get_value, parse_override, quote, resolve
 from hybrid_vit.config.saved import load_run_config, make_paths_absolute, save_run_config
 from hybrid_vit.config.validation import check_values
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_text
+from hybrid_vit.utils.logs import logged
+from hybrid_vit.utils.paths import LOCATED
 
 LENGTHS = ("epochs", "steps")
 
@@ -55,7 +49,8 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
             save_run_config(spec, directory)
             write_text(directory / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(settings))  # as Hydra does
         more = lengthening(spec, directory)
-        train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
+        with logged(directory / "train.log"):
+            train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
     return directory
 
 
@@ -68,6 +63,11 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
     """A new run has one length, and its directory holds no run, or in a multirun the same one."""
     if spec["budget"] is not None and spec["steps"] is not None:
         raise UserError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
+    if multirun and spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
+        raise UserError(
+            "a job of a sweep is trained by one process; use trainer.devices=1 and trainer.num_nodes=1, "
+            "and hydra/launcher=joblib for several jobs at once"
+        )
     file = begun(directory)
     if file and multirun:
         same_run(spec, directory)
@@ -106,6 +106,9 @@ def same_run(spec: Spec, directory: Path) -> None:
         if saved or done:
             raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
         return
+    roots = [Path(spec["data"]["root"] or "").name for spec in (own, here)]
+    if here["data"]["source"] in LOCATED and roots[0] != roots[1]:
+        raise Differs(f"{directory} holds a run with data.root={own['data']['root']}, not {here['data']['root']}")
     for key in dotted_keys(here):
         there, value = get_value(own, key), get_value(here, key)
         if not changeable(key) and not isinstance(value, dict) and there != value:
@@ -158,6 +161,10 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
         check_values(whole)
         return whole
 
+    # The settings are checked with the data of the run.
+    root = own["data"]["root"]
+    data = [f"data.source={own['data']['source']}", f"data.root={'null' if root is None else quote(root)}"]
+    settings = [*data, *settings]
     there = [f"resume={quote(directory)}", f"hydra.run.dir={quote(directory)}", "hydra.output_subdir=null"]
     return merged, [*flags, *settings, *there]
 
@@ -194,7 +201,8 @@ def run_directory(resume: str, *, lengthen: bool = False) -> Path:
     To `lengthen` one that is done, it needs its checkpoint.
     """
     text = resume.removeprefix("resume=")
-    directory = Path(str(parse_override(resume).value()) if text.startswith(("'", '"')) else text).absolute()
+    directory = Path(str(parse_override(resume).value()) if text.startswith(("'", '"')) else text)
+    directory = directory.expanduser().absolute()
     load_run_config(directory)
     summary = directory / "summary.json"
     done = summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done"

@@ -26,7 +26,7 @@ from hybrid_vit.cli.folder import RECORD
 from hybrid_vit.cli.jobs import Planned
 from hybrid_vit.cli.overview import Overview, look
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, compose_config, parse_override, quote, resolving
+from hybrid_vit.config.compose import FOLDERS, Spec, compose_config, look_in, parse_override, quote, resolving
 from hybrid_vit.utils.files import Lock, read_json, write_json
 
 
@@ -159,7 +159,11 @@ class JobComposer:
     It stands where Hydra's own loader is, which reads all files again for every job.
     """
 
+    def __init__(self) -> None:
+        self.folder = next(map(str, FOLDERS[1:]), None)  # of --config-dir, which another process does not know
+
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        look_in(self.folder)
         hydra = master_config.hydra
         cfg = compose_config([*hydra.overrides.hydra, *sweep_overrides], hydra.job.config_name)
         OmegaConf.copy_cache(from_config=master_config, to_config=cfg)  # `now` is the same in all jobs

@@ -50,7 +50,10 @@ def build(spec: Any) -> Any:
         raise
 
 
-def untrained(model: dict[str, Any]) -> dict[str, Any]:
-    """The specification of a model that does not begin with a library's trained weights: its own are at hand."""
-    members = {"members": [untrained(member) for member in model["members"]]} if "members" in model else {}
-    return model | members | ({"pretrained": False} if "pretrained" in model else {})
+def untrained(model: Any) -> Any:
+    """The specification of a model without a library's trained weights in any of its parts: its own are at hand."""
+    if isinstance(model, list):
+        return [untrained(part) for part in model]
+    if not isinstance(model, dict):
+        return model
+    return {key: False if key == "pretrained" else untrained(value) for key, value in model.items()}

@@ -28,6 +28,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from hybrid_vit.config import schema
 from hybrid_vit.config.start import start_from
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.extras import installing
 from hybrid_vit.utils.paths import CONF
 
 Spec = dict[str, Any]
@@ -83,8 +84,12 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     given = [override.value() for override in values if override.key_or_group == "init_from"]
     if run := (given or [cfg.get("init_from")])[-1]:
         start_from(cfg, str(run), model=not any(is_of_model(override) for override in groups))
+    tree: Any = None
     for override in values:
-        set_value(cfg, override)
+        tree = tree or OmegaConf.to_container(cfg, resolve=False)
+        set_value(cfg, override, tree)
+        if override.is_hydra_override() or isinstance(override.value(), dict | None):  # there may be other keys now
+            tree = None
     for kind in ("hydra", "task"):
         same = [each for each in groups + values if each.is_hydra_override() == (kind == "hydra")]
         cfg.hydra.overrides[kind] = [each.input_line for each in same]
@@ -151,7 +156,8 @@ def pickled_groups(name: str, groups: tuple[str, ...]) -> bytes:
 @functools.cache
 def is_group(key: str) -> bool:
     """Whether `key` names a group with something to choose, Hydra's own included."""
-    return bool(options(key) or config_loader().get_group_options(key))
+    own = key.partition("/")[0] in ("hydra", "schema")
+    return bool(options(key) or (own and config_loader().get_group_options(key)))
 
 
 def options(group: str) -> list[str]:
@@ -196,6 +202,9 @@ def parse_override(text: str) -> Override:
 def quote_free_text(text: str) -> str:
     """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
     key, _, value = text.partition("=")
+    if key in PATHS and value.startswith("~"):  # the shell leaves it, as behind data.root=
+        value = os.path.expanduser(value)
+        return f"{key}={quote(value)}"
     free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
     return f"{key}={quote(value)}" if free else text
 
@@ -211,7 +220,7 @@ def check_choice(override: Override, cfg: DictConfig) -> str:
     if override.is_hydra_override():
         launchers = sorted(set(config_loader().get_group_options("hydra/launcher")))
         if group == "hydra/launcher" and override.value() not in launchers:
-            more = "pip install -e '.[sweeps]' adds joblib, ray and submitit_slurm"
+            more = f"{installing('sweeps')} adds joblib, ray and submitit_slurm"
             raise UserError(f"{text} is not there; {group} is one of {', '.join(launchers)}; {more}")
         return text
     known, there = choices(cfg), options(group)
@@ -227,13 +236,14 @@ def check_choice(override: Override, cfg: DictConfig) -> str:
     return text
 
 
-def set_value(cfg: DictConfig, override: Override) -> None:
-    """Set one value in `cfg`; a key that is not there, or a value of another type, is an error."""
+def set_value(cfg: DictConfig, override: Override, tree: dict[str, Any]) -> None:
+    """Set one value in `cfg`; a key that is not there, or a value of another type, is an error.
+
+    Args:
+        tree: `cfg` as dictionaries, at least its keys.
+    """
     text, key, value = str(override.input_line), override.key_or_group, override.value()
-    tree: Any = OmegaConf.to_container(cfg, resolve=False)
-    hydras = {"hydra": tree.pop("hydra")}
-    if override.is_hydra_override():
-        tree = hydras
+    tree = {name: node for name, node in tree.items() if (name == "hydra") == override.is_hydra_override()}
     known = dotted_keys(tree)
     if override.get_key_element() != key:
         if override.is_hydra_override() and not override.is_delete():  # Hydra's own configuration is open

@@ -93,7 +93,7 @@ def make_paths_absolute(spec: Spec) -> Spec:
     for key in ("data.root", "init_from", "distill.teacher"):
         parent, _, last = key.rpartition(".")
         node, value = get_value(spec, parent) if parent else spec, get_value(spec, key)
-        if value is not None and (key == "data.root" or Path(value).exists()):
+        if value is not None and (key == "data.root" or (Path(value).expanduser() / "model.json").is_file()):
             node[last] = str(Path(value).expanduser().absolute())
     return spec
 

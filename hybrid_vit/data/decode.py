@@ -41,8 +41,8 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
     - The EXIF orientation is applied. Of an animation the first frame is taken.
     - Transparent pictures are composited on white.
     - 16-bit greys are divided by 256 (the lower byte is dropped, as Pillow does with 16-bit colours).
-    - 32-bit integer greys: as they are if all lie within 0..255, divided by 256 if within 0..65535, otherwise the
-      picture's own range is stretched to 0..255.
+    - 32-bit integer greys: as they are if all lie within 0..255, divided by 256 if within 0..65535 (of PGM always),
+      otherwise the picture's own range is stretched to 0..255.
     - Float greys: times 255 if all lie within 0..1, as they are if within 0..255, otherwise the picture's own range is
       stretched to 0..255. NaN and infinities count as the lowest and the highest finite value.
 
@@ -65,16 +65,16 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
         formats = [name for name in readable_formats() if max_pixels is None or name in SIZED]
         with Image.open(source, formats=formats) as file:
             if max_pixels is not None and file.width * file.height > max_pixels:
-                raise ValueError(f"it has {file.width} x {file.height} pixels, more than {max_pixels / 1e6:g} million")
+                size = f"{file.width} x {file.height}"
+                raise Image.DecompressionBombError(f"it has {size} pixels, more than {max_pixels / 1e6:g} million")
             return _rgb(file)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
         name = "the picture" if isinstance(source, Image.Image) else source
-        raise UserError(
-            f"{name} cannot be read as a picture ({' '.join(reason.split())}); repair or remove it"
-        ) from None
+        remedy = "make it smaller" if isinstance(error, Image.DecompressionBombError) else "repair or remove it"
+        raise UserError(f"{name} cannot be read as a picture ({' '.join(reason.split())}); {remedy}") from None
 
 
 def square(picture: Image.Image, size: int) -> Tensor:
@@ -167,7 +167,7 @@ def _grey(picture: Image.Image) -> Image.Image:
         values = np.nan_to_num(values.astype(np.float64), nan=finite.min(), neginf=finite.min(), posinf=finite.max())
         if values.min() >= 0 and values.max() <= 1:
             values = values * 255
-    elif values.min() >= 0 and 255 < values.max() <= 65535:
+    elif picture.format == "PPM" or (values.min() >= 0 and 255 < values.max() <= 65535):
         values = values >> 8
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:

@@ -5,6 +5,7 @@ order into global batches and each process takes its contiguous share of every o
 middle of an epoch, or on another number of processes, gives the batches of the run that was never interrupted.
 """
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
@@ -180,13 +181,11 @@ class ResidentLoader(Loader):
         images: (N, 3, H, W) uint8.
         labels: (N,) int64.
         sampler: of those N.
-        device: where the tensors are put if they are not there yet, and the batches lie.
     """
 
-    def __init__(self, images: Tensor, labels: Tensor, sampler: EpochSampler, device: torch.device) -> None:
+    def __init__(self, images: Tensor, labels: Tensor, sampler: EpochSampler) -> None:
         super().__init__(sampler)
-        self.images = images.to(device)
-        self.labels = labels.to(device)
+        self.images, self.labels = images, labels
 
     def _batches(self, start: int) -> Iterator[Batch]:
         order = self.sampler.order().to(self.images.device)
@@ -238,6 +237,7 @@ class StreamLoader(Loader):
                 batch_sampler=self._rest,
                 num_workers=self._num_workers,
                 collate_fn=_as_it_is,
+                worker_init_fn=_ignore_interrupt,
                 pin_memory=self._pin_memory,
                 persistent_workers=self._num_workers > 0,
                 generator=torch.Generator(),  # its own: an epoch must not draw from the one that dropout draws from
@@ -263,9 +263,6 @@ class _RestOfEpoch:
         for part, _ in self.sampler.shares(self.start):
             yield [(i, self.sampler.sample_seed(i)) for i in order[part].tolist()]
 
-    def __len__(self) -> int:
-        return len(self.sampler) - self.start
-
 
 class _WholeBatches(Dataset[tuple[Tensor, Tensor] | UserError]):
     """Reads a batch at once; returns the error of an unreadable picture, which a worker would hide in a traceback."""
@@ -280,6 +277,11 @@ class _WholeBatches(Dataset[tuple[Tensor, Tensor] | UserError]):
         except UserError as error:
             return error
         return torch.stack(images), torch.tensor(labels)
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Ctrl-C reaches the workers as well; the main process ends them."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _as_it_is(batch: Any) -> Any:  # torch types a collate function by lists of samples; this one is given a batch

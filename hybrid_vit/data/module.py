@@ -298,8 +298,9 @@ class DataModule(LightningDataModule):
 
     def _check(self, paths: list[Path]) -> None:
         if self.check is None and len(paths) > CHECKED:
-            log.info("%d of %d pictures are checked; data.check=true checks all of them", SAMPLE, len(paths))
-            paths = paths[:: math.ceil(len(paths) / SAMPLE)]
+            sample = paths[:: math.ceil(len(paths) / SAMPLE)]
+            log.info("%d of %d pictures are checked; data.check=true checks all of them", len(sample), len(paths))
+            paths = sample
         check(paths, max(1, self.num_workers))
 
     def _checksum(self, part: Part) -> str:
@@ -355,7 +356,7 @@ class DataModule(LightningDataModule):
             return stream
         images, labels = (tensor.to(device) for tensor in part.tensors)
         self._parts[name] = TensorDataset(images, labels)  # moved once, however many loaders there will be
-        return ResidentLoader(images, labels, sampler, device)
+        return ResidentLoader(images, labels, sampler)
 
 
 def changes_of_test_set(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[str]:

@@ -25,6 +25,7 @@ from hybrid_vit.utils.files import Lock
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_TEST_SEED = 0  # a constant: every run is tested on the same digits
+JOINED = {"cifar110": ("cifar100", "cifar10")}  # data sets that consist of others
 
 
 class Source(NamedTuple):
@@ -75,7 +76,7 @@ def cifar110(root: str | Path | None) -> Source:
         torch.cat([old.test_images, new.test_images]),
         torch.cat([old.test_labels, new.test_labels + known]),
         both,
-        parts={"cifar100": range(known), "cifar10": range(known, len(both))},
+        parts=dict(zip(JOINED["cifar110"], (range(known), range(known, len(both))), strict=True)),
     )
 
 
@@ -126,12 +127,13 @@ def load_source(name: str, root: str | Path | None) -> Source:
 
 def at_hand(name: str, root: str | Path | None) -> bool:
     """Whether the data set called `name` needs no download."""
-    downloaded = {"cifar100": [CIFAR100], "cifar10": [CIFAR10], "cifar110": [CIFAR100, CIFAR10]}
+    downloaded = {"cifar100": CIFAR100, "cifar10": CIFAR10}
+    kinds = [downloaded[part] for part in JOINED.get(name, (name,)) if part in downloaded]
     if root is None:
-        return name not in downloaded
+        return not kinds
     files = [
         Path(kind.base_folder) / file
-        for kind in downloaded.get(name, [])
+        for kind in kinds
         for file in (*(file for file, _ in [*kind.train_list, *kind.test_list]), kind.meta["filename"])
     ]
     return all((Path(root).expanduser() / file).exists() for file in [Path(), *files])

@@ -42,6 +42,7 @@ The shorter side of an image is resized to {size} pixels, and the centre is crop
 MIT, as the code. The images that it was trained on have their own terms.
 """
 
+ONE_RUN = "One run: the interval covers the sampling of test images, not the variation between seeds."
 PARTS = {  # what the scores of data sets that were joined are, by the end of their names
     "top1": "top-1 on the test images of `{}`",
     "crossed": "test images of `{}` that are classified as a class of the other data set",
@@ -113,23 +114,12 @@ def model_card(
         command: that trained it, if known.
         curve: whether learning_curve.png lies beside it.
     """
-    optim, optimizer = config["optim"], dict(config["optim"])
+    optim = {key: config["optim"].get(key) for key in ("lr", "adamw_lr", "weight_decay", "schedule")}
+    optim = {key: f"{value:g}" if isinstance(value, float) else value for key, value in optim.items()}
     batch_size = min(config["batch_size"], summary["images"]["train"])
-    named = ("lr", "adamw_lr", "weight_decay", "schedule")
+    settings = [f"{key} {value}" for key, value in optim.items() if value is not None]
     recipe = [
-        (
-            "optimizer",
-            ", ".join(
-                [
-                    optim["name"],
-                    *(
-                        f"{key} {optimizer[key]:g}" if isinstance(optimizer[key], float) else f"{key} {optimizer[key]}"
-                        for key in named
-                        if optimizer.get(key) is not None
-                    ),
-                ]
-            ),
-        ),
+        ("optimizer", ", ".join([config["optim"]["name"], *settings])),
         ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch_size}"),
         *(
             [("computing", f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs)")]

@@ -181,6 +181,11 @@ def make_page(gr: Any, models: Models) -> Any:
     def choose(name: str, event: gr.SelectData) -> str:
         return models.examples(name)[event.index][0]
 
+    async def uploaded(path: str | Path | None) -> str | None:
+        if "://" in str(path):  # Gradio would download it, whatever its size
+            raise gr.Error("Send the image itself, not an address of it.")
+        return await gr.Image.async_move_resource_to_block_cache(picture, path)
+
     with gr.Blocks(title="hybrid_vit", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown("# hybrid_vit\nThe predictions of a small image classifier, and explanations of them.")
         with gr.Row():
@@ -199,6 +204,7 @@ def make_page(gr: Any, models: Models) -> Any:
                 # The file is left to `decode`: Gradio would open it by itself, whatever it is. An update of this
                 # component by an event would make a new one (Gradio 6.31), so events only give it values.
                 picture.preprocess = lambda payload: payload and payload.path
+                picture.async_move_resource_to_block_cache = uploaded
                 refused = gr.HTML()
                 sd = gr.Slider(0, 0.5, 0, step=0.01, label="Noise (standard deviation)")
                 sigma = gr.Slider(0, 4, 0, step=0.1, label="Blur (pixels)")

@@ -18,7 +18,7 @@ from huggingface_hub import PyTorchModelHubMixin
 from huggingface_hub.errors import HFValidationError, HTTPError
 from torch import Tensor
 
-from hybrid_vit.deploy.card import further_rows, model_card, score_row
+from hybrid_vit.deploy.card import ONE_RUN, further_rows, model_card, score_row
 from hybrid_vit.deploy.graphs import write_graphs
 from hybrid_vit.deploy.publishing import command_of, portable
 from hybrid_vit.deploy.trained import Trained, load, read_description
@@ -84,7 +84,7 @@ class HubModel(Trained, PyTorchModelHubMixin, **LIBRARY):  # type: ignore[misc]
     def _save_pretrained(self, save_directory: Path) -> None:
         write_hub(self, save_directory)
         for name in CARD:
-            if (self.directory / name).is_file():
+            if (self.directory / name).is_file() and self.directory.resolve() != save_directory.resolve():
                 shutil.copyfile(self.directory / name, save_directory / name)
 
 
@@ -118,23 +118,24 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
         shutil.copyfile(run / CURVE, directory / CURVE)
     half = any(value.dtype == torch.half for value in compact(trained.net.state_dict()).values())
     name = run.resolve().name
-    card = model_card(
+    use = USE.format(
+        place=place,
+        torch=torch.__version__.partition("+")[0],
+        size=trained.image_size,
+        weights="half precision" if half else "single precision",
+    )
+    card = published_card(run, use) or model_card(
         name,
         summary,
         config,
         classes=len(trained.class_names),
         size=trained.image_size,
         figures=[score_row(top1, images), *further_rows(summary["scores"], images)],
-        scope="One run: the interval covers the sampling of test images, not the variation between seeds.",
+        scope=ONE_RUN,
         calibration="The probabilities are not calibrated."
         if trained.temperature == 1
         else f"Before the softmax, `predict` divides the logits by the temperature {trained.temperature:.2f}.",
-        use=USE.format(
-            place=place,
-            torch=torch.__version__.partition("+")[0],
-            size=trained.image_size,
-            weights="half precision" if half else "single precision",
-        ),
+        use=use,
         command=command_of(run),
         curve=(directory / CURVE).is_file(),
     )
@@ -149,6 +150,19 @@ def write_hub_card(trained: Trained, config: dict[str, Any], directory: Path, pl
     }
     write_text(directory / "README.md", f"---\n{yaml.safe_dump(metadata, sort_keys=False)}---\n\n{card}")
     write_text(directory / "config.yaml", yaml.safe_dump(portable(config), sort_keys=False))
+
+
+def published_card(run: Path, use: str) -> str:
+    """The card of a published run, which may say more than its summary, with `use` as its section "Use".
+
+    Empty if the run has no card.
+    """
+    path = run / "README.md"
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    _, title, text = f"\n{text}".partition("\n# ")  # without metadata of the Hub
+    before, _, text = text.partition("\n## Use\n")
+    _, training, text = text.partition("\n## Training\n")
+    return f"{title}{before}\n## Use\n\n{use}\n{training}{text}".lstrip() if training else ""
 
 
 def check_push(repository: str) -> None:
@@ -174,7 +188,9 @@ def push(directory: Path, repository: str) -> str:
     hub = huggingface_hub.HfApi()
     try:
         name = hub.create_repo(repository, exist_ok=True).repo_id
-        hub.upload_folder(repo_id=name, folder_path=directory, commit_message="hybrid_vit.export")
+        hub.upload_folder(
+            repo_id=name, folder_path=directory, commit_message="hybrid_vit.export", ignore_patterns=[".lock"]
+        )
     except (HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(

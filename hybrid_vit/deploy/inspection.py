@@ -237,6 +237,10 @@ class Measuring:
                     self.said = self.messages.recv()
             except EOFError:  # it has ended
                 self.messages = None
+                assert self.process
+                self.process.join()
+                if self.process.exitcode and self.process.exitcode < 0:
+                    self.said = "The process that measures the images was killed; start the page again to repeat it."
             return self.said
 
 

@@ -11,7 +11,7 @@ import torch
 import yaml  # type: ignore[import-untyped]
 from torch import Tensor
 
-from hybrid_vit.deploy.card import further_rows, model_card, score_row
+from hybrid_vit.deploy.card import ONE_RUN, further_rows, model_card, score_row
 from hybrid_vit.deploy.measured import EXAMPLES, FAMILIARITY, checksum
 from hybrid_vit.deploy.measuring import first_of_each_class, write_examples, write_familiarity
 from hybrid_vit.deploy.scoring import load_same_data, logits_of_part, score_test_set
@@ -144,7 +144,7 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
     summaries = [read_json(run / "summary.json") for run in runs]
     scores = [each["scores"]["test_top1"] for each in summaries]
     rows = [score_row(published.top1, published.images), *further_rows(summary["scores"], published.images)]
-    scope = "One run: the interval covers the sampling of test images, not the variation between seeds."
+    scope = ONE_RUN
     if len(runs) > 1:
         found = estimate(scores)
         low, high = max(0.0, found.span[0]), min(100.0, found.span[1])  # a t-interval knows no limits
@@ -173,11 +173,13 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
 
 
 def command_of(run: Path) -> str | None:
-    """The command line that a run was started with, if it is known and made the whole run."""
+    """The command line that a run was started with, if it is known and made the whole run and no other."""
     path = run / ".hydra" / "overrides.yaml"
     if not path.is_file() or read_json(run / "summary.json").get("lengthened"):
         return None
     given = [text.partition("=") for text in yaml.safe_load(path.read_text(encoding="utf-8"))]
+    if any(key == "sweep" for key, _, _ in given):
+        return None
     settings = (f"{key}{sign}{portable(unquoted(value))}" for key, sign, value in given)
     return shlex.join(["python", "-m", "hybrid_vit.train", *settings])
 

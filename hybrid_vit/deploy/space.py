@@ -74,7 +74,7 @@ def write_space(run: str | Path, folder: Path) -> list[str]:
     """
     source = find_run(run)
     weights = weights_of(source)
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):  # which a multirun holds
         raise UserError(f"{folder} is not empty; give a new folder")
     name, description = source.resolve().name, read_description(source)
     (folder / name).mkdir(parents=True)

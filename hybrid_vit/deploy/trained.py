@@ -160,15 +160,20 @@ def splits(description: dict[str, Any]) -> list[list[Any]]:
 
 
 def origin(run: str | Path) -> dict[str, Any]:
-    """What a summary says of the run whose weights a training started from: its name, their checksum, how it scored."""
+    """What a summary says of the run whose weights a training started from.
+
+    Its name, the checksum of the weights, the images they were trained on, how it scored, and what it started from.
+    """
     directory = find_run(run)
-    scores = read_json(directory / "summary.json", AGAIN).get("scores", {})
-    return {
+    summary, data = read_json(directory / "summary.json", AGAIN), read_description(directory)["data"]
+    found = {
         "run": str(run),
         "sha256": checksum(load_weights(directory)),
-        "data": read_description(directory)["data"].get("source"),
-        "test_top1": scores.get("test_top1"),
+        "data": data.get("source"),
+        "root": data.get("root"),
+        "test_top1": summary.get("scores", {}).get("test_top1"),
     }
+    return found | {key: summary[key] for key in ("init_from",) if key in summary}
 
 
 @torch.no_grad()

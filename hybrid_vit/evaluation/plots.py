@@ -59,7 +59,8 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", epochs: 
 
     figure = Figure(figsize=(12, 5.6), dpi=100, facecolor="white")
     axes = figure.subplots(1, 2, gridspec_kw={"left": 0.06, "right": 0.84, "bottom": 0.12, "top": 0.8, "wspace": 0.62})
-    last = max((row["trained"] for row in rows), default=1)
+    ends_at = [row["trained"] for row in rows]
+    first, last = min(ends_at, default=1), max(ends_at, default=1)
     edge = 0.02 * last + (0.5 if last <= 1 else 0)
     highest = max(_points(rows, "lr")[1], default=0)
     for ax, (kind, label, form) in zip(axes, PANELS, strict=True):
@@ -75,7 +76,7 @@ def learning_curve(rows: Sequence[Row], path: Path, *, title: str = "", epochs: 
         low, high = ax.get_ylim() if ends else (0.0, 1.0)
         # The faint learning rate lies along the lower edge: leave it a little space of its own.
         ax.set_ylim(max(0.0, low - 0.06 * (high - low)), high)
-        ax.set_xlim(min(1, last) - edge, last + edge)
+        ax.set_xlim(min(1, first) - edge, last + edge)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
         rate = f" (grey: the learning rate, at most {highest:.3g})" if highest > 0 else ""
         frame(ax, label, f"epochs trained{rate}")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy import stats
@@ -177,15 +177,7 @@ def _paired(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
         return found
     values = np.array(gaps, dtype=float)
     test = stats.ttest_1samp(values, 0.0)
-    interval = test.confidence_interval(LEVEL)
-    effect = mean / float(values.std(ddof=1))
-    return found._replace(
-        low=float(interval.low),
-        high=float(interval.high),
-        p=float(test.pvalue),
-        effect=effect,
-        hedges=effect * _unbiased(n - 1),
-    )
+    return _tested(found, test, effect=mean / float(values.std(ddof=1)), df=n - 1)
 
 
 def _welch(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
@@ -201,15 +193,15 @@ def _welch(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
         return found
     ours, other = (np.array(side, dtype=float) for side in (scores, reference))
     test = stats.ttest_ind(ours, other, equal_var=False)
-    interval = test.confidence_interval(LEVEL)
     effect = difference / math.sqrt((ours.var(ddof=1) + other.var(ddof=1)) / 2)
-    return found._replace(
-        low=float(interval.low),
-        high=float(interval.high),
-        p=float(test.pvalue),
-        effect=effect,
-        hedges=effect * _unbiased(len(scores) + len(reference) - 2),
-    )
+    return _tested(found, test, effect=effect, df=len(scores) + len(reference) - 2)
+
+
+def _tested(found: Comparison, test: Any, *, effect: float, df: int) -> Comparison:
+    """With the results of a t-test of scipy, and the size of the effect."""
+    interval, p = test.confidence_interval(LEVEL), float(test.pvalue)
+    hedges = effect * _unbiased(df)
+    return found._replace(low=float(interval.low), high=float(interval.high), p=p, effect=effect, hedges=hedges)
 
 
 def _noise(*scores: Score) -> float:

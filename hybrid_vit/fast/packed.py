@@ -15,16 +15,16 @@ _ops = torch.ops.mkldnn
 class PackedLinear(nn.Module):
     """(..., D) -> (..., E), as `linear` and a GELU behind it if `gelu`; no gradients."""
 
-    weight: Tensor
+    packed: Tensor
 
     def __init__(self, linear: nn.Linear, *, gelu: bool = False) -> None:
         super().__init__()
-        self.register_buffer("weight", _ops._reorder_linear_weight(linear.weight.detach(), None), persistent=False)
-        self.bias = linear.bias
+        self.register_buffer("packed", _ops._reorder_linear_weight(linear.weight.detach(), None), persistent=False)
+        self.weight, self.bias = linear.weight, linear.bias  # some models of timm read the weight
         self.after = "gelu" if gelu else "none"
 
     def forward(self, x: Tensor) -> Tensor:
-        return _ops._linear_pointwise(x, self.weight, self.bias, self.after, [], "none")
+        return _ops._linear_pointwise(x, self.packed, self.bias, self.after, [], "none")
 
 
 def packed(net: nn.Module) -> nn.Module:

@@ -196,7 +196,7 @@ class Encoder(nn.Sequential):
                 drop_path=rate,
             )
 
-        rates = torch.linspace(0, drop_path_rate, depth).tolist()
+        rates = torch.linspace(0, drop_path_rate, depth).tolist() if depth != 1 else [drop_path_rate]
         if block == "conv":
             super().__init__(*(ConvBlock(embed_dim, drop_path=rate) for rate in rates))
         else:

@@ -23,6 +23,8 @@ from hybrid_vit.utils.extras import needed
 
 log = logging.getLogger(__name__)
 
+LOADING = {"pretrained", "pretrained_cfg_overlay", "checkpoint_path"}  # arguments of timm that name weights
+
 
 def timm_model(
     *,
@@ -49,9 +51,11 @@ def timm_model(
     timm = needed("timm", extra="baselines", what=f"model {architecture}")
     rates = {"drop_rate": drop_rate, "drop_path_rate": drop_path_rate}
     arguments = arguments or {}
-    if loading := {"pretrained", "checkpoint_path"} & arguments.keys() or ":" in architecture:
+    described = arguments.get("pretrained_cfg")
+    files = isinstance(described, dict) and described.keys() - {"architecture"}
+    if files or LOADING & arguments.keys() or ":" in architecture:
         raise UserError(
-            f"timm's {architecture} with {arguments} would load files ({loading}); "
+            f"timm's {architecture} with {arguments} would load files; "
             "name an architecture of timm's own, and set model.pretrained=true for its ImageNet weights"
         )
     try:
@@ -77,6 +81,8 @@ def timm_model(
 
 def small_resnet(net: Any) -> None:
     """The stem that He et al. 2016 (arXiv 1512.03385, section 4.2) give a ResNet on CIFAR: 3x3, stride 1, no pool."""
+    if not isinstance(net.conv1, nn.Conv2d):
+        raise UserError("timm's ResNets with a stem of several convolutions cannot be adapted to small images")
     net.conv1 = nn.Conv2d(3, net.conv1.out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     net.maxpool = nn.Identity()
@@ -89,7 +95,10 @@ def small_efficientnet(net: Any) -> None:
     own initialisation, the accuracy is still at chance after 400 steps of batch 128 on CIFAR-100.
     """
     net.conv_stem.stride = (1, 1)
-    net.blocks[1][0].conv_dw.stride = (1, 1)
+    first = net.blocks[1][0]
+    if not hasattr(first, "conv_dw"):
+        raise UserError("timm's EfficientNets without depthwise convolutions cannot be adapted to small images")
+    first.conv_dw.stride = (1, 1)
     for block in net.blocks.modules():
         if getattr(block, "has_skip", False):
             last = block.bn3 if hasattr(block, "bn3") else block.bn2

@@ -5,6 +5,7 @@ number is an estimate only: a `Clock` says how far the training is, and when it 
 """
 
 import math
+import signal
 import statistics
 import time
 from dataclasses import dataclass
@@ -85,6 +86,7 @@ def measure(task: Classification, data: DataModule, choice: Choice, seconds: flo
     trainer = pl.Trainer(
         accelerator=choice.accelerator,
         precision=choice.precision,  # type: ignore[arg-type]
+        devices=1,  # else Lightning takes all GPUs
         max_epochs=-1,  # the watch stops it
         callbacks=[watch],
         limit_val_batches=0,
@@ -96,7 +98,12 @@ def measure(task: Classification, data: DataModule, choice: Choice, seconds: flo
         enable_model_summary=False,
         enable_progress_bar=False,
     )
-    trainer.fit(task, datamodule=data)
+    try:
+        trainer.fit(task, datamodule=data)
+    except SystemExit as error:  # what Lightning makes of a signal
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise SystemExit(128 + signal.SIGTERM) from None
     data.trainer = None  # Lightning leaves it there, and a batch of one that does not train is not augmented
     device = torch.device(trainer.strategy.root_device)
     images = torch.zeros(100, 3, data.image_size, data.image_size, device=device, dtype=choice.dtype)

@@ -88,7 +88,7 @@ class CheckpointFiles(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         path = Path(path)
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             try:
                 torch.save(checkpoint, partial)
@@ -122,9 +122,9 @@ class Keeper(Checkpoint):
         directory: Path,
         *,
         steps: int | None,
-        every_minutes: float = 5.0,
-        max_seconds: float | None = None,
-        ended: Callable[[], str | None] = lambda: None,
+        every_minutes: float,
+        max_seconds: float | None,
+        ended: Callable[[], str | None],
     ) -> None:
         self.directory, self.steps, self.ended = directory, steps, ended
         self.every, self.max_seconds = 60 * every_minutes, max_seconds
@@ -165,7 +165,7 @@ class Keeper(Checkpoint):
         # Not Trainer(max_steps): with it Lightning 2.6 miscounts epochs on resume, and leaves out the last validation.
         if trainer.fit_loop._should_accumulate():  # nothing is saved or ends within a step
             return
-        trainer.should_stop = self._over(trainer.global_step)
+        trainer.should_stop = trainer.should_stop or self._over(trainer.global_step)
         now = time.monotonic()
         if self.max_seconds is not None and now - self._began >= self.max_seconds:
             self.reason = f"trainer.max_time of {self.max_seconds:g} s"
@@ -228,4 +228,6 @@ class Keeper(Checkpoint):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         while self._handlers:
-            signal.signal(*self._handlers.popitem())
+            number, before = self._handlers.popitem()
+            if signal.getsignal(number) == self._on_signal:  # Lightning may have brought back what was before its own
+                signal.signal(number, before)

@@ -57,8 +57,11 @@ def named(names: Sequence[str]) -> list[Callback]:
     return [known[name]() for name in names]
 
 
-# They need methods or a trainer of their own, or change what the configuration says.
-UNUSABLE = ("BackboneFinetuning", "BaseFinetuning", "BatchSizeFinder", "LearningRateFinder")
+# They need methods or a trainer of their own, or change what the configuration says; SpikeDetection cannot be resumed.
+UNUSABLE = (
+    *("BackboneFinetuning", "BaseFinetuning", "BatchSizeFinder", "LearningRateFinder"),
+    *("WeightAveraging", "EMAWeightAveraging", "SpikeDetection"),
+)
 
 
 def available() -> dict[str, type[Callback]]:

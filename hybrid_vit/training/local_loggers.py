@@ -51,7 +51,7 @@ class Csv(CSVLogger):
     """`csv/version_N/metrics.csv` in the run directory, one for each part of a run that was resumed; no pictures."""
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
-        super().__init__(directory, name="csv")
+        super().__init__(directory, name="csv", flush_logs_every_n_steps=1)
         self.log_hyperparams(config)
 
     @rank_zero_only

@@ -26,7 +26,7 @@ class Muon(AdamW):
         ns_steps: of the Newton-Schulz iteration.
     """
 
-    def __init__(self, groups: list[dict[str, Any]], *, momentum: float = 0.6, ns_steps: int = 3, **adamw: Any) -> None:
+    def __init__(self, groups: list[dict[str, Any]], *, momentum: float, ns_steps: int, **adamw: Any) -> None:
         super().__init__(groups, fused=True, **adamw)
         self.momentum, self.ns_steps = momentum, ns_steps
 

@@ -54,9 +54,9 @@ def sgd(
     nesterov: bool = True,
     decay_all: bool = False,
 ) -> SGD:
-    """SGD with momentum, fused."""
+    """SGD with momentum, fused; without momentum there is none of Nesterov."""
     groups = param_groups(net, weight_decay, decay_all)
-    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+    return SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, fused=True)
 
 
 def muon(

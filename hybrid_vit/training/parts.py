@@ -17,6 +17,7 @@ from hybrid_vit.config import schema
 from hybrid_vit.config.build import build, untrained
 from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes_of_test_set
+from hybrid_vit.data.sources import JOINED
 from hybrid_vit.deploy.trained import adopt, load, origin, read_description, splits
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import Choice
@@ -101,17 +102,29 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
 
 
 def may_know_validation(run: str, config: Train, data: DataModule) -> bool:
-    """Whether `run`, or what it began with, may have been trained on the validation images of this training."""
-    trained = read_description(find_run(run))
-    source = trained["data"]["source"]
-    # A published run keeps only the last part of the path.
-    elsewhere = source in LOCATED and Path(trained["data"]["root"]).name != Path(config.data.root or "").name
-    if "val" not in data.sizes or source not in (config.data.source, *data.class_parts) or elsewhere:
+    """Whether `run`, or a run that it began with, may have been trained on the validation images of this training."""
+    directory = find_run(run)
+    trained = read_description(directory)
+    before = read_json(directory / "summary.json").get("init_from")
+    if "val" not in data.sizes:
         return False
-    before = read_json(find_run(run) / "summary.json").get("init_from") or {}
     split = [config.seed, config.data.val_size]
-    same_split = source == config.data.source and all(other == split for other in splits(trained))
-    return not same_split or before.get("may_know_validation", bool(before))
+    same = trained["data"]["source"] == config.data.source and share_images(trained["data"], config)
+    if same and all(other == split for other in splits(trained)):
+        return before is not None and before.get("may_know_validation", True)
+    seen = [trained["data"]]
+    while before:
+        seen.append({"source": before.get("data"), "root": before.get("root")})
+        before = before.get("init_from")
+    return any(share_images(each, config) for each in seen)
+
+
+def share_images(seen: dict[str, Any], config: Train) -> bool:
+    """Whether a run with the data settings `seen` may have had images that this training has."""
+    parts = [set(JOINED.get(source, (source,))) for source in (seen["source"], config.data.source)]
+    # A published run keeps only the last part of the path.
+    elsewhere = seen["source"] in LOCATED and Path(seen["root"] or "").name != Path(config.data.root or "").name
+    return not parts[0].isdisjoint(parts[1]) and not elsewhere
 
 
 def warn_of_validation(run: str, config: Train, data: DataModule) -> None:
@@ -271,7 +284,7 @@ def measure_sizes(
 ) -> dict[int, Cost]:
     """What a step costs with images of each size that the training has, measured in `long` seconds together."""
     costs: dict[int, Cost] = {}
-    sides, steps = {*config.progressive.sizes, data.image_size}, config.epochs * Epoch.of(config.trainer, data).steps
+    sides, steps = {*config.progressive.sizes, data.image_size}, 10**9  # no stage ends while it is measured
     for side in sides:
         only = schema.Progressive() if side == data.image_size else schema.Progressive([side], [1.0])
         any_length = replace(config.optim, warmup_epochs=None)

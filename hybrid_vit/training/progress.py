@@ -126,7 +126,8 @@ class Bar(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs, batch, batch_idx: int) -> None:
         if self._bar is not None and not self._bar.disable:
             if batch_idx % trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-                values = {"epoch": counted(trainer), "loss": f"{float(outputs['loss']):.3f}", **self._scores}
+                loss = float(outputs["loss"]) * trainer.accumulate_grad_batches  # Lightning has divided it
+                values = {"epoch": counted(trainer), "loss": f"{loss:.3f}", **self._scores}
                 self._bar.set_postfix(**values, refresh=False)
             self._bar.update(trainer.global_step - self._bar.n)
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -311,15 +312,20 @@ class Run:
             except RuntimeError as error:
                 if self.checkpoint and "loading state_dict" in str(error):
                     raise another_model(self.checkpoint, error) from None
+                if keeper.reason and "DataLoader worker" in str(error):  # the signal ended one before the step
+                    raise Stopped(keeper.reason) from None
                 raise
+        if keeper.reason in signal.Signals.__members__:  # in the last step: the checkpoint is that of the end
+            raise Stopped(keeper.reason)
         for path in sorted(self.directory.glob("*-profile.*")):
             log.info("profile: %s", path)
         done = self.trainer.global_step
         if not done:
             raise UserError(f"the budget of {self.config.budget} was over before the first step; give a longer one")
-        if done < self.steps and not self.ended():
+        if done < self.steps and not self.ended() and not self.trainer.should_stop:
             raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
-        if reason := stopped_early(self.stopping):
+        by_callback = "a callback ended it" if done < self.steps and not self.ended() else None
+        if reason := stopped_early(self.stopping) or by_callback:
             log.info("training ended after %d of %d steps: %s", done, self.steps, reason)
             self.summary["stopped_early"] = reason
         self.steps = done
@@ -335,7 +341,8 @@ class Run:
         path, data = self.directory / "augmented.png", self.data
         images, targets = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
         data.teardown("fit")  # ends the processes that have read pictures
-        examples(data.denormalize(images[:EXAMPLES]), targets[:EXAMPLES], data.class_names, path)
+        images = Progressive(**vars(self.config.progressive))(images[:EXAMPLES], 0.0)
+        examples(data.denormalize(images), targets[:EXAMPLES], data.class_names, path)
         if self.logger and not self.checkpoint:
             self.logger.log_picture("augmented", path)
 

@@ -27,5 +27,10 @@ def needed(package: str, *, extra: str, what: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        this = "-e '.[{}]'" if (PACKAGE.parent / "pyproject.toml").is_file() else "'hybrid-vit[{}]'"
-        raise MissingPackage(f"{what} needs {package}: pip install {this.format(extra)}", name=package) from error
+        raise MissingPackage(f"{what} needs {package}: {installing(extra)}", name=package) from error
+
+
+def installing(extra: str) -> str:
+    """The command that installs an extra."""
+    checkout = (PACKAGE.parent / "pyproject.toml").is_file()
+    return f"pip install -e '.[{extra}]'" if checkout else f"pip install 'hybrid-vit[{extra}]'"

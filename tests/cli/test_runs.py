@@ -9,8 +9,9 @@ import pytest
 from commands import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
+from hybrid_vit.cli.command import places
 from hybrid_vit.config.compose import compose_config, resolve
-from hybrid_vit.config.saved import load_recorded_config, load_run_config, save_run_config
+from hybrid_vit.config.saved import load_recorded_config, load_run_config, make_paths_absolute, save_run_config
 from hybrid_vit.utils.paths import PUBLISHED
 
 RUN = ["model=hybrid_tiny", "epochs=7", "name=${hydra:runtime.choices.model}"]
@@ -95,6 +96,7 @@ def test_a_run_continues_from_another_directory(
         (["checkpoint_minutes=soon"], "'soon' is not a number"),
         (["checkpoint_minutes=0"], "checkpoint_minutes=0.0 must be positive"),
         (["-m"], "leave out -m"),
+        (["--cfg", "job"], "continues with the configuration in .hydra/config.yaml there; leave out --cfg"),
     ],
 )
 def test_what_cannot_change(
@@ -103,6 +105,16 @@ def test_what_cannot_change(
     assert main("resume=runs/a", *arguments) == 2
     assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
     assert not train.calls
+
+
+def test_the_images_of_a_run_may_have_moved(train: Train, stopped: Path) -> None:
+    own = load_run_config(stopped)
+    own["data"] |= {"source": "folder", "root": "nowhere"}
+    save_run_config(own, stopped)
+    Path("list.csv").touch()
+    assert main("resume=runs/a", "data.root=list.csv") == 0
+    [(spec, _, _)] = train.calls
+    assert (spec["data"]["source"], Path(spec["data"]["root"])) == ("folder", Path("list.csv").absolute())
 
 
 def test_what_cannot_continue(train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,3 +226,17 @@ def test_a_process_that_helps_with_a_run_takes_its_directory(
     (stopped / "checkpoints" / "last.ckpt").unlink()
     assert main(*RUN, *there) == 0
     assert train.calls[-1][1:] == (tmp_path / stopped, False)
+
+
+def test_a_folder_named_like_a_published_run_is_not_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spec = {"data": {"root": None}, "init_from": "fast_4m", "distill": {"teacher": None}}
+    Path("fast_4m").mkdir()
+    assert make_paths_absolute(spec)["init_from"] == "fast_4m"
+    Path("fast_4m/model.json").touch()
+    assert make_paths_absolute(spec)["init_from"] == str(tmp_path / "fast_4m")
+
+
+def test_a_long_setting_is_no_directory(tmp_path: Path) -> None:
+    (tmp_path / "depth=4").mkdir()
+    assert places([str(tmp_path / "depth=4"), f"title={300 * 'x'}", "run"]) == [str(tmp_path / "depth=4"), "run"]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pickle
 import shlex
 import shutil
 from pathlib import Path
@@ -14,9 +15,10 @@ from sweeps import job, settled
 from hybrid_vit.cli import command as command_module
 from hybrid_vit.cli.command import check
 from hybrid_vit.cli.jobs import file_name, jobs
+from hybrid_vit.cli.sweep import context
 from hybrid_vit.config.build import build
 from hybrid_vit.config.changeable import changeable
-from hybrid_vit.config.compose import compose_config, options, resolve
+from hybrid_vit.config.compose import compose_config, look_in, options, resolve
 from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
@@ -157,6 +159,16 @@ def test_what_was_stopped_goes_on_and_what_failed_is_tried_again(
     ]
 
 
+def test_a_job_that_failed_once_is_done_when_it_is(train: Train) -> None:
+    """Other commands than a training write no summary of their own."""
+    train.raises(UserError("unlucky"))
+    assert main("-m", "seed=0", "hydra.sweep.dir=s") == 1
+    train.effect = lambda spec: 50.0
+    for _ in range(2):
+        assert main("-m", "seed=0", "hydra.sweep.dir=s") == 0
+    assert len(train.calls) == 2
+
+
 def test_every_job_has_what_is_added_to_hydras_own_configuration(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ADDED", raising=False)
     seen = []
@@ -232,12 +244,54 @@ def test_a_sweep_with_other_settings_has_a_folder_of_its_own_and_finds_it_again(
     assert folders("seed=0,1", "epochs=1")[0] == {"seeds"}
     assert folders("seed=0", "model=hybrid_384")[0] == {"seeds_3"}
     assert folders("seed=0", "model=hybrid_192,hybrid_384")[0] == {"seeds_4"}
+    assert folders("seed=3", "augment.erase=null")[0] == {"seeds_5"}
     shutil.rmtree("outputs/sweeps/seeds")
     assert folders("seed=0,1")[0] == set()  # it is in seeds_2
     (Path("outputs/sweeps/seeds_2") / "sweep.json").write_text("[]")
     assert main("sweep=seeds", "seed=0,1") == 2
     assert "outputs/sweeps/seeds_2/sweep.json cannot be read" in (said := capsys.readouterr().err)
     assert said.count("\n") == 1
+
+
+def test_a_sweep_of_other_pictures_is_another_one(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    settled(train)
+    for root in ("a", "b", "moved/a"):
+        Path(root).mkdir(parents=True)
+        assert main("sweep=seeds", "seed=0", "data=folder", f"data.root={root}") == 0
+    assert [directory.parent.name for _, directory, _ in train.calls] == ["seeds", "seeds_2"]
+    capsys.readouterr()
+    assert main("-m", "seed=0,1", "data=folder", "data.root=b", "hydra.sweep.dir=outputs/sweeps/seeds") == 2
+    assert "holds a run with data.root=" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-m", "sweep=stem_depth,width"], "is a sweep itself; run one sweep at a time"),
+        (["-m", "experiment=fast_4m,pretrained_vs_scratch"], "is a sweep itself; run one sweep at a time"),
+        (["sweep=seeds", "trainer.devices=2"], "a job of a sweep is trained by one process; use trainer.devices=1"),
+        (["-m", "model=glob(hybird*)"], "model=glob(hybird*) is no value at all, so there is nothing to run"),
+        (["-m", "seed=range(0)"], "seed=range(0) is no value at all"),
+    ],
+)
+def test_no_sweep(train: Train, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:
+    assert main(*arguments) == 2
+    assert said in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert not train.calls
+
+
+def test_globs_and_launchers_know_the_folder_of_config_dir(train: Train) -> None:
+    settled(train)
+    Path("conf/experiment").mkdir(parents=True)
+    for name in ("mine_a", "mine_b"):
+        Path(f"conf/experiment/{name}.yaml").write_text(f"# @package _global_\nname: {name}\n")
+    assert main("--config-dir", "conf", "-m", "experiment=glob(mine_*)", "hydra.sweep.dir=s") == 0
+    assert [spec["name"] for spec, _, _ in train.calls] == ["mine_a", "mine_b"]
+    composer = pickle.loads(pickle.dumps(context(compose_config(["experiment=mine_a"])).config_loader))
+    look_in(None)  # as in a new process
+    master = compose_config([])
+    assert composer.load_sweep_config(master, ["experiment=mine_b"]).name == "mine_b"
+    look_in(None)
 
 
 def test_the_sweep_seeds_10_is_not_the_tenth_of_seeds(train: Train) -> None:

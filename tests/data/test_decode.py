@@ -216,3 +216,9 @@ def test_usual_formats_are_read_with_a_limit(tmp_path: Path, suffix: str) -> Non
     assert decode(path, max_pixels=600).size == (24, 24)
     with pytest.raises(ValueError, match="24 x 24 pixels, more than"):
         decode(path, max_pixels=500)
+
+
+def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path) -> None:
+    for brightest in (200, 60000):
+        Image.fromarray(np.array([[0, brightest]], dtype=np.int32)).save(tmp_path / "dark.pgm")
+        assert decode(tmp_path / "dark.pgm").getpixel((1, 0)) == (brightest >> 8,) * 3

@@ -14,7 +14,6 @@ from hybrid_vit.augment import Draw, RandomHorizontalFlip, RandomResizedCrop, de
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
 from hybrid_vit.data.pictures import PictureFolder
 
-CPU = torch.device("cpu")
 # Python 3.12+: torch forks its workers while its own threads run. They only decode pictures.
 FORK = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
@@ -23,7 +22,7 @@ def resident(n: int = 10, batch_size: int = 3, *, shuffle: bool = True) -> Resid
     """A loader whose labels are the indices of the samples, as are the images' pixels."""
     index = torch.arange(n)
     images = index.to(torch.uint8)[:, None, None, None].expand(n, 3, 2, 2)
-    return ResidentLoader(images, index, EpochSampler(n, batch_size, seed=1, shuffle=shuffle), CPU)
+    return ResidentLoader(images, index, EpochSampler(n, batch_size, seed=1, shuffle=shuffle))
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -120,7 +119,7 @@ def test_the_sample_before_a_share_leads_it(world_size: int) -> None:
     for rank in range(world_size):
         sampler = EpochSampler(11, 4, seed=1, shuffle=True, rank=rank, world_size=world_size, led=True)
         alone = EpochSampler(11, 4, seed=1, shuffle=True, rank=rank, world_size=world_size)
-        loader = ResidentLoader(torch.zeros(11, 3, 1, 1, dtype=torch.uint8), torch.arange(11), sampler, CPU)
+        loader = ResidentLoader(torch.zeros(11, 3, 1, 1, dtype=torch.uint8), torch.arange(11), sampler)
         for batch, (part, _), together in zip(loader, alone.shares(), whole, strict=True):
             share = alone.order()[part].tolist()
             before = [together[together.index(share[0]) - 1]] if world_size > 1 else []
@@ -196,11 +195,11 @@ def test_state_continues_the_epoch_and_only_that_one(step: int) -> None:
 
 
 class Recorder(L.LightningModule):
-    """Notes what it is trained on, and saves a checkpoint when global_step is `save_at`."""
+    """Notes what it is trained on, and saves checkpoints at its hooks into `folder`, if there is one."""
 
-    def __init__(self, path: Path, save_at: int | None = None, save_in: str = "on_train_batch_end") -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         super().__init__()
-        self.path, self.save_at, self.save_in = path, save_at, save_in
+        self.folder = folder
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.steps: list[tuple[int, int, int, list[int], int]] = []
 
@@ -223,8 +222,8 @@ class Recorder(L.LightningModule):
         self.save("on_train_epoch_end")
 
     def save(self, hook: str) -> None:
-        if hook == self.save_in and self.global_step == self.save_at and not self.path.exists():
-            self.trainer.save_checkpoint(self.path)
+        if self.folder and self.global_step and not (path := self.folder / f"{hook}_{self.global_step}").exists():
+            self.trainer.save_checkpoint(path)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.1)
@@ -233,7 +232,7 @@ class Recorder(L.LightningModule):
 def fit(
     module: Recorder,
     *,
-    resume: bool = False,
+    checkpoint: Path | None = None,
     max_epochs: int = 3,
     max_steps: int = -1,
     limit_train_batches: int | None = None,
@@ -249,17 +248,15 @@ def fit(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    checkpoint = module.path if resume else None
-    trainer.fit(
-        module, resident(), [resident(shuffle=False)], ckpt_path=checkpoint, weights_only=True if resume else None
-    )
+    validation = [resident(shuffle=False)]
+    trainer.fit(module, resident(), validation, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
     return module
 
 
 @pytest.mark.parametrize("limits", [{}, {"limit_train_batches": 3}, {"max_steps": 10, "max_epochs": -1}])
 def test_resumed_training_sees_what_the_uninterrupted_one_would_have(tmp_path: Path, limits: dict[str, Any]) -> None:
-    path = tmp_path / "x.ckpt"
-    whole = fit(Recorder(path), **limits)
+    whole, saving = fit(Recorder(), **limits), fit(Recorder(tmp_path), **limits)
+    assert saving.steps == whole.steps and saving.weight.equal(whole.weight)
     per_epoch = limits.get("limit_train_batches", 4)
     assert [step[:3] for step in whole.steps[:5]] == [(i // per_epoch, i % per_epoch, i) for i in range(5)]
     hooks = [("on_train_batch_end", at) for at in range(1, len(whole.steps))]
@@ -267,9 +264,7 @@ def test_resumed_training_sees_what_the_uninterrupted_one_would_have(tmp_path: P
     if "max_steps" not in limits:  # Lightning 2.6.6 miscounts the epochs of one saved at an epoch's end under max_steps
         hooks += [("on_train_epoch_end", at) for at in (per_epoch, 2 * per_epoch)]
     for hook, at in hooks:
-        path.unlink(missing_ok=True)
-        fit(Recorder(path, at, hook), **limits)
-        resumed = fit(Recorder(path), resume=True, **limits)
+        resumed = fit(Recorder(), checkpoint=tmp_path / f"{hook}_{at}", **limits)
         assert resumed.steps == whole.steps[at:], (hook, at)
         assert resumed.weight.equal(whole.weight)
 
@@ -297,7 +292,7 @@ def test_stream_gives_what_is_resident_on_any_number_of_processes_and_workers(pi
     workers = stream(pictures)
     split = [stream(pictures, rank=rank, world_size=2, num_workers=0) for rank in range(2)]
     for epoch in (0, 1):
-        memory = ResidentLoader(images, pictures.labels, EpochSampler(45, 8, seed=1, shuffle=True), CPU)
+        memory = ResidentLoader(images, pictures.labels, EpochSampler(45, 8, seed=1, shuffle=True))
         for loader in (memory, workers, *split):
             loader.sampler.set_epoch(epoch)
         expected = list(memory)

@@ -117,7 +117,7 @@ def test_of_large_folders_a_sample_is_checked(
         module("folder", picture_root, **settings)  # type: ignore[arg-type]
     assert checked == [9, 45, 45]
     assert [text for text in caplog.messages if "check" in text] == [
-        "10 of 45 pictures are checked; data.check=true checks all of them"
+        "9 of 45 pictures are checked; data.check=true checks all of them"
     ]
 
 

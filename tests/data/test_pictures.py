@@ -12,7 +12,9 @@ from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data import pictures
+from hybrid_vit.data.decode import decode
 from hybrid_vit.data.pictures import PictureFolder, check, picture_splits
+from hybrid_vit.utils.errors import UserError
 
 
 def save(path: Path, colour: tuple[int, int, int] = (9, 8, 7), size: tuple[int, int] = (8, 8)) -> None:
@@ -88,6 +90,15 @@ def test_unreadable_picture_is_named(tmp_path: Path, content: bytes | str) -> No
     sentence = str(caught.value)
     assert sentence.startswith(f"{bad} cannot be read as a picture (") and sentence.endswith("; repair or remove it")
     assert "\n" not in sentence and caught.value.__suppress_context__
+
+
+def test_a_picture_of_too_many_pixels_is_not_called_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "large.png", size=(64, 64))
+    with pytest.raises(UserError, match=r"64 x 64 pixels, more than 0\.004 million\); make it smaller"):
+        decode(tmp_path / "large.png", max_pixels=4000)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)  # Pillow refuses twice as many
+    with pytest.raises(UserError, match=r"large\.png cannot be read .*4096.*; make it smaller"):
+        decode(tmp_path / "large.png")
 
 
 def test_wrong_folders(tmp_path: Path) -> None:

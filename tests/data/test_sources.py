@@ -117,6 +117,7 @@ def test_of_cifar110_the_missing_half_is_named(
 HERE = all((REAL / name).exists() for name in ("cifar-100-python", "cifar-10-batches-py"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not HERE, reason="CIFAR-100 and CIFAR-10 are not on this machine")
 def test_real_cifar110() -> None:
     source = SOURCES["cifar110"](REAL)

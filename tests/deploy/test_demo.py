@@ -98,12 +98,16 @@ def asked(address: str, file: Path, *, sliders: tuple[float, float, float] = (0,
 
 def call(address: str, function: str, given: list[Any]) -> list[Any]:
     """The last thing that a function of the page says."""
+    (last,) = re.findall(r"event: complete\ndata: (.+)", said(address, function, given))
+    return json.loads(last)
+
+
+def said(address: str, function: str, given: list[Any]) -> str:
+    """All events that a function of the page sends."""
     url = f"{address}/gradio_api/call/{function}"
     request = urllib.request.Request(url, json.dumps({"data": given}).encode(), {"Content-Type": "application/json"})
     with urllib.request.urlopen(f"{url}/{fetched(request)['event_id']}", timeout=60) as stream:
-        said = stream.read().decode()
-    (last,) = re.findall(r"event: complete\ndata: (.+)", said)
-    return json.loads(last)
+        return stream.read().decode()
 
 
 def fetched(request: urllib.request.Request) -> Any:
@@ -144,6 +148,12 @@ def test_other_files_of_the_computer_are_not_shown(address: str) -> None:
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(f"{address}/gradio_api/file={DIGIT}", timeout=60)
     error.value.close()
+
+
+@needs_gradio
+def test_an_address_is_not_downloaded(address: str) -> None:
+    elsewhere = {"path": "https://127.0.0.1:9/x.png", "meta": {"_type": "gradio.FileData"}}
+    assert "Send the image itself" in said(address, "inspect", ["quickstart", elsewhere, 0, 0, 0])
 
 
 @needs_gradio

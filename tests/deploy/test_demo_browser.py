@@ -21,8 +21,8 @@ from hybrid_vit.utils.paths import PUBLISHED
 
 LABEL = "document.querySelector('[data-testid=label-output-value]').innerText.trim()"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[demo]'")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
+pytest.importorskip("gradio", reason="needs gradio: pip install -e '.[demo]'")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),

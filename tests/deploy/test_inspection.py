@@ -1,6 +1,8 @@
 """What the demo says of an image, without the page: answers, maps, neighbours, refusals."""
 
+import multiprocessing
 import struct
+import threading
 import time
 import zipfile
 import zlib
@@ -69,6 +71,16 @@ def test_where_lightning_is_missing_training_images_are_not_measured(
     monkeypatch.setattr("hybrid_vit.deploy.inspection.find_spec", lambda name: None)
     none = Measuring(PUBLISHED / "quickstart", None)
     assert not none.running and none.status == "The training images are not part of this page."
+
+
+def test_a_measuring_process_that_is_killed_is_said() -> None:
+    messages, writer = multiprocessing.Pipe(duplex=False)
+    writer.send("12,000 of 50,000 images")
+    writer.close()
+    killed = Measuring.__new__(Measuring)
+    killed.said, killed.lock, killed.messages = "", threading.Lock(), messages
+    killed.process = SimpleNamespace(join=lambda: None, exitcode=-9)  # type: ignore[assignment]
+    assert "was killed" in killed.status
 
 
 def test_the_verdict_follows_the_threshold() -> None:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import hybrid_vit
-from hybrid_vit.config.build import PARTS, build
+from hybrid_vit.config.build import PARTS, build, untrained
 from hybrid_vit.config.schema import SCHEMAS
 from hybrid_vit.data.decode import decode
 from hybrid_vit.data.pictures import PictureFolder
@@ -205,7 +205,13 @@ def test_a_strangers_model_builds_only_models(run: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"architecture": "hf-hub:stranger/model"}, {"arguments": {"checkpoint_path": "stranger.pth"}}]
+    "arguments",
+    [
+        {"architecture": "hf-hub:stranger/model"},
+        {"arguments": {"checkpoint_path": "stranger.pth"}},
+        {"arguments": {"pretrained_cfg": {"url": "http://127.0.0.1:9/stranger.pth"}}},
+        {"arguments": {"pretrained_cfg_overlay": {"file": "stranger.pth"}}},
+    ],
 )
 def test_a_strangers_model_loads_no_other_files(run: Path, arguments: dict) -> None:
     description = json.loads((run / "model.json").read_text())
@@ -213,6 +219,11 @@ def test_a_strangers_model_loads_no_other_files(run: Path, arguments: dict) -> N
     write_json(run / "model.json", description | {"model": timm | arguments | {"pretrained": True}})
     with pytest.raises(ValueError, match="would load files"):
         hybrid_vit.load(run)
+
+
+def test_no_part_of_a_strangers_model_begins_with_weights_of_a_library() -> None:
+    given = {"pretrained": True, "members": [{"stem": {"pretrained": True, "depth": 3}}]}
+    assert untrained(given) == {"pretrained": False, "members": [{"stem": {"pretrained": False, "depth": 3}}]}
 
 
 def test_every_part_that_a_configuration_names_can_be_built() -> None:

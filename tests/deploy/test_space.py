@@ -23,7 +23,10 @@ pytestmark = pytest.mark.skipif(find_spec("gradio") is None, reason="needs gradi
 @pytest.fixture(scope="module")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("spaces") / "cifar"
+    folder.mkdir()
+    (folder / ".lock").touch()  # as a multirun leaves it
     assert write_space("fast_4m", folder) == []
+    (folder / ".lock").unlink()
     return folder
 
 

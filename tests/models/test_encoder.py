@@ -33,7 +33,7 @@ def test_what_does_not_fit_is_a_sentence_with_the_remedy(arguments: dict, senten
 def test_drop_path_rises_linearly_to_its_rate() -> None:
     encoder = Encoder(embed_dim=32, depth=6, drop_path_rate=0.1)
     assert [block.drop_path.p for block in encoder] == pytest.approx([0, 0.02, 0.04, 0.06, 0.08, 0.1])
-    assert Encoder(embed_dim=32, depth=1, drop_path_rate=0.1)[0].drop_path.p == 0
+    assert Encoder(embed_dim=32, depth=1, drop_path_rate=0.1)[0].drop_path.p == 0.1  # its last block
 
 
 def test_whole_samples_are_dropped_branch_by_branch_and_scaled() -> None:

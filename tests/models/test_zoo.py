@@ -89,7 +89,7 @@ def test_it_comes_back_from_its_run(name: str, net: nn.Module, images: torch.Ten
         torch.testing.assert_close(packed(folded(net))(images), net(images), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", models("hybrid_tiny", "resnet18"), indirect=True)  # test_graphs.py has the others
+@pytest.mark.parametrize("name", models("resnet18"), indirect=True)  # test_graphs.py has the others
 def test_it_exports(net: nn.Module, images: torch.Tensor) -> None:
     exported = torch.export.export(net, (images,)).module()
     with torch.no_grad():
@@ -137,6 +137,12 @@ def test_a_wide_resnet_has_6n_plus_4_layers() -> None:
 @pytest.mark.parametrize("name", ["deit_tiny", "swin_micro", "swin_tiny"])
 def test_models_of_timm_take_images_of_another_size(name: str) -> None:
     assert hybrid_vit.build_model(name).eval()(torch.randn(1, 3, 20, 20)).shape == (1, 100)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18d", "efficientnetv2_rw_t"])
+def test_models_of_timm_that_cannot_be_adapted_are_a_sentence(architecture: str) -> None:
+    with pytest.raises(ValueError, match="cannot be adapted to small images"):
+        hybrid_vit.build_model("resnet18", architecture=architecture)
 
 
 def test_patches_that_do_not_divide_the_image() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_runs import assert_same_run, run, summary
 
-from hybrid_vit.training.callbacks import LAST, PREVIOUS, Stopped, latest
+from hybrid_vit.training.callbacks import LAST, PREVIOUS, CheckpointFiles, Stopped, latest
 from hybrid_vit.training.run import Run
 from hybrid_vit.training.task import Classification
 
@@ -139,3 +139,8 @@ def test_weights_that_are_not_finite_are_not_kept(tmp_path: Path, monkeypatch: p
     state = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert state["global_step"] == 5
     assert all(torch.isfinite(value).all() for value in state["state_dict"].values())
+
+
+def test_a_checkpoint_of_lightnings_own_may_lie_deep(tmp_path: Path) -> None:
+    CheckpointFiles().save_checkpoint({"a": 1}, tmp_path / "wandb" / "id" / "checkpoints" / "best.ckpt")
+    assert (tmp_path / "wandb" / "id" / "checkpoints" / "best.ckpt").is_file()

@@ -17,7 +17,8 @@ from hybrid_vit.training.run import train
 from hybrid_vit.utils.files import write_json
 
 TINY = [
-    *("data=digits", "augment=none", "logger=none", "accelerator=cpu", "epochs=1", "batch_size=256"),
+    *("data=digits", "augment=none", "logger=none", "accelerator=cpu", "epochs=1"),
+    *("data.fraction=0.2", "batch_size=51"),
     *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=0"),
 ]
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,27 @@ def test_a_budget_is_turned_into_steps(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(Stopped):
         run(tmp_path, "budget=20s")
     assert summary(tmp_path)["steps"] > 0
+
+
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)])
+def test_a_signal_while_a_budget_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, expected: type[BaseException]
+) -> None:
+    step = Classification.training_step
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        if batch_idx == 1:
+            signal.raise_signal(number)
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a command in the background ignores it
+    try:
+        with pytest.raises(expected) as caught:
+            run(tmp_path, "budget=60s")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert getattr(caught.value, "code", 143) == 143
 
 
 def test_after_a_step_was_measured_a_batch_is_augmented_as_before() -> None:

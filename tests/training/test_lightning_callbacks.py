@@ -16,7 +16,17 @@ def test_every_callback_that_is_listed_can_be_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["os", "Callback", "ModelCheckpoint", "EarlyStopping", "TQDMProgressBar", "BatchSizeFinder", "No"]
+    "name",
+    [
+        "os",
+        "Callback",
+        "ModelCheckpoint",
+        "EarlyStopping",
+        "TQDMProgressBar",
+        "BatchSizeFinder",
+        "SpikeDetection",
+        "No",
+    ],
 )
 def test_any_other_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"callbacks: {name} cannot be created .* DeviceStatsMonitor, "):

@@ -14,7 +14,8 @@ from hybrid_vit.training.run import train
 from hybrid_vit.utils.errors import MissingPackage
 
 TINY = [
-    *("data=digits", "augment=none", "accelerator=cpu", "epochs=2", "batch_size=256", "trainer.log_every_n_steps=2"),
+    *("data=digits", "augment=none", "accelerator=cpu", "epochs=2", "trainer.log_every_n_steps=2"),
+    *("data.fraction=0.2", "batch_size=51"),
     *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8"),
 ]
 
@@ -37,7 +38,7 @@ def test_csv_has_steps_epochs_and_the_result(tmp_path: Path, without_pictures: N
     assert steps == [[1, 3, 5], [6, 8, 10]]
     assert [[row["step"] for row in part if row["val_top1"]] for part in parts] == [["5"], ["10"]]
     assert [row["step"] for row in parts[1] if row["test_top1"]] == ["10"]
-    assert "batch_size: 256" in (tmp_path / "csv" / "version_0" / "hparams.yaml").read_text()
+    assert "batch_size: 51" in (tmp_path / "csv" / "version_0" / "hparams.yaml").read_text()
 
 
 def test_tensorboard_has_steps_epochs_pictures_and_the_result(tmp_path: Path) -> None:

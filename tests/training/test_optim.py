@@ -74,6 +74,10 @@ def test_sgd_steps_with_nesterov_momentum() -> None:
         assert net.weight.item() == pytest.approx(weight, rel=1e-12)
 
 
+def test_sgd_without_momentum() -> None:
+    assert sgd(nn.Linear(2, 2), lr=0.1, weight_decay=0.0, momentum=0.0).defaults["nesterov"] is False
+
+
 def test_optimizers_are_known_by_name_and_fused() -> None:
     assert set(OPTIMIZERS) == {"adamw", "sgd", "muon"}
     for make in OPTIMIZERS.values():

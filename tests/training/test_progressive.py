@@ -58,3 +58,11 @@ def test_the_teacher_sees_whole_images(tmp_path: Path) -> None:
     small = ("progressive.sizes=[16]", "progressive.until=[0.5]")
     run(tmp_path / "run", f"distill.teacher={tmp_path / 'teacher'}", *short, *small, callbacks=[Sizes()])
     assert (teacher, student) == ([32, 32], [16, 32])
+
+
+def test_the_picture_of_the_first_batch_has_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr("hybrid_vit.training.run.examples", lambda images, *rest: seen.append(images.shape[-1]))
+    for settings in ([], ["progressive.sizes=[16]", "progressive.until=[0.5]"]):
+        run(tmp_path / str(len(settings)), "steps=2", "optim.warmup_epochs=0", *settings)
+    assert seen == [32, 16]

@@ -57,6 +57,41 @@ def test_a_signal_stops_and_resume_continues(
     assert_same_run(whole, tmp_path)
 
 
+def test_a_signal_in_the_last_step_stops_as_well(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classification.training_step
+
+    def training_step(task: Classification, batch, batch_idx: int):
+        if task.global_step == 14:
+            signal.raise_signal(signal.SIGTERM)
+        return step(task, batch, batch_idx)
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        run(tmp_path)
+    monkeypatch.undo()
+    run(tmp_path, resume=True)  # only scores
+    assert_same_run(whole, tmp_path)
+
+
+def test_a_signal_that_ends_a_worker_first_stops_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def training_step(task: Classification, batch, batch_idx: int):
+        signal.raise_signal(signal.SIGTERM)
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated.")
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    with pytest.raises(Stopped, match="SIGTERM"):
+        run(tmp_path)
+    assert summary(tmp_path)["state"] == "stopped"
+
+
+def test_it_continues_with_the_augmentation_that_it_would_have_had(tmp_path: Path) -> None:
+    run(tmp_path / "whole", "augment=document")
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", "augment=document", "trainer.max_time=0.001s")
+    run(tmp_path / "run", "augment=document", resume=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
 def test_a_summary_of_the_wrong_type_is_one_sentence(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
     (tmp_path / "summary.json").write_text('{"state": 5, "steps": "x"}')
@@ -99,28 +134,27 @@ def renamed(root: Path) -> None:
     (root / "cat").rename(root / "lion")
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (grown, r"\d+ more training images"),
-        (swapped, "(more|fewer|other) training images"),
-        (renamed, "other classes .without cat; with lion."),
-    ],
-)
-def test_a_run_continues_on_its_own_data_only(
-    picture_root: Path, tmp_path: Path, change: Callable[[Path], None], said: str
-) -> None:
+CHANGES = {
+    grown: r"\d+ more training images",
+    swapped: "(more|fewer|other) training images",
+    renamed: "other classes .without cat; with lion.",
+}
+
+
+def test_a_run_continues_on_its_own_data_only(picture_root: Path, tmp_path: Path) -> None:
     root = shutil.copytree(picture_root, tmp_path / "pictures")
     settings = [*FOLDER, f"data.root={root}"]
     with pytest.raises(Stopped):
         run(tmp_path / "run", *settings, "trainer.max_time=0.001s")
     before = (tmp_path / "run" / "model.json").read_bytes()
-    change(root)
-    with pytest.raises(ValueError, match=f"the data has changed since .*run began: .*{said}.*; bring that data back"):
-        run(tmp_path / "run", *settings, resume=True)
-    assert (tmp_path / "run" / "model.json").read_bytes() == before
-    shutil.rmtree(root)
-    shutil.copytree(picture_root, root)
+    for change, said in CHANGES.items():
+        change(root)
+        refused = f"the data has changed since .*run began: .*{said}.*; bring that data back"
+        with pytest.raises(ValueError, match=refused):
+            run(tmp_path / "run", *settings, resume=True)
+        assert (tmp_path / "run" / "model.json").read_bytes() == before
+        shutil.rmtree(root)
+        shutil.copytree(picture_root, root)
     run(tmp_path / "run", *settings, resume=True)
     assert summary(tmp_path / "run")["state"] == "done"
 

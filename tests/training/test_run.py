@@ -1,6 +1,7 @@
 """Whole runs on small data: what they leave behind, and how they fail."""
 
 import json
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -66,15 +67,26 @@ def test_a_loss_that_only_validation_shows_fails_too(tmp_path: Path, monkeypatch
         run(tmp_path)
 
 
+def test_a_callback_may_end_a_training(tmp_path: Path) -> None:
+    class Ends(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *arguments) -> None:
+            trainer.should_stop = trainer.should_stop or trainer.global_step == 7
+
+    before = signal.getsignal(signal.SIGTERM)
+    train(as_train(resolve(compose_config(TINY))), tmp_path, callbacks=[Ends()])
+    assert signal.getsignal(signal.SIGTERM) == before
+    content = summary(tmp_path)
+    assert (content["state"], content["stopped_early"]) == ("done", "a callback ended it")
+    assert 7 <= content["steps"] < 15 and "test_top1" in content["scores"]
+
+
 def test_a_training_that_ends_early_without_a_reason_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Ends(pl.Callback):
-        def on_train_epoch_end(self, trainer: pl.Trainer, *arguments) -> None:
-            trainer.should_stop = True
-
-    with pytest.raises(RuntimeError, match="of 15 steps, and nothing asked it to"):
-        train(as_train(resolve(compose_config(TINY))), tmp_path, callbacks=[Ends()])
+    monkeypatch.setattr("hybrid_vit.training.run.pl.Trainer.fit", lambda trainer, *what, **how: None)
+    monkeypatch.setattr("hybrid_vit.training.run.pl.Trainer.global_step", 7)
+    with pytest.raises(RuntimeError, match="7 of 15 steps, and nothing asked it to"):
+        run(tmp_path)
     assert summary(tmp_path)["state"] == "failed"
 
 

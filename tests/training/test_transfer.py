@@ -21,7 +21,7 @@ from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.validation import check_together
 from hybrid_vit.deploy.scoring import load_data, score_test_set
-from hybrid_vit.deploy.trained import adopt
+from hybrid_vit.deploy.trained import adopt, origin
 from hybrid_vit.deploy.weights import save_weights
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models import ConvStem
@@ -231,6 +231,7 @@ def test_a_summary_names_what_a_run_started_from(source: Path, tmp_path: Path) -
         "run": str(source),
         "sha256": facts["init_from"]["sha256"],
         "data": "digits",
+        "root": None,
         "test_top1": there["scores"]["test_top1"],
         "may_know_validation": True,  # the source had no validation images
     }
@@ -332,13 +333,38 @@ def test_a_temperature_is_of_enough_images_that_are_new(tmp_path: Path, caplog: 
         assert ("temperature" in description) is (name in ("enough", "same split"))
 
 
-def test_images_of_another_folder_are_not_known(tmp_path: Path) -> None:
-    folder = {"source": "folder", "root": str(tmp_path / "a"), "val_size": 10}
-    description = {"model": {}, "data": folder, "class_names": [], "mean": [], "std": [], "image_size": 32, "seed": 0}
-    write_json(tmp_path / "model.json", description)
-    write_json(tmp_path / "summary.json", {})
-    data: Any = SimpleNamespace(sizes={"val": 10}, class_parts={})
-    for root, seed, expected in (("a", 1, True), ("a", 0, False), ("b", 1, False)):
-        settings = SimpleNamespace(source="folder", root=str(tmp_path / root), val_size=10)
+def test_which_validation_images_a_source_may_know(tmp_path: Path) -> None:
+    def run(name: str, source: str, root: str | None = None, before: str | None = None) -> str:
+        data = {"source": source, "root": root, "val_size": 10}
+        description = {"data": data, "class_names": [], "mean": [], "std": [], "image_size": 32, "seed": 0, "model": {}}
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "model.json", description)
+        save_weights(tmp_path / name, nn.Linear(1, 1))
+        write_json(tmp_path / name / "summary.json", {"init_from": origin(tmp_path / before)} if before else {})
+        return str(tmp_path / name)
+
+    runs = {
+        "folder": run("folder", "folder", str(tmp_path / "a")),
+        "cifar100": run("cifar100", "cifar100"),
+        "cifar10": run("cifar10", "cifar10", before="cifar100"),
+        "cifar110": run("cifar110", "cifar110", before="cifar100"),
+        "grandchild": run("grandchild", "folder", str(tmp_path / "a"), before="cifar10"),
+    }
+    for name, seed, source, root, expected in (
+        ("folder", 1, "folder", "a", True),
+        ("folder", 0, "folder", "a", False),
+        ("folder", 1, "folder", "b", False),
+        ("folder", 1, "cifar10", "a", False),
+        ("cifar100", 0, "cifar100", "", False),
+        ("cifar100", 0, "cifar10", "", False),
+        ("cifar100", 0, "cifar110", "", True),
+        ("cifar110", 0, "cifar10", "", True),
+        ("cifar110", 0, "cifar100", "", True),
+        ("cifar10", 0, "cifar100", "", True),
+        ("grandchild", 0, "cifar100", "", True),
+        ("grandchild", 0, "digits", "", False),
+    ):
+        settings = SimpleNamespace(source=source, root=str(tmp_path / root), val_size=10)
         config: Any = SimpleNamespace(seed=seed, data=settings)
-        assert may_know_validation(str(tmp_path), config, data) is expected
+        data: Any = SimpleNamespace(sizes={"val": 10})
+        assert may_know_validation(runs[name], config, data) is expected, (name, seed, source, root)

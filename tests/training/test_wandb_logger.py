@@ -30,7 +30,8 @@ from hybrid_vit.training.run import train
 KEY = "0123456789" * 4
 BLOCK, HEADER = 32768, 7  # of the log of LevelDB, in which wandb writes
 TINY = [
-    *("data=digits", "augment=none", "accelerator=cpu", "batch_size=256", "steps=8", "trainer.log_every_n_steps=2"),
+    *("data=digits", "augment=none", "accelerator=cpu", "steps=8", "trainer.log_every_n_steps=2"),
+    *("data.fraction=0.2", "batch_size=51"),
     *("model.embed_dim=32", "model.depth=1", "model.stem.depth=2", "model.stem.grid=8", "optim.warmup_epochs=0"),
     *("logger.mode=offline", "logger.tags=[a,b]", "logger.log_model=true"),
 ]
@@ -128,7 +129,7 @@ def test_a_stopped_and_resumed_training_is_one_run_with_the_steps_of_metrics_csv
         table = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
 
-    assert [row["step"] for row in table] == [5, 8]  # 1258 images in batches of 256: 5 steps an epoch
+    assert [row["step"] for row in table] == [5, 8]  # 252 images in batches of 51: 5 steps an epoch
     assert first.run.run_id == second.run.run_id == summary["wandb"]
     assert second.run.resume  # `wandb sync` appends it to the first
     assert (first.steps("train_loss_step"), second.steps("train_loss_step")) == ([1, 3, 5], [6, 8])

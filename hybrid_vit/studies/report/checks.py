@@ -77,9 +77,11 @@ def honesty(configurations: Sequence[Configuration], runs: Sequence[Run], metric
     if metric.startswith("val_"):
         found.append(f"{metric} is a score of the images that training was watched on; it is no test score.")
     elif len(configurations) > 1:
+        validated = all("val_top1" in run.summary["scores"] for run in runs)
+        remedy = "Instead," if validated else "Instead, train with validation images (data.val_size=N) and"
         found.append(
             f"Whoever picks the best of these {len(configurations)} configurations by {metric} selects on the test "
-            "set, and the score of the one picked is optimistic. Pick by validation (metric=val_top1)."
+            f"set, and the score of the one picked is optimistic. {remedy} pick by validation (metric=val_top1)."
         )
     return found
 
@@ -116,9 +118,9 @@ def amounts(configurations: Sequence[Configuration], pairs: Sequence[Pair]) -> l
     for each in configurations:
         steps = {run.summary["steps"] for run in each.runs}
         if len(steps) > 1:
-            found.append(
-                f"The runs of {each.label} have {min(steps):,} to {max(steps):,} steps, as a budget of time allows."
-            )
+            stopped = any("stopped_early" in run.summary for run in each.runs)
+            why = ": early stopping ended them" if stopped else ", as a budget of time allows"
+            found.append(f"The runs of {each.label} have {min(steps):,} to {max(steps):,} steps{why}.")
     return found
 
 

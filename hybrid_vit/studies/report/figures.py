@@ -223,7 +223,7 @@ def equals(series: dict[str, list[tuple[int, float]]]) -> list[str]:
                 f"The error that {other} has with {theirs.index[-1]:,} images, {better} has with about {size:,.0f} "
                 "(on the straight line between the means of its two nearest sizes)."
             )
-    return said
+    return [*said, "These are means: the comparisons say which of their differences are significant."] if said else []
 
 
 def classes(study: Study) -> tuple[Figure, Picture] | None:

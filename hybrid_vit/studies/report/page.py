@@ -88,6 +88,7 @@ def write(
         results=results(study),
         sentences=comparisons_table(study)["sentence"],
         tested=sum(not math.isnan(found.p) for _, _, found in study.comparisons),
+        flipped=sum(not math.isnan(found.p_flip) for _, _, found in study.comparisons),
         comparisons=pd.DataFrame([comparison(*each, study.metric) for each in study.comparisons]),
         pictures=pictures,
         overlays=overlays,

@@ -65,15 +65,14 @@ class Run:
         split, _, counted = metric.rpartition("_top")
         images = self.summary["images"].get(split.removeprefix("published_"))
         if not counted.isdecimal() or not images:
-            return Fraction(value)
+            return rounded_from(value)
         if metric == "test_top1" and not self.classes.empty and self.classes["images"].sum() == images:
             each = self.classes["images"] * self.classes["top1"].fillna(0) / 100
             if (each - each.round()).abs().max() <= ROUNDING * images:
                 return Fraction(100 * int(each.round().sum()), images)
         hits = round(value * images / 100)
-        return (
-            Fraction(100 * hits, images) if abs(value * images / 100 - hits) <= ROUNDING * images else Fraction(value)
-        )
+        whole = abs(value * images / 100 - hits) <= ROUNDING * images
+        return Fraction(100 * hits, images) if whole else rounded_from(value)
 
     @property
     def images_seen(self) -> int:
@@ -123,6 +122,12 @@ class Configuration:
         return sum(run.summary[key] for run in self.runs) / len(self.runs)
 
 
+def rounded_from(value: float) -> Fraction:
+    """The fraction of a small denominator that a float64 stands for, so that equal differences of scores are equal."""
+    near = Fraction(value).limit_denominator(10**4)
+    return near if abs(near - Fraction(value)) < 1e-11 else Fraction(value)
+
+
 Pair = tuple[Configuration, Configuration]  # one, and what it is compared with
 
 
@@ -136,23 +141,37 @@ def collect(places: Iterable[Path], metric: str) -> tuple[list[Run], list[LeftOu
     Raises:
         UserError: nothing usable is left; says why of each.
     """
-    runs: list[Run] = []
+    found: list[Run] = []
     left_out: list[LeftOut] = []
-    seen: dict[str, Path] = {}
     for directory in {path.resolve(): path for place in places for path in within(place)}.values():
         try:
-            run = load(directory, metric)
-            twin = f"{known(identity(run))} {run.seed}"
-            if twin in seen:
-                raise UserError(f"repeats {seen[twin]}: the same configuration and seed, which counts once")
-            seen[twin] = directory
-            runs.append(run)
+            found.append(load(directory, metric))
         except UserError as error:
             left_out.append(LeftOut(directory, str(error)))
+    shorten_roots(found)
+    runs: list[Run] = []
+    seen: dict[str, Path] = {}
+    for run in found:
+        first = seen.setdefault(f"{known(identity(run))} {run.seed}", run.directory)
+        if first == run.directory:
+            runs.append(run)
+        else:
+            left_out.append(
+                LeftOut(run.directory, f"repeats {first}: the same configuration and seed, which counts once")
+            )
     if not runs:
         reasons = "; ".join(f"{left.directory} {left.why}" for left in left_out)
         raise UserError(f"there is no finished run to report ({reasons or 'no directory was given'})")
     return runs, left_out
+
+
+def shorten_roots(runs: Sequence[Run]) -> None:
+    """Cut paths of data to their last part where a published run has kept only that part of the same path."""
+    located = [run.settings for run in runs if run.settings["data.source"] in LOCATED and run.settings["data.root"]]
+    short = {settings["data.root"] for settings in located if not Path(settings["data.root"]).is_absolute()}
+    for settings in located:
+        if (name := Path(settings["data.root"]).name) in short:
+            settings["data.root"] = name
 
 
 def within(place: Path) -> list[Path]:
@@ -218,7 +237,7 @@ def check_summary(summary: dict[str, Any]) -> None:
     missing = [key for key in NEEDED if key not in summary]
     if missing:
         raise UserError(f"has a summary.json without {', '.join(missing)}")
-    wrong = [key for key, kind in NEEDED.items() if isinstance(summary[key], bool) or not is_a(summary[key], kind)]
+    wrong = [key for key, kind in NEEDED.items() if not is_a(summary[key], kind)]
     wrong += ["name"] if not is_a(summary.get("name"), (str, type(None))) else []
     if "scores" not in wrong and not all(is_a(value, (int, float, type(None))) for value in summary["scores"].values()):
         wrong.append("scores")

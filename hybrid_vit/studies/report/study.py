@@ -180,7 +180,7 @@ def course(configuration: Configuration, key: str) -> pd.DataFrame:
     table = pd.concat(columns, axis=1).dropna() if columns else pd.DataFrame()
     if table.empty:
         return table
-    epochs = pd.concat([trained(run) for run in configuration.runs], axis=1).mean(axis=1)
+    epochs = pd.concat([trained(run) for run in configuration.runs if key in run.epochs], axis=1).mean(axis=1)
     return table.set_axis(epochs[table.index].round(6))
 
 

@@ -8,8 +8,7 @@ import logging
 import math
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,9 @@ from hybrid_vit.training.parts import make_data, make_net, make_task
 from hybrid_vit.training.run import train
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_json
+from hybrid_vit.utils.logs import logged
+
+log = logging.getLogger(__name__)
 
 RIVALS = 3  # so many must be better
 ERRORS = 2  # by so many standard errors
@@ -134,8 +136,14 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
     except UserError as error:
         return {"state": "infeasible", "why": str(error)}
     try:
-        with aside(directory / "train.log"):
-            train(config, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[Watch(directory, cost)])
+        with logged(directory / "train.log", alone=True):
+            try:
+                watch = Watch(directory, cost)
+                train(config, directory, checkpoint=latest(directory / "checkpoints"), callbacks=[watch])
+            except Exception as error:
+                if not isinstance(error, Stopped):
+                    log.exception("failed")
+                raise
         raise AssertionError("a trial ends with an exception")
     except Untested:
         ending = {"state": "complete"}
@@ -144,25 +152,6 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
     except (UserError, MemoryError, torch.OutOfMemoryError) as error:
         ending = {"state": "failed", "why": str(error) or type(error).__name__}
     return ending | measured(directory)
-
-
-@contextmanager
-def aside(path: Path) -> Iterator[None]:
-    """What is logged within goes to a file instead."""
-    logger, handler = logging.getLogger("hybrid_vit"), logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("[%(asctime)s] %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, Stopped):
-            logger.exception("failed")
-        raise
-    finally:
-        logger.propagate = True
-        logger.removeHandler(handler)
-        handler.close()
 
 
 def measured(directory: Path) -> dict[str, Any]:

@@ -35,9 +35,9 @@ def drawn(found: tuple[Figure, style.Picture] | None) -> Figure:
     return found[0]
 
 
-@pytest.fixture
-def depths(tmp_path: Path) -> Study:
-    return of(fake_runs.sweep(tmp_path / "runs", "model.depth", DEPTHS))
+@pytest.fixture(scope="module")
+def depths(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return of(fake_runs.sweep(tmp_path_factory.mktemp("depths"), "model.depth", DEPTHS))
 
 
 def test_each_picture_is_written_twice(depths: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,10 @@ def test_bars_are_the_differences_and_grey_what_cannot_be_told_apart(depths: Stu
     }
 
 
-def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study, tmp_path: Path) -> None:
-    found = study([tmp_path / "runs"], metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]])
+def test_a_further_pair_is_one_more_bar_that_names_both(depths: Study) -> None:
+    found = study(
+        [depths.runs[0][1].directory.parent], metric="test_top1", reference=None, pairs=[["depth=8", "depth=4"]]
+    )
     *usual, (each, base, comparison) = found.comparisons
     assert [(a.label, b.label) for a, b, _ in usual] == [(a.label, b.label) for a, b, _ in depths.comparisons]
     assert (each.label, base.label) == ("depth=8", "depth=4")
@@ -276,9 +278,10 @@ def test_where_the_law_misses_is_drawn_below_it(tmp_path: Path) -> None:
 SIZES = (1000, 2000, 4000)
 
 
-@pytest.fixture
-def families(tmp_path: Path) -> Study:
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """Two models on three amounts of data; the second needs four times as much for the same error."""
+    tmp_path = tmp_path_factory.mktemp("families")
     for name, factor in (("ours", 1), ("theirs", 4)):
         for size in SIZES:
             for seed in (0, 1):
@@ -337,6 +340,14 @@ def test_a_family_that_needs_less_data_is_told(families: Study) -> None:
     assert {text.split()[0] for text in texts(drawn(found)) if "b = " in text} == {"ours", "theirs"}
     assert found and "The error that theirs has with 4,000 images, ours has with about 1,000" in found[1].caption
     assert "The error that ours has" not in found[1].caption
+
+
+def test_a_run_without_its_table_has_no_curve_and_leaves_those_of_others(tmp_path: Path) -> None:
+    for seed in range(2):
+        fake_runs.write(tmp_path / f"{seed}", seed=seed)
+    (tmp_path / "1" / "metrics.csv").unlink()
+    (configuration,) = of(tmp_path).configurations
+    assert len(course(configuration, "val_top1")) == 3
 
 
 def test_classes_are_the_most_changed(depths: Study) -> None:

@@ -62,6 +62,23 @@ def test_the_root_of_a_folder_says_which_data_it_is(tmp_path: Path) -> None:
     assert [left.directory.name for left in left_out] == ["d"] and "repeats" in left_out[0].why
 
 
+def test_a_published_run_of_a_folder_has_the_data_of_its_siblings(tmp_path: Path) -> None:
+    for seed, root in enumerate(("pictures", "/home/me/pictures", "/home/me/others")):
+        fake_runs.write(tmp_path / f"{seed}", seed=seed, settings={"data.source": "folder", "data.root": root})
+    first, second = arrange(collect([tmp_path], METRIC)[0])
+    assert (len(first.runs), len(second.runs)) == (2, 1)
+    assert [run.settings["data.root"] for run in first.runs] == ["pictures", "pictures"]
+
+
+def test_equal_differences_of_a_part_of_the_images_are_equal(tmp_path: Path) -> None:
+    """One hit of 10,000, although these floats differ by unequal amounts."""
+    for seed, top1 in enumerate((90.73, 90.72, 90.82, 90.81)):
+        scores = {"scores": {"test_top1": 50.0, "test_cifar10_top1": top1}}
+        fake_runs.write(tmp_path / f"{seed}", seed=seed, summary=scores)
+    scores = [run.score("test_cifar10_top1") for run in collect([tmp_path], METRIC)[0]]
+    assert scores[0] - scores[1] == scores[2] - scores[3] == Fraction(1, 100)
+
+
 def test_a_repetition_is_one_whatever_it_lacks_of_a_newer_version(tmp_path: Path) -> None:
     fake_runs.write(tmp_path / "old", settings={"optim.warmup_start": None})
     fake_runs.write(tmp_path / "new")
@@ -219,7 +236,7 @@ def test_a_score_is_a_share_of_images(tmp_path: Path) -> None:
     (found,), _ = collect([run], METRIC)
     assert found.score("test_top1") == Fraction(35400, 359)
     assert found.score("val_top1") == 25
-    assert [found.score(key) for key in ("test_loss", "val_top5")] == [Fraction(0.1), Fraction(33.3)]
+    assert [found.score(key) for key in ("test_loss", "val_top5")] == [Fraction(1, 10), Fraction(333, 10)]
     (run / "per_class.csv").write_text("class,images,top1\na,300,99.666667\nb,59,83.050847\n")
     (found,), _ = collect([run], METRIC)
     assert found.score("test_top1") == Fraction(100 * (299 + 49), 359)
