@@ -59,6 +59,12 @@ def on_page_markdown(markdown: str, *, page: "Page", config: "MkDocsConfig", fil
     return relinked(COMMENT.sub(generated, markdown), DOCS / name if (DOCS / name).exists() else ROOT / name)
 
 
+def on_page_content(html: str, *, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
+    """Links of a notebook to other pages, which its plugin leaves as they are."""
+    notebook = page.file.src_uri.endswith(".ipynb")
+    return re.sub(r'href="([^":#]+)\.md(?=["#])', r'href="\1.html', html) if notebook else html
+
+
 def named(nav: Any) -> Iterator[str]:
     """The pages of a navigation."""
     if isinstance(nav, str):

@@ -75,6 +75,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     limited = trained.summary.get("limited") or {}
     warnings = [
         *([f"trained on some batches only; {trained.summary['protocol']}"] if "train_batches" in limited else []),
+        *(["in training, only some of the test images were scored"] if "test_batches" in limited else []),
         *([f"since training there are {', '.join(differences)}"] if differences else []),
     ]
     warned = "".join(f"\nnot comparable: {text}\n" for text in warnings)

@@ -57,7 +57,7 @@ def export_network(spec: Spec, directory: Path) -> None:
     from hybrid_vit.deploy.graphs import describe, write_graphs
     from hybrid_vit.deploy.parity import compare, draw_images, table
     from hybrid_vit.deploy.publishing import portable
-    from hybrid_vit.deploy.scoring import load_data
+    from hybrid_vit.deploy.scoring import load_data, load_same_data
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.fast.accelerator import keep_memory
     from hybrid_vit.utils.files import write_json
@@ -67,7 +67,8 @@ def export_network(spec: Spec, directory: Path) -> None:
     target, run = spec["target"], find_run(spec["run"])
     trained, preprocess = load(run), spec["preprocess"] or target == "hub"
     comparing = spec["images"] != 0
-    data = load_data(trained, spec["data"]) if spec["int8"] or comparing else None
+    loaded = load_same_data if comparing else load_data  # what is compared is a score of the run
+    data = loaded(trained, spec["data"]) if spec["int8"] or comparing else None
     if target == "hub":
         from hybrid_vit.deploy.hub import write_hub, write_hub_card
 

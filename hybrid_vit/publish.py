@@ -46,9 +46,16 @@ def compared(run: Path) -> Spec:
 
 def publish(spec: Spec, directory: Path) -> float:
     """Write weights, description, scores, pictures and README.md of the runs into `directory`; returns test top-1."""
-    from hybrid_vit.deploy.publishing import publish_weights, write_card  # here, with torch: --help need not wait
+    from hybrid_vit.data.module import changes_of_test_set  # here, with torch: --help need not wait
+    from hybrid_vit.deploy.publishing import publish_weights, write_card
 
     runs = [find_run(run) for run in spec["runs"]]
+    tested = [read_json(run / "model.json").get("fingerprint") for run in runs]
+    for run, other in zip(runs, tested, strict=True):
+        if found := changes_of_test_set(tested[0], other):
+            raise UserError(
+                f"{run} was scored on another test set than {runs[0]} ({', '.join(found)}); publish it alone"
+            )
     published = publish_weights(runs[0], directory, spec["data"], spec["accelerator"], cost=COST)
     for name in COPIED:
         if (runs[0] / name).is_file():

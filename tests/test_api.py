@@ -11,8 +11,10 @@ from PIL import Image
 from small_runs import no_pictures
 
 import hybrid_vit
+from hybrid_vit.cli.overview import look
 from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.deploy.trained import Trained
+from hybrid_vit.studies.report.records import collect
 
 SMALL = {
     "model": "hybrid_tiny",
@@ -45,6 +47,9 @@ def test_fit_is_the_command(run: Trained) -> None:
         ".hydra",
     }
     assert "images: " in (run.directory / "train.log").read_text()  # a line of the log at the beginning
+    found, left_out = collect([run.directory], "test_top1")
+    assert len(found) == 1 and not left_out
+    assert (look(run.directory).state, look(run.directory).share) == ("done", 1.0)
     assert "lr: 0.001" in (run.directory / ".hydra" / "config.yaml").read_text()
     with pytest.raises(ValueError, match=f"is done: its scores are in .*{run.directory.name}"):
         hybrid_vit.fit(resume=run.directory)

@@ -106,7 +106,7 @@ def test_the_python_runs(
     assert capsys.readouterr().out.startswith("3")  # docs/digit.png, of the test set
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+@pytest.mark.parametrize("page", [*PAGES, *sorted(DOCS.rglob("*.ipynb"))], ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith(("https://", "../../actions/")):

@@ -190,6 +190,7 @@ def test_the_hubs_folder_is_read_by_this_package(hub_export: Export, trained: Tr
 
     folder = hub_export.folder
     names = {path.name for path in folder.iterdir()}
+    assert hub_export.about["files"]["model.pt2"]["images"] == 50
     assert names >= {"config.json", "model.safetensors", "README.md", "model.pt2", "learning_curve.png", "export.json"}
     normalised = trained.normalize(images[:5])
     read = HubModel.from_pretrained(folder)

@@ -10,7 +10,7 @@ import hybrid_vit
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROJECT = PYPROJECT["project"]
-ONLY_IN_THE_REPOSITORY = ("cifar110", "record_4m_trivial")  # the wheel would be larger than 20 MB
+ONLY_IN_THE_REPOSITORY = ("cifar10", "cifar110", "record_4m_trivial")  # the wheel would be larger than 20 MB
 
 
 def test_version() -> None:
@@ -33,7 +33,12 @@ def test_published_weights_are_in_the_wheel_and_small() -> None:
     included = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     weights = (ROOT / "outputs/published").glob("*/model.safetensors")
     published = sorted(path.parent for path in weights if path.parent.name not in ONLY_IN_THE_REPOSITORY)
-    assert published
+    assert published and included["conf"] == "hybrid_vit/conf"
     for directory in published:
         assert included[directory.relative_to(ROOT).as_posix()] == f"hybrid_vit/published/{directory.name}"
     assert sum(file.stat().st_size for directory in published for file in directory.iterdir()) < 20e6
+
+
+def test_every_command_has_a_script() -> None:
+    commands = {path.stem for path in Path(hybrid_vit.__file__).parent.glob("*.py")} - {"__init__"}
+    assert PROJECT["scripts"] == {f"hybrid-vit-{name}": f"hybrid_vit.{name}:main" for name in commands}

@@ -94,6 +94,19 @@ def test_runs_that_cannot_be_published_are_a_sentence(
     assert not (tmp_path / "outputs").exists()
 
 
+def test_seeds_of_another_test_set_are_not_published_together(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = shutil.copytree(runs[1], tmp_path / "other")
+    description = json.loads((other / "model.json").read_text())
+    description["fingerprint"]["test"]["images"] -= 7
+    (other / "model.json").write_text(json.dumps(description))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, runs[0], other, "name=small")
+    assert "was scored on another test set than" in capsys.readouterr().err
+
+
 def test_other_settings_and_no_runs_are_a_sentence(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -121,7 +121,7 @@ def calibrate(logits: Tensor, labels: Tensor, known: float | None) -> tuple[floa
     scaled = torch.empty_like(logits)
     few = len(labels) < 2 * ENOUGH
     for half, other in (halves, halves[::-1]):
-        scaled[half] = logits[half] / (known or fit_temperature(logits[other], labels[other]))
+        scaled[half] = logits[half] / (known or (1.0 if few else fit_temperature(logits[other], labels[other])))
     errors = []
     for each in (logits, scaled):
         calibration = Calibration(logits.shape[1])

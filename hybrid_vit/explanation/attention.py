@@ -33,10 +33,13 @@ def attention_map(net: nn.Module, images: Tensor) -> Tensor:
         net(images)
     maps = recorder.maps
     tokens = {(len(weights), *weights.shape[-2:]) for weights in maps}
-    if prefix is None or len(tokens) != 1 or len(maps[0]) != len(images):
+    square = all(weights.shape[-2] == weights.shape[-1] for weights in maps)
+    if prefix is None or len(tokens) != 1 or len(maps[0]) != len(images) or not square:
         raise UserError(f"{type(net).__name__} has no attention between all cells of one grid, so no attention rollout")
     height, width = grid_of(maps[0].shape[-1] - prefix, images.shape[2] / images.shape[3])
     readers = sum(getattr(net, name, None) is not None for name in ("cls_token", "dist_token"))
+    if getattr(net, "global_pool", "token") != "token":  # of timm: its head does not read the class token
+        readers = 0
     through = rollout(maps)
     read = through[:, :readers] if readers else through[:, prefix:]
     cells = read.mean(dim=1)[:, prefix:]

@@ -66,7 +66,7 @@ def timm_model(
         near = get_close_matches(architecture, timm.list_models(), n=1)
         hint = f"did you mean {near[0]}?" if near else "timm.list_models() says what there is"
         raise UserError(f"timm has no model.architecture={architecture}; {hint}") from None
-    except AssertionError as error:
+    except (AssertionError, TypeError) as error:
         raise UserError(
             f"timm's {architecture} cannot be built with {arguments} ({error}); "
             "choose model.arguments whose patches and windows divide data.image_size"

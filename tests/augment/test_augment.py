@@ -76,15 +76,19 @@ def test_same_seed_same_images_and_each_sample_its_own(name: str) -> None:
     assert len(first.flatten(1).unique(dim=0)) > 60
 
 
-def test_order_is_policy_then_normalize_then_erase_then_mix() -> None:
+def test_the_order_of_the_parts() -> None:
     images, labels = noise_images(6), torch.arange(6)
+    crop, flip, jitter = RandomCrop(padding=4), RandomHorizontalFlip(), ColorJitter(brightness=0.4)
     policy, erase, mix = RandAugment(), RandomErasing(p=1.0), Mix()
     normalize = Normalize(MEAN, STD)
-    augment = Augment(policy=policy, erase=erase, mix=mix)
+    augment = Augment(crop=crop, flip=flip, jitter=jitter, policy=policy, erase=erase, mix=mix)
     actual, targets = augment(images, labels, Draw(3, 6), normalize=normalize, num_classes=7)
     draw = Draw(3, 6)
-    expected, expected_targets = mix(erase(normalize(policy(images, draw)), draw), labels, 7, draw)
+    changed = policy(jitter(flip(crop(images, draw), draw), draw), draw)
+    expected, expected_targets = mix(erase(normalize(changed), draw), labels, 7, draw)
     assert torch.equal(actual, expected) and torch.equal(targets, expected_targets)
+    weak = Draw(3, 6)
+    assert torch.equal(run(augment.weak, images, Draw(3, 6)), run(Augment(crop=crop, flip=flip), images, weak))
     assert targets.shape == (6, 7)
 
 

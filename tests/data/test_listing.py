@@ -50,14 +50,16 @@ def test_splits_and_classes_are_those_of_the_columns(pictures: Path, tmp_path: P
 
 
 def test_without_a_split_it_is_split_as_a_folder_is(pictures: Path, tmp_path: Path) -> None:
-    listing = write(pictures, "label,path", *(f"{'odd' if i % 2 else 'even'},images/{i}.png" for i in range(30)))
+    root = tmp_path / "folder"
+    labels = ["odd" if i % 2 else "even" for i in range(30)]
     for name in ("even", "odd"):
-        (tmp_path / "folder" / name).mkdir(parents=True)
-    for i in range(30):
-        shutil.copy(pictures / "images" / f"{i}.png", tmp_path / "folder" / ("odd" if i % 2 else "even"))
-    listed, folder = (picture_splits(root, 4, None, seed=0) for root in (listing, tmp_path / "folder"))
-    assert [len(part or ()) for part in listed] != [30, 0, 0]
-    assert sum(len(part or ()) for part in listed) == sum(len(part or ()) for part in folder) == 30
+        (root / name).mkdir(parents=True)
+    for i, label in enumerate(labels):
+        shutil.copy(pictures / "images" / f"{i}.png", root / label)
+    folder = [part.names for part in picture_splits(root, 4, None, seed=0) if part]
+    listing = write(root, "label,path", *(f"{label},{label}/{i}.png" for i, label in enumerate(labels)))
+    assert [part.names for part in picture_splits(listing, 4, None, seed=0) if part] == folder
+    assert len(folder) == 3
 
 
 def test_a_run_of_a_listing_has_a_fingerprint_that_does_not_depend_on_its_place(pictures: Path, tmp_path: Path) -> None:

@@ -75,11 +75,33 @@ def test_models_of_timm() -> None:
     assert attention_map(net, torch.randn(1, 3, 32, 32)).shape == (1, 4, 4)
 
 
+def test_a_class_token_that_nothing_reads_is_not_followed() -> None:
+    net = timm.create_model("vit_tiny_patch16_224", img_size=32, patch_size=8, depth=2, global_pool="avg").eval()
+    images = torch.randn(1, 3, 32, 32)
+    with torch.no_grad(), AttentionRecorder() as recorder:
+        net(images)
+    cells = rollout(recorder.maps)[:, net.num_prefix_tokens :].mean(dim=1)[:, net.num_prefix_tokens :]
+    torch.testing.assert_close(attention_map(net, images).flatten(1), cells / cells.sum())
+
+
 @pytest.mark.parametrize("name", ["wrn_16_8", "swin_micro", "convnext_atto"])
 def test_a_model_without_global_attention_is_a_sentence(name: str) -> None:
     net = hybrid_vit.build_model(name, num_classes=10).eval()
     with pytest.raises(ValueError, match="no attention rollout"):
         attention_map(net, torch.randn(1, 3, 32, 32))
+
+
+def test_attention_of_the_class_token_alone_is_none_of_all_cells() -> None:
+    class ClassAttention(nn.Module):
+        num_prefix_tokens = 1
+
+        def forward(self, x: Tensor) -> Tensor:
+            tokens = x.flatten(2).transpose(1, 2)[:, None]
+            tokens = torch.cat([tokens[:, :, :1], tokens], dim=2)
+            return nn.functional.scaled_dot_product_attention(tokens[:, :, :1], tokens, tokens)
+
+    with pytest.raises(ValueError, match="no attention rollout"):
+        attention_map(ClassAttention(), torch.randn(1, 3, 8, 8))
 
 
 def test_windows_are_no_global_attention() -> None:

@@ -1,12 +1,13 @@
 """Shards: the results, gradients and random numbers of a batch that was computed in parts, and of a trimmed model."""
 
+from collections.abc import Iterator
 from copy import deepcopy
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.fast import set_shards, set_trimmed
+from hybrid_vit.fast import set_attention, set_shards, set_trimmed
 from hybrid_vit.fast.shards import sharded
 from hybrid_vit.models import ConvStem, HybridViT, hybrid_vit
 
@@ -68,8 +69,17 @@ def test_frozen_parameters_get_no_gradient() -> None:
         torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_dropped_follows_the_seed_and_not_the_threads() -> None:
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    """As on a machine of a user; elsewhere in the tests there is one."""
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_what_is_dropped_follows_the_seed_and_not_the_threads(four_threads: None) -> None:
     net, x = model(dropout=0.3), torch.randn(64, 3, 16, 16)
+    set_attention(net, "fused")
     first = step(net, x, 8)
     for _ in range(5):
         assert all(torch.equal(a, b) for a, b in zip(step(net, x, 8), first, strict=True))
@@ -136,7 +146,7 @@ def test_autocast_holds_in_every_shard() -> None:
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
-def test_an_error_in_a_shard_is_an_error_and_the_threads_are_as_they_were(where: str) -> None:
+def test_an_error_in_a_shard_is_an_error_and_the_threads_are_as_they_were(where: str, four_threads: None) -> None:
     def fail(grad: Tensor) -> None:
         raise RuntimeError("stop")
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from small_runs import rows, summary
 
-from hybrid_vit.config.compose import as_train, compose_config, resolve
+from hybrid_vit.config.compose import as_train, compose_config, options, resolve
+from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.training.run import train
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -53,3 +54,11 @@ def test_debug_wins_over_an_experiment() -> None:
     spec = resolve(compose_config(["experiment=run_192", "debug=overfit"]))
     assert spec["augment"] == resolve(compose_config(["augment=none"]))["augment"]
     assert (spec["epochs"], spec["name"]) == (60, "run_192")
+
+
+@pytest.mark.parametrize("name", options("experiment"))
+def test_every_experiment_can_be_debugged(name: str) -> None:
+    for debug in options("debug"):
+        spec = resolve(compose_config([f"experiment={name}", f"debug={debug}"]))
+        check_values(spec)
+        check_together(spec)

@@ -125,7 +125,7 @@ def test_sizes_that_a_model_does_not_take_are_a_sentence() -> None:
 
 def test_a_budget_too_short_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"budget is too short.*try budget="):
-        run(tmp_path, "budget=0.1s")
+        run(tmp_path, "budget=0.01s")
 
 
 @pytest.mark.parametrize("length", ["epochs=2", "steps=10"])
@@ -177,6 +177,17 @@ def test_a_clock_ends_the_run_and_moves_its_rate(tmp_path: Path, monkeypatch: py
     assert content["scores"]["val_top1"] == pytest.approx(float(rows(tmp_path)[-1]["val_top1"]), abs=1e-4)
     run(tmp_path, *settings, resume=True, callbacks=[Tick()])  # over: it is only scored again
     assert len(rates) == 40
+
+
+def test_a_budget_by_the_clock_leaves_time_to_score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[Run] = []
+    monkeypatch.setattr(Run, "fit", lambda self, callbacks: planned.append(self) or stop())
+    monkeypatch.setattr("hybrid_vit.training.parts.measure", lambda *given: Cost(0.01, 0.001))
+    with pytest.raises(Stopped):
+        run(tmp_path, "budget=2h", "budget_by=clock")
+    (planned_run,) = planned
+    assert planned_run.clock and planned_run.clock.seconds == pytest.approx(0.99 * 7200, rel=0.01)
+    assert planned_run.steps == pytest.approx(0.99 * 7200 / (0.01 + 0.18 / 5), rel=0.01)  # 5 steps, 180 images to score
 
 
 def test_a_clock_that_runs_out_in_a_validation_lets_no_step_follow(
