@@ -77,7 +77,7 @@ def show(summary: dict[str, Any], directory: Path, source: Data) -> None:
     table = text_table(("", ""), rows, indent="  ")
     after = ["predict", f"model={directory}", "IMAGES"]
     if source.source == "digits":  # from the quickstart on to CIFAR-100
-        after = ["train", "model=hybrid_192", "budget=30m"]
+        after = ["train", "experiment=fast_4m", "budget=15m", "budget_by=clock"]
     commands = (
         shlex.join(["python", "-m", "hybrid_vit.evaluate", f"run={directory}"]),
         f"python -m hybrid_vit.{shlex.join(after)}",

@@ -82,7 +82,8 @@ def test_what_is_dropped_follows_the_seed_and_not_the_threads(four_threads: None
     set_attention(net, "fused")
     first = step(net, x, 8)
     for _ in range(5):
-        assert all(torch.equal(a, b) for a, b in zip(step(net, x, 8), first, strict=True))
+        for again, before in zip(step(net, x, 8), first, strict=True):
+            torch.testing.assert_close(again, before, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
     assert not torch.equal(step(net, x, 8, seed=2)[0], first[0])
 
 
