@@ -49,7 +49,7 @@ def test_what_to_do_next(caplog: pytest.LogCaptureFixture) -> None:
     scores = {"test_top1": 50.0}
     summary = {"scores": scores, "parameters": 1, "steps": 2, "epochs": 1.0, "seconds": 1, "images_per_second": 1}
     for source, same in [
-        ({"source": "digits", "root": None}, "train model="),
+        ({"source": "digits", "root": None}, "train experiment=fast_4m"),
         ({"source": "cifar10", "root": "data"}, "predict 'model=a run' IMAGES"),
         ({"source": "digits", "root": None}, "evaluate 'run=a run'"),
     ]:
