@@ -322,10 +322,12 @@ class Run:
         done = self.trainer.global_step
         if not done:
             raise UserError(f"the budget of {self.config.budget} was over before the first step; give a longer one")
-        if done < self.steps and not self.ended() and not self.trainer.should_stop:
-            raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
-        by_callback = "a callback ended it" if done < self.steps and not self.ended() else None
-        if reason := stopped_early(self.stopping) or by_callback:
+        reason = stopped_early(self.stopping)
+        if done < self.steps and not self.ended():
+            if not self.trainer.should_stop:
+                raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
+            reason = "a callback ended it"
+        if reason:
             log.info("training ended after %d of %d steps: %s", done, self.steps, reason)
             self.summary["stopped_early"] = reason
         self.steps = done
