@@ -15,7 +15,7 @@ from hybrid_vit.config.changeable import below, changeable
 from hybrid_vit.config.compose import Spec, dotted_keys, get_value, parse_override
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import LOCATED
+from hybrid_vit.utils.paths import images_place
 
 RECORD = "sweep.json"
 
@@ -33,8 +33,9 @@ def purpose(cfg: DictConfig, settings: Sequence[str]) -> Spec:
     tree: Any = OmegaConf.to_container(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"]))
     shared = [key for key in dotted_keys(tree) if not isinstance(get_value(tree, key), dict) and not changeable(key)]
     values = {key: get_value(tree, key) for key in shared if not below(key, own)}
-    if "data.root" not in own and tree.get("data", {}).get("source") in LOCATED:
-        values["data.root"] = Path(tree["data"]["root"] or "").name  # says which images these are
+    data = tree.get("data", {})
+    if "data.root" not in own and (there := images_place(data.get("source"), data.get("root"))) is not None:
+        values["data.root"] = there
     return {"sweep": cfg.hydra.runtime.choices.get("sweep"), "varied": varied, "settings": values}
 
 

@@ -17,7 +17,7 @@ from hybrid_vit.config.validation import check_values
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_text
 from hybrid_vit.utils.logs import logged
-from hybrid_vit.utils.paths import LOCATED
+from hybrid_vit.utils.paths import images_place
 
 LENGTHS = ("epochs", "steps")
 
@@ -106,8 +106,8 @@ def same_run(spec: Spec, directory: Path) -> None:
         if saved or done:
             raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
         return
-    roots = [Path(spec["data"]["root"] or "").name for spec in (own, here)]
-    if here["data"]["source"] in LOCATED and roots[0] != roots[1]:
+    places = [images_place(spec["data"]["source"], spec["data"]["root"]) for spec in (own, here)]
+    if places[0] != places[1]:
         raise Differs(f"{directory} holds a run with data.root={own['data']['root']}, not {here['data']['root']}")
     for key in dotted_keys(here):
         there, value = get_value(own, key), get_value(here, key)

@@ -37,7 +37,7 @@ from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.limits import warmup
-from hybrid_vit.utils.paths import LOCATED, find_run
+from hybrid_vit.utils.paths import find_run, images_place
 
 log = logging.getLogger(__name__)
 
@@ -122,9 +122,8 @@ def may_know_validation(run: str, config: Train, data: DataModule) -> bool:
 def share_images(seen: dict[str, Any], config: Train) -> bool:
     """Whether a run with the data settings `seen` may have had images that this training has."""
     parts = [set(JOINED.get(source, (source,))) for source in (seen["source"], config.data.source)]
-    # A published run keeps only the last part of the path.
-    elsewhere = seen["source"] in LOCATED and Path(seen["root"] or "").name != Path(config.data.root or "").name
-    return not parts[0].isdisjoint(parts[1]) and not elsewhere
+    same_place = images_place(seen["source"], seen["root"]) == images_place(config.data.source, config.data.root)
+    return not parts[0].isdisjoint(parts[1]) and same_place
 
 
 def warn_of_validation(run: str, config: Train, data: DataModule) -> None:

@@ -13,6 +13,11 @@ WEIGHTS = "model.safetensors"  # of a run
 HERE = Path("outputs") / "published"  # where `hybrid_vit.publish` writes
 
 
+def images_place(source: str | None, root: str | None) -> str | None:
+    """The last part of the root, which a published run keeps; None for a source that is known without its root."""
+    return Path(root or "").name if source in LOCATED else None
+
+
 def shown(path: Path) -> Path:
     """A path as it is printed: relative to the working directory, if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
