@@ -96,7 +96,8 @@ def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
     """{"depth": 4, "stem": {"grid": 8}} with the prefix "model." -> ["model.depth=4", "model.stem.grid=8"]"""
     found = []
     for key, value in values.items():
-        name = key if "@" in key else f"{prefix}{key}"  # a choice such as stem@model.stem says its place itself
+        # stem@model.stem and data.image_size say their place themselves
+        name = key if "@" in key or key.startswith("data.") else f"{prefix}{key}"
         found += _settings(f"{name}.", value) if isinstance(value, dict) else [f"{name}={_written(value)}"]
     return found
 
@@ -112,5 +113,5 @@ def _written(value: Any) -> str:
 
 
 def _of_json(value: Any) -> Any:
-    """A number of numpy or torch as one of Python; anything else, such as a path, as text."""
-    return value.item() if hasattr(value, "item") else str(value)
+    """Numbers of numpy or torch as those of Python; anything else, such as a path, as text."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

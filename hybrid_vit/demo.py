@@ -42,7 +42,7 @@ def demo(spec: Spec, directory: Path) -> None:
         port=spec["port"],
         share=spec["share"],
     )
-    print(f"{address} shows {', '.join(run.name for run in [chosen, *others])}; Ctrl-C ends it", flush=True)
+    print(f"{address} shows {', '.join(run.resolve().name for run in [chosen, *others])}; Ctrl-C ends it", flush=True)
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
     page.close()

@@ -23,7 +23,9 @@ def joinable(spec: Spec, directory: Path, multirun: bool) -> None:
         raise UserError("a run was given twice; give each run once")
     for run in runs:
         summary = read_json(run / "summary.json")
-        if summary.get("limited") or "test_top1" not in summary.get("scores", {}):
+        if limited := summary.get("limited"):
+            raise UserError(f"{run} is limited to some of its batches ({', '.join(limited)}); leave it out")
+        if "test_top1" not in summary.get("scores", {}):
             raise UserError(f"{run} has no score of a whole test set; finish it, or leave it out")
     check_vacant(directory)
 

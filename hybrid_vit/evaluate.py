@@ -1,5 +1,6 @@
 """Command: score a trained run on the test set. `python -m hybrid_vit.evaluate run=outputs/runs/NAME`."""
 
+import html
 import sys
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
     from hybrid_vit.fast.accelerator import choose, keep_memory
     from hybrid_vit.models import mirrored
     from hybrid_vit.utils.files import write_csv, write_json, write_text
-    from hybrid_vit.utils.tables import markdown_table, text_table
+    from hybrid_vit.utils.tables import markdown_table, piped, text_table
 
     keep_memory()
     run = find_run(spec["run"])
@@ -64,7 +65,7 @@ def evaluate(spec: Spec, directory: Path) -> float:
         content["tta"] = columns["with mirror images"] = averaged
     write_json(directory / "evaluation.json", content)
     write_csv(directory / "per_class.csv", classes)
-    confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.name}: test set")
+    confusion_matrix(confusion, data.class_names, directory / "confusion.png", title=f"{run.resolve().name}: test set")
 
     table = [(name, *(f"{each[name]:.3f}" if name in each else "" for each in columns.values())) for name in scores]
     worst = [
@@ -80,12 +81,12 @@ def evaluate(spec: Spec, directory: Path) -> float:
     ]
     warned = "".join(f"\nnot comparable: {text}\n" for text in warnings)
     page = PAGE.format(
-        name=run.resolve().name,
+        name=html.escape(run.resolve().name, quote=False),
         images=images,
         top1=score_row(scores["top1"], images)[1],
         warnings=warned,
         scores=markdown_table(("", *columns), table),
-        worst=markdown_table(heads, worst),
+        worst=markdown_table(heads, worst, escape=lambda cell: piped(html.escape(cell, quote=False))),
     )
     write_text(directory / "evaluation.md", page)
     print(f"{text_table(('', *columns), table)}\n{warned}\nworst classes\n{text_table(heads, worst)}")

@@ -5,6 +5,7 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, as_train, parse_override
@@ -59,6 +60,13 @@ def search(plan: Plan, total: int, directory: Path) -> None:
 
     cost = plan["cost"]
     study = Study(directory, plan, seed=common(plan)["seed"])
+
+    def report() -> list[dict[str, Any]]:
+        with study.lock:
+            trials = study.ended()
+            front.write(directory, trials, cost, lambda trial, name: trainable(trial, name, plan, directory))
+        return trials
+
     began, before = time.monotonic(), len(study.ended())
     print(f"a search of {total} trials in {directory}, {before} ended already", flush=True)
     while claim := study.claim(total):
@@ -76,13 +84,11 @@ def search(plan: Plan, total: int, directory: Path) -> None:
             raise
         finally:
             claim.lock.release()
-        with study.lock:
-            trials = study.ended()
-            front.write(directory, trials, cost, lambda trial, name: trainable(trial, name, plan, directory))
+        trials = report()
         left = (time.monotonic() - began) / (len(trials) - before) * max(0, total - len(trials))
         said = front.line({"number": claim.number, **outcome}, cost)
         print(f"{len(trials)} of {total}  {said}  {timedelta(seconds=round(left))} left", flush=True)
-    trials = study.ended()
+    trials = report()  # a trial may have ended without this process
     if len(trials) < total:
         print(f"other processes are training {total - len(trials)} more; so far:")
     print(f"\n{front.table(front.front(trials, cost), cost)}\n\n{directory / 'pareto.png'}\n{directory / 'front'}")

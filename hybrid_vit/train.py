@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.cli.command import arguments, clear, run_command
-from hybrid_vit.cli.runs import continued, is_helper, lengthening, resumed, startable
+from hybrid_vit.cli.runs import continued, lengthening, resumed, startable
 from hybrid_vit.config.compose import Spec, as_train
 from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import shown
+from hybrid_vit.utils.processes import is_helper
 
 SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 

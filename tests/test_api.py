@@ -114,9 +114,14 @@ def test_texts_stay_texts() -> None:
     assert (spec["name"], spec["tags"], spec["seed"]) == ("1.50", ["naïve", "2.0"], 3)
     assert spec["model"]["embed_dim"] == 96
     numbers = {"seed": np.int64(3), "lr": np.float64(0.5), "betas": [np.float32(0.5)], "paths": [Path("a")]}
+    assert hybrid_vit._settings("data.", {"mean": np.ones(3, np.float32), "std": torch.ones(3)}) == [
+        *("data.mean=[1.0, 1.0, 1.0]", "data.std=[1.0, 1.0, 1.0]"),
+    ]
     assert hybrid_vit._settings("", numbers) == ["seed=3", "lr=0.5", "betas=[0.5]", 'paths=["a"]']
 
 
 def test_a_model_is_built_with_another_stem() -> None:
     net = hybrid_vit.build_model("hybrid_tiny", num_classes=5, **{"stem@model.stem": "patch"})
     assert type(net.patch_embed).__name__ == "PatchStem"
+    larger = hybrid_vit.build_model("hybrid_tiny", num_classes=5, **{"data.image_size": 64, "stem.grid": 16})
+    assert larger.patch_embed.grid == 16 and larger(torch.zeros(1, 3, 64, 64)).shape == (1, 5)

@@ -51,11 +51,12 @@ def test_a_test_set_that_has_changed_is_said(
 def test_a_run_on_some_batches_is_said(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trial = shutil.copytree(run, tmp_path / "trial")
+    trial = shutil.copytree(run, tmp_path / "<i>trial")
     marked = json.loads((trial / "summary.json").read_text()) | {"limited": {"train_batches": 2}}
     (trial / "summary.json").write_text(json.dumps(marked | {"protocol": "limited to train_batches=2"}))
     call(monkeypatch, f"run={trial}", f"hydra.run.dir={tmp_path / 'out'}")
     assert "trained on some batches only; limited to train_batches=2" in capsys.readouterr().out
+    assert (tmp_path / "out" / "evaluation.md").read_text().startswith("# &lt;i&gt;trial: 359 test images")
     (trial / "summary.json").write_text(json.dumps(marked | {"limited": {"val_batches": 2}}))  # it learned from all
     call(monkeypatch, f"run={trial}", f"hydra.run.dir={tmp_path / 'out'}")
     assert "not comparable" not in capsys.readouterr().out

@@ -10,6 +10,8 @@ from small_runs import QUICK, no_pictures
 
 import hybrid_vit
 from hybrid_vit import publish
+from hybrid_vit.config.saved import load_run_config
+from hybrid_vit.deploy.card import model_card
 from hybrid_vit.deploy.publishing import command_of, portable
 from hybrid_vit.deploy.weights import load_weights
 from hybrid_vit.utils import paths
@@ -51,6 +53,7 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     summary = json.loads((directory / "summary.json").read_text())
     card = (directory / "README.md").read_text(encoding="utf-8")
     assert f"{summary['scores']['test_top1']:.2f} % (" in card and "| 2 runs |" in card
+    assert "hydra" not in card
     assert 'hybrid_vit.load("small")' in card and "python -m hybrid_vit.train experiment=quickstart" in card
     assert {"config.yaml", "metrics.csv", "learning_curve.png", "confusion.png", "per_class.csv"} <= {
         path.name for path in directory.iterdir()
@@ -124,6 +127,15 @@ def test_other_settings_and_no_runs_are_a_sentence(
         with pytest.raises(SystemExit):
             call(monkeypatch, *argv)
         assert sentence in capsys.readouterr().err
+
+
+def test_a_card_says_what_a_step_was_and_no_commit_where_none_is_known(runs: list[Path]) -> None:
+    summary = json.loads((runs[0] / "summary.json").read_text()) | {"commit": None}
+    config = load_run_config(runs[0])
+    config["trainer"]["accumulate_grad_batches"] = 4
+    texts = dict.fromkeys(("scope", "calibration", "use"), "")
+    card = model_card("x", summary, config, classes=10, size=32, figures=[], command=None, **texts)
+    assert "(4 batches a step)" in card and "None" not in card
 
 
 def test_paths_of_the_machine_are_not_published(runs: list[Path], tmp_path: Path) -> None:

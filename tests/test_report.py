@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from hybrid_vit import report
+from hybrid_vit.studies.report.page import page
 
 PUBLISHED = Path(__file__).parent.parent / "outputs" / "published"
 DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3]}
@@ -20,6 +21,11 @@ DEPTHS = {4: [50.0, 51.2, 52.1], 2: [45.0, 46.1, 47.3]}
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     monkeypatch.setattr(sys, "argv", ["hybrid-vit-report", *arguments])
     report.main()
+
+
+def test_an_interval_stays_on_its_line_and_a_command_is_as_it_was() -> None:
+    text = page("From 1 to 2, 3 ± 1.\n\n```\nreport 'title=Depth 2 to 4'\n```\n", "x", {})
+    assert "From 1&nbsp;to&nbsp;2, 3&nbsp;±&nbsp;1." in text and "title=Depth 2 to 4" in text
 
 
 class Page(html.parser.HTMLParser):

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from .draw import Draw
 
-ROUGHNESS = 2.0  # by which each halving of the fog's scale divides its height: level 4
+ROUGHNESS = 4.0  # by which each halving of the fog's scale divides its height: the square of level 4's 2
 
 
 def noise(images: Tensor, sd: float, draw: Draw) -> Tensor:

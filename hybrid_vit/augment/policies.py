@@ -162,6 +162,14 @@ class AutoAugment:
         return images
 
 
+def check_whole(name: str, value: int, low: int, high: int | None = None) -> None:
+    """A number that is not whole, or outside of its range, is a UserError."""
+    if not isinstance(value, int) or value < low or (high is not None and value > high):
+        raise UserError(
+            f"{name} is {value}; use a whole number, {f'{low} or more' if high is None else f'{low} to {high}'}"
+        )
+
+
 class RandAugment:
     """`num_ops` ops for every sample, each drawn from 14 at the same magnitude (Cubuk et al. 2020).
 
@@ -172,12 +180,9 @@ class RandAugment:
     """
 
     def __init__(self, *, num_ops: int = 2, magnitude: int = 9, num_magnitude_bins: int = 31) -> None:
-        if num_ops < 1:
-            raise UserError(f"num_ops is {num_ops}, but a policy applies at least one op; use 1 or more")
-        if num_magnitude_bins < 2:
-            raise UserError(f"num_magnitude_bins is {num_magnitude_bins}; use 2 or more")
-        if not 0 <= magnitude < num_magnitude_bins:
-            raise UserError(f"magnitude is {magnitude}; use 0 to num_magnitude_bins - 1 = {num_magnitude_bins - 1}")
+        check_whole("num_ops", num_ops, 1)
+        check_whole("num_magnitude_bins", num_magnitude_bins, 2)
+        check_whole("magnitude", magnitude, 0, num_magnitude_bins - 1)
         self.num_ops = num_ops
         self.magnitude = magnitude
         self.num_magnitude_bins = num_magnitude_bins
@@ -199,8 +204,7 @@ class TrivialAugment:
     """
 
     def __init__(self, *, num_magnitude_bins: int = 31) -> None:
-        if num_magnitude_bins < 2:
-            raise UserError(f"num_magnitude_bins is {num_magnitude_bins}; use 2 or more")
+        check_whole("num_magnitude_bins", num_magnitude_bins, 2)
         self.num_magnitude_bins = num_magnitude_bins
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:

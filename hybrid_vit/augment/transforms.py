@@ -23,17 +23,15 @@ def check_probability(name: str, value: float) -> None:
 
 def _check_range(name: str, value: tuple[float, float], low: float, high: float) -> None:
     if len(value) != 2 or not low <= value[0] <= value[1] <= high or math.isinf(value[1]):
-        raise UserError(
-            f"{name} is {value}, but it is a range; use (low, high) with {low:g} <= low <= high <= {high:g}"
-        )
+        end = "a finite number" if math.isinf(high) else f"{high:g}"
+        raise UserError(f"{name} is {value}, but it is a range; use (low, high) with {low:g} <= low <= high <= {end}")
 
 
 def _check_positive_range(name: str, value: tuple[float, float], high: float) -> None:
     _check_range(name, value, 0.0, high)
     if value[0] <= 0.0:
-        raise UserError(
-            f"{name} is {value}, but its lower end must be above 0; use for example ({value[1]:g}, {value[1]:g})"
-        )
+        end = value[1] or 1
+        raise UserError(f"{name} is {value}, but its lower end must be above 0; use for example ({end:g}, {end:g})")
 
 
 class RandomCrop:

@@ -62,6 +62,7 @@ def bare(turn: Turn, config: Train, steps: int) -> None:
         net.compile(dynamic=False)
     step = Step(net, optimizer, bf16=choice.bf16)
     loader, done = data.train_dataloader(), 0
+    loader.images, loader.labels = loader.images.to(choice.device), loader.labels.to(choice.device)  # as in a training
     for epoch in count():
         loader.sampler.set_epoch(epoch)
         for batch in loader:

@@ -31,7 +31,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from hybrid_vit import __version__
-from hybrid_vit.cli.folder import candidates, purpose, unused
+from hybrid_vit.cli.folder import RECORD, candidates, other_purpose, purpose, unused
 from hybrid_vit.cli.jobs import Differs, Planned, Unusable, jobs
 from hybrid_vit.cli.overview import look
 from hybrid_vit.cli.sweep import JobFailed, attended, context, note_failure, sweep
@@ -49,7 +49,7 @@ from hybrid_vit.config.compose import (
     resolving,
 )
 from hybrid_vit.config.validation import check_together, check_values
-from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.errors import UserError, out_of_memory
 from hybrid_vit.utils.files import Lock, read_json, write_json
 from hybrid_vit.utils.paths import CONF
 
@@ -59,6 +59,13 @@ Check = Callable[[Spec, Path, bool], None]
 PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
 # What a user can fix, by name, so that torch and Lightning need not be imported to recognise their errors.
 FIXABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
+# Settings of Hydra that have no effect here, or a wrong one.
+REFUSED = {
+    "hydra/sweeper": "-m has a sweeper here, and python -m hybrid_vit.search has Optuna's",
+    "hydra.job.chdir": "paths are those of the folder in which the command is started",
+    "hydra.sweep.subdir": "the folder of a job is its name, by which the same command finds it again",
+    "hydra.searchpath": "--config-dir FOLDER adds a folder like conf/",
+}
 
 
 def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]]:
@@ -112,10 +119,9 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
         return None
     for text in settings:
-        if text.startswith("hydra/sweeper=") and text != "hydra/sweeper=arms":
-            raise UserError(
-                f"{text}: leave it out; -m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
-            )
+        key = text.partition("=")[0].strip("+~")
+        if key in REFUSED and text not in ("hydra/sweeper=arms", "hydra.job.chdir=false"):
+            raise UserError(f"{text}: leave it out; {REFUSED[key]}")
     several = [text for text in settings if parse_override(text).is_sweep_override()]
     cfg = compose_config([text for text in settings if text not in several], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
@@ -147,6 +153,9 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
             raise UserError(f"{job} is a sweep itself; run one sweep at a time")
     own = purpose(cfg, settings)
     given = fresh or any(text.startswith("hydra.sweep.dir=") for text in settings)
+    # Only trainings can be compared with what is asked for now.
+    if name != "train" and (place / RECORD).exists() and (difference := other_purpose(place, own)):
+        raise UserError(f"{place} is of {difference}; choose another folder with hydra.sweep.dir=PATH")
     different: Differs | None = None
     for folder, why in [(place, "")] if given else candidates(place, own):
         try:
@@ -200,6 +209,10 @@ def check_job(cfg: DictConfig, name: str, directory: Path, also: Check | None, *
     spec = resolve(cfg)
     check_values(spec, name)
     check_together(spec, name)
+    given = [text.partition("=")[0] for text in cfg.hydra.overrides.task]
+    length = next((key for key in ("steps", "budget") if spec.get(key) is not None), None)
+    if name == "train" and "epochs" in given and length and "debug" not in given:
+        raise UserError(f"epochs has no effect beside {length}={spec[length]}; leave it out, or add {length}=null")
     if also:
         also(spec, directory, multirun)
 
@@ -408,13 +421,6 @@ def clear(code: int = 1) -> Iterator[None]:
 
 class Told(SystemExit):
     """The end of a command after an error that has been told in a sentence."""
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory was missing: torch has an error of its own for that on a GPU, and none on a CPU."""
-    told = str(error).lower()
-    cpu = isinstance(error, RuntimeError) and any(text in told for text in ("allocate memory", "not enough memory"))
-    return cpu or "Memory" in type(error).__name__
 
 
 def sentence(error: Exception) -> str:

@@ -17,7 +17,8 @@ from hybrid_vit.config.validation import check_values
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_text
 from hybrid_vit.utils.logs import logged
-from hybrid_vit.utils.paths import images_place
+from hybrid_vit.utils.paths import expanded, images_place
+from hybrid_vit.utils.processes import is_helper
 
 LENGTHS = ("epochs", "steps")
 
@@ -47,7 +48,9 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
     with made(plan) as directory, held(directory):
         if not resume:
             save_run_config(spec, directory)
-            write_text(directory / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(settings))  # as Hydra does
+            if not callbacks:  # objects are in no command
+                own = [text for text in settings if not parse_override(text).is_hydra_override()]
+                write_text(directory / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(own))
         more = lengthening(spec, directory)
         with logged(directory / "train.log"):
             train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
@@ -98,14 +101,14 @@ def same_run(spec: Spec, directory: Path) -> None:
     """
     here, done = make_paths_absolute(spec), look(directory).state == "done"
     saved = begun(directory / "checkpoints", CHECKPOINTS)
+    if not (saved or done):
+        return
     try:
         own = load_run_config(directory)
         if saved and not isinstance(read_json(directory / "summary.json").get("steps"), int):
             raise UserError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
     except UserError as error:
-        if saved or done:
-            raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
-        return
+        raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
     places = [images_place(spec["data"]["source"], spec["data"]["root"]) for spec in (own, here)]
     if places[0] != places[1]:
         raise Differs(f"{directory} holds a run with data.root={own['data']['root']}, not {here['data']['root']}")
@@ -113,12 +116,6 @@ def same_run(spec: Spec, directory: Path) -> None:
         there, value = get_value(own, key), get_value(here, key)
         if not changeable(key) and not isinstance(value, dict) and there != value:
             raise Differs(f"{directory} holds a run with {key}={there}, not {value}")
-
-
-def is_helper() -> bool:
-    """Whether this process helps with a run that another one leads, as Lightning, torchrun and Slurm say it."""
-    ranks = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
-    return any(os.environ.get(name, "0") != "0" for name in ranks)
 
 
 def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], list[str]]:
@@ -139,6 +136,8 @@ def continued(resume: str, argv: list[str]) -> tuple[Callable[[Spec], Spec], lis
     directory = run_directory(resume, lengthen=bool(longer))
     if args.multirun:
         raise UserError(f"{resume} continues one run; leave out -m")
+    if not os.access(directory, os.W_OK):
+        raise UserError(f"{directory} cannot be written; resume a copy of it")
     keys = [key for text in settings for key in keys_set(text)]
     for key in keys:
         if not changeable(key) and key not in longer and not (is_helper() and key.startswith("hydra.")):
@@ -202,7 +201,7 @@ def run_directory(resume: str, *, lengthen: bool = False) -> Path:
     """
     text = resume.removeprefix("resume=")
     directory = Path(str(parse_override(resume).value()) if text.startswith(("'", '"')) else text)
-    directory = directory.expanduser().absolute()
+    directory = expanded(directory).absolute()
     load_run_config(directory)
     summary = directory / "summary.json"
     done = summary.exists() and read_json(summary, "leave out resume to start a new run").get("state") == "done"

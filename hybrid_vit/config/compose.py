@@ -7,7 +7,8 @@ import difflib
 import functools
 import os
 import pickle
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.core.utils import setup_globals
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
@@ -83,7 +84,8 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     cfg.hydra.job.name, cfg.hydra.runtime.cwd = name, os.getcwd()
     given = [override.value() for override in values if override.key_or_group == "init_from"]
     if run := (given or [cfg.get("init_from")])[-1]:
-        start_from(cfg, str(run), model=not any(is_of_model(override) for override in groups))
+        files = [] if given else chosen_files(cfg)  # one of them names the run, so what they set comes after it
+        start_from(cfg, str(run), model=not chooses_model(groups, files), files=files)
     tree: Any = None
     for override in values:
         tree = tree or OmegaConf.to_container(cfg, resolve=False)
@@ -93,12 +95,29 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     for kind in ("hydra", "task"):
         same = [each for each in groups + values if each.is_hydra_override() == (kind == "hydra")]
         cfg.hydra.overrides[kind] = [each.input_line for each in same]
+    how = cfg.hydra.job.config.override_dirname
+    named = sorted(text for text in cfg.hydra.overrides.task if text.partition("=")[0] not in how.exclude_keys)
+    cfg.hydra.job.override_dirname = how.item_sep.join(named).replace("=", how.kv_sep)
+    handlers = cfg.hydra.job_logging.get("handlers", {})
+    if "class" not in handlers.get("file", {"class": None}):  # hydra/job_logging=stdout has no file to write
+        with open_dict(cfg.hydra.job_logging):
+            del handlers["file"]
     return cfg
 
 
-def is_of_model(override: Override) -> bool:
-    """Whether it chooses the model, or a part of it such as stem@model.stem."""
-    return "model" in (override.key_or_group, (override.package or "").partition(".")[0])
+def chosen_files(cfg: DictConfig) -> list[Spec]:
+    """The chosen experiments and the like, as they are written: the groups that are no key of the configuration."""
+    chosen = [f"{key}/{option}.yaml" for key, option in cfg.hydra.runtime.choices.items() if key not in cfg]
+    found = (next((folder / name for folder in FOLDERS if (folder / name).is_file()), None) for name in chosen)
+    files: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in found if path]
+    return files
+
+
+def chooses_model(overrides: Sequence[Override], files: Sequence[Spec]) -> bool:
+    """Whether a setting or a file chooses the model, or a part of it such as stem@model.stem."""
+    set_here = any("model" in (each.key_or_group, (each.package or "").partition(".")[0]) for each in overrides)
+    parts = [str(part) for file in files for part in file.get("defaults", ())]
+    return set_here or any(re.search(r"override /(model\b|\S+@model\b)", part) for part in parts)
 
 
 def look_in(folder: str | None) -> None:
@@ -162,7 +181,9 @@ def is_group(key: str) -> bool:
 
 def options(group: str) -> list[str]:
     """What can be chosen in a group: its files."""
-    return sorted({file.stem for folder in FOLDERS for file in (folder / group).glob("*.yaml")})
+    places = [folder / group for folder in FOLDERS]
+    files = [file.relative_to(place) for place in places for file in place.rglob("*.yaml")]
+    return sorted({file.with_suffix("").as_posix() for file in files})
 
 
 def sweep_name() -> str | None:
@@ -202,9 +223,10 @@ def parse_override(text: str) -> Override:
 def quote_free_text(text: str) -> str:
     """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
     key, _, value = text.partition("=")
-    if key in PATHS and value.startswith("~"):  # the shell leaves it, as behind data.root=
-        value = os.path.expanduser(value)
-        return f"{key}={quote(value)}"
+    if key in PATHS and re.search("(^|,)~", value):  # the shell leaves it, as behind data.root=
+        whole = os.path.expanduser(value)
+        parts = [whole] if Path(whole).exists() else map(os.path.expanduser, value.split(","))
+        return f"{key}={','.join(map(quote, parts))}"
     free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
     return f"{key}={quote(value)}" if free else text
 
@@ -347,17 +369,23 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
 
 def format_experiment(cfg: DictConfig, comment: str) -> str:
     """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
-    # The model of init_from is no option, and comes from there.
     parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep", "debug")}
-    parts = {key: option for key, option in parts.items() if "@" in key or option in options(key)}
-    trees = [
+    # The model of init_from is no option, and comes from there; options of --config-dir may not be there any more.
+    parts = {
+        key: option for key, option in parts.items() if (CONF / key.partition("@")[0] / f"{option}.yaml").is_file()
+    }
+    run = cfg.get("init_from")
+    if run and not chooses_model([*map(parse_override, cfg.hydra.overrides.task)], chosen_files(cfg)):
+        parts = {key: option for key, option in parts.items() if "model" not in key}
+    source = [f"init_from={quote(run)}"] if run else []
+    trees: list[Any] = [
         OmegaConf.to_container(tree, resolve=False)
-        for tree in (cfg, compose_config([f"{k}={parts[k]}" for k in parts]))
+        for tree in (cfg, compose_config([*(f"{key}={option}" for key, option in parts.items()), *source]))
     ]
     for tree in trees:
-        assert isinstance(tree, dict)
         del tree["hydra"]
-    content = {"defaults": [{f"override /{key}": option} for key, option in parts.items()], **find_differences(*trees)}
+    content = {"defaults": [{f"override /{key}": option} for key, option in parts.items()]}
+    content |= ({"init_from": run} if run else {}) | find_differences(*trees)
     return f"# @package _global_\n{comment}\n{OmegaConf.to_yaml(OmegaConf.create(content))}"
 
 

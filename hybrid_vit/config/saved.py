@@ -15,6 +15,7 @@ from hybrid_vit.config import schema
 from hybrid_vit.config.compose import Spec, first_lines, get_value, resolve
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import write_text
+from hybrid_vit.utils.paths import expanded
 
 # ${key}, ${a.b}, ${..key}, and our own functions; ${oc.env:...} is not among them
 OWN_REFERENCE = re.compile(r"\$\{(?:[\w.@/-]*\}|(?:hydra|sweep_name|now|either|options):)")
@@ -93,8 +94,8 @@ def make_paths_absolute(spec: Spec) -> Spec:
     for key in ("data.root", "init_from", "distill.teacher"):
         parent, _, last = key.rpartition(".")
         node, value = get_value(spec, parent) if parent else spec, get_value(spec, key)
-        if value is not None and (key == "data.root" or (Path(value).expanduser() / "model.json").is_file()):
-            node[last] = str(Path(value).expanduser().absolute())
+        if value is not None and (key == "data.root" or (expanded(value) / "model.json").is_file()):
+            node[last] = str(expanded(value).absolute())
     return spec
 
 

@@ -1,6 +1,7 @@
 """What a run takes from the one that it starts from: its model, and how its images are normalised."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,16 +15,17 @@ from hybrid_vit.utils.paths import find_run
 TIME = re.compile(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_")  # with which the names of run directories begin
 
 
-def start_from(cfg: DictConfig, run: str, *, model: bool) -> None:
+def start_from(cfg: DictConfig, run: str, *, model: bool, files: Sequence[dict[str, Any]] = ()) -> None:
     """Give `cfg` the mean, the std and the model of a run, whose images its weights were trained on.
 
     Args:
         cfg: composed from the groups; what the command line sets comes later.
         run: its directory, or the name of a published run.
-        model: false where the command line chooses a model.
+        model: false where a model is chosen.
+        files: what they set of the model (unless one is chosen), the mean and the std is set again.
 
     Raises:
-        UserError: no such run, or one that this version cannot read.
+        UserError: no such run, one that this version cannot read, or a file that does not fit its model.
     """
     directory = find_run(run)
     path = directory / "model.json"
@@ -44,6 +46,14 @@ def start_from(cfg: DictConfig, run: str, *, model: bool) -> None:
             f"{path} is damaged or of another version ({str(error).splitlines()[0]}); "
             "copy it again from where the run was made, or train it again"
         ) from None
+    for file in files:
+        data = {key: value for key, value in file.get("data", {}).items() if key in ("mean", "std")}
+        try:
+            OmegaConf.update(cfg, "data", data, merge=True)
+            if model:
+                OmegaConf.update(cfg, "model", file.get("model", {}), merge=True)
+        except OmegaConfBaseException as error:
+            raise UserError(f"a file sets what the model of init_from={run} lacks ({error.full_key})") from None
 
 
 def typed(spec: dict[str, Any]) -> DictConfig:

@@ -14,7 +14,7 @@ from hybrid_vit.utils import limits
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.extras import needed
-from hybrid_vit.utils.paths import find_run
+from hybrid_vit.utils.paths import expanded, find_run
 
 CHANNELS = 3
 TIMES = ("budget", "trainer.max_time")
@@ -89,8 +89,13 @@ def check_model(spec: Spec) -> None:
     if isinstance(stem, dict) and stem.get("_target_") in STEMS:
         plan = STEMS[stem["_target_"]]
         plan(**{key: stem[key] for key in inspect.signature(plan).parameters if key in stem})
-    if model.get("_target_") == schema.Hybrid._target_:
+    if model.get("_target_") != schema.Hybrid._target_:
+        return
+    if model["block"] == "attention":
         limits.derive_heads(model["embed_dim"], model["num_heads"])
+    if isinstance(stem, dict) and stem["embed_dim"] != model["embed_dim"]:
+        here = f"model.stem.embed_dim={stem['embed_dim']} is not model.embed_dim={model['embed_dim']}"
+        raise UserError(f"{here}; set both to one number")
 
 
 def check_training(spec: Spec) -> None:
@@ -161,7 +166,7 @@ def check_data(data: Spec) -> None:
         if data["source"] != "digits":
             raise UserError(f"data={data['source']} needs a directory; set data.root=PATH")
         return
-    root = Path(data["root"]).expanduser()
+    root = expanded(data["root"])
     if data["source"] == "folder" and not root.exists():
         raise UserError(f"the picture folder {root} does not exist; set data.root to one that does")
     suffix = {"folder": ".csv", "medmnist": ".npz"}.get(data["source"])

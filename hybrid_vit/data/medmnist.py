@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import expanded
 
 ORGANS = (
     *("bladder", "femur-left", "femur-right", "heart", "kidney-left", "kidney-right", "liver", "lung-left"),
@@ -67,7 +68,7 @@ def find_file(root: str | Path | None) -> Path:
     """The .npz that `root` is or holds."""
     if root is None:
         raise UserError("data=medmnist needs a file; set data.root=FILE.npz")
-    path = Path(root).expanduser()
+    path = expanded(root)
     found = sorted(path.glob("*.npz")) if path.is_dir() else [path]
     if len(found) != 1 or found[0].suffix != ".npz" or not found[0].is_file():
         holds = f"it holds {', '.join(file.name for file in found) or 'none'}" if path.is_dir() else "it is none"

@@ -24,6 +24,7 @@ from hybrid_vit.data.pictures import PictureFolder, check, name_below, picture_s
 from hybrid_vit.data.sources import Source, load_source, resized
 from hybrid_vit.data.split import nested_subset, stratified_split
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import expanded
 
 log = logging.getLogger(__name__)
 
@@ -317,7 +318,7 @@ class DataModule(LightningDataModule):
     def _by_name(self, part: PictureFolder) -> list[tuple[PurePosixPath, Path, int]]:
         """(name, file, label) of each picture, in an order that does not depend on where the folder lies."""
         assert self.root is not None
-        top = Path(self.root).expanduser()
+        top = expanded(self.root)
         top = top.parent if top.is_file() else top
         names = [PurePosixPath(name_below(path, top, *part.tops)) for path in part.paths]
         return sorted(zip(names, part.paths, part.labels.tolist(), strict=True))

@@ -20,6 +20,7 @@ from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_fold
 from hybrid_vit.data.listing import listed_pictures
 from hybrid_vit.data.split import split_by_name
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import expanded
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def picture_splits(
             other classes, or if val_size says another number than the val folder holds.
     """
     left_out = LeftOut()
-    top = Path(root).expanduser()
+    top = expanded(root)
     if top.is_file() and top.suffix.lower() == ".csv":
         listed = listed_pictures(top)
         tops = _tops(top.parent, [path for classes in listed.values() for paths in classes.values() for path in paths])
@@ -203,7 +204,7 @@ def _tops(folder: Path, paths: Sequence[Path]) -> list[Path]:
 
 
 def _folder(root: str | Path) -> Path:
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if not folder.exists():
         raise FileNotFoundError(f"the picture folder {folder} does not exist; set data.root to one that does")
     if not folder.is_dir():

@@ -22,6 +22,7 @@ from hybrid_vit.data.medmnist import read_medmnist
 from hybrid_vit.data.split import stratified_split
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock
+from hybrid_vit.utils.paths import expanded
 
 DIGITS_TEST_SHARE = 0.2
 DIGITS_TEST_SEED = 0  # a constant: every run is tested on the same digits
@@ -136,7 +137,7 @@ def at_hand(name: str, root: str | Path | None) -> bool:
         for kind in kinds
         for file in (*(file for file, _ in [*kind.train_list, *kind.test_list]), kind.meta["filename"])
     ]
-    return all((Path(root).expanduser() / file).exists() for file in [Path(), *files])
+    return all((expanded(root) / file).exists() for file in [Path(), *files])
 
 
 def resized(images: Tensor, size: int) -> Tensor:
@@ -149,7 +150,7 @@ def resized(images: Tensor, size: int) -> Tensor:
 def _cifar(kind: type[CIFAR10], root: str | Path | None) -> Source:
     if root is None:
         raise UserError(f"{kind.__name__} needs a directory; set data.root")
-    folder = Path(root).expanduser()
+    folder = expanded(root)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"data.root={root} is a file; give the folder that holds {kind.base_folder}/")
     _fetch_missing(kind, folder)

@@ -116,11 +116,13 @@ def model_card(
     """
     optim = {key: config["optim"].get(key) for key in ("lr", "adamw_lr", "weight_decay", "schedule")}
     optim = {key: f"{value:g}" if isinstance(value, float) else value for key, value in optim.items()}
-    batch_size = min(config["batch_size"], summary["images"]["train"])
+    batch = f"{min(config['batch_size'], summary['images']['train'])}"
+    if (accumulated := config.get("trainer", {}).get("accumulate_grad_batches", 1)) > 1:
+        batch += f" ({accumulated} batches a step)"
     settings = [f"{key} {value}" for key, value in optim.items() if value is not None]
     recipe = [
         ("optimizer", ", ".join([config["optim"]["name"], *settings])),
-        ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch_size}"),
+        ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch}"),
         *(
             [("computing", f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs)")]
             if "gmac_epochs" in summary  # older runs do not say
@@ -131,7 +133,7 @@ def model_card(
         ("training", f"{spoken(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"),
         ("processor", f"{summary['device']}, {summary['threads']} threads, {summary['accelerator']['precision']}"),
         ("versions", ", ".join(f"{key} {value}" for key, value in summary["versions"].items())),
-        ("commit, date", f"{summary['commit']}, {summary['started'][:10]}"),
+        ("commit, date", ", ".join(filter(None, (summary["commit"], summary["started"][:10])))),
     ]
     return TEMPLATE.format(
         name=name,

@@ -99,8 +99,8 @@ class Models:
     """The runs of the page, by the name in its chooser; each is loaded when it is first asked for."""
 
     def __init__(self, runs: Sequence[Path], root: str | None) -> None:
-        names = [run.name for run in runs]
-        self.runs = {str(run) if names.count(run.name) > 1 else run.name: run for run in runs}
+        names = [run.resolve().name for run in runs]
+        self.runs = {str(run) if names.count(name) > 1 else name: run for name, run in zip(names, runs, strict=True)}
         self.first = next(iter(self.runs))
         self.root = root
         self.loaded: dict[str, Inspector] = {}

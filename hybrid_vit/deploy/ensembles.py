@@ -51,8 +51,8 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     write_json(directory / "summary.json", summary | {"state": "running"})
     joined = load(directory)
     choice.tune(joined.net)
-    names = [run.name for run in runs]
-    names = [run.name if names.count(run.name) == 1 else str(run) for run in runs]
+    names = [run.resolve().name for run in runs]
+    names = [name if names.count(name) == 1 else str(run) for name, run in zip(names, runs, strict=True)]
     rows = {name: member.summary["scores"]["test_top1"] for name, member in zip(names, members, strict=True)}
     scores, _ = score_test_set(joined.net, images, choice)
     scores.pop("images")

@@ -9,7 +9,7 @@ NAME/              the run: weights, description, scores, and what was measured 
 
 import platform
 import shutil
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +69,23 @@ def write_space(run: str | Path, folder: Path) -> list[str]:
         What it lacks of the threshold and the examples, since they were not measured yet: names of files.
 
     Raises:
-        UserError: no such run, one without weights, or a folder that holds something.
-        PackageNotFoundError: gradio is not installed, so its version is not known.
+        UserError: no such run, one without weights, a folder that holds something, or a package that is not
+            installed, so that its version is not known.
     """
     source = find_run(run)
     weights = weights_of(source)
     if folder.exists() and any(path.name != ".lock" for path in folder.iterdir()):  # which a multirun holds
         raise UserError(f"{folder} is not empty; give a new folder")
     name, description = source.resolve().name, read_description(source)
+    targets = targets_of(description["model"])
+    packages = [*PACKAGES, *sorted(LIBRARIES[target] for target in targets & LIBRARIES.keys())]
+    try:
+        requirements = [f"{package}=={version(package).partition('+')[0]}" for package in packages]
+        gradio = version("gradio")
+    except PackageNotFoundError as error:
+        raise UserError(
+            f"a Space states the version of {error.name}, which is not installed here: pip install {error.name}"
+        ) from None
     (folder / name).mkdir(parents=True)
     shutil.copy(weights, folder / name)
     for kept in ("model.json", "summary.json"):
@@ -90,14 +99,11 @@ def write_space(run: str | Path, folder: Path) -> list[str]:
         copy = folder / "hybrid_vit" / path.relative_to(PACKAGE)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
-    targets = targets_of(description["model"])
-    packages = [*PACKAGES, *sorted(LIBRARIES[target] for target in targets & LIBRARIES.keys())]
-    requirements = [f"{package}=={version(package).partition('+')[0]}" for package in packages]
     write_text(folder / "requirements.txt", "\n".join(requirements) + "\n")
     write_text(folder / "app.py", APP.format(name=name))
     readme = README.format(
         name=name,
-        gradio=version("gradio"),
+        gradio=gradio,
         python=".".join(platform.python_version_tuple()[:2]),
         sentence=f"An image classifier: {describe(source)}.",
     )

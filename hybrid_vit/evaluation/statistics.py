@@ -84,9 +84,10 @@ class PowerLaw(NamedTuple):
 
 
 def estimate(values: Sequence[Score]) -> Estimate:
-    """The mean of independent scores and its t-interval; fewer than three scores have no interval."""
+    """The mean of independent scores and its t-interval; fewer than three scores, or equal ones, have no interval."""
     n, mean = len(values), float(sum(Fraction(value) for value in values) / len(values))
-    margin = _margin(float(stats.sem(np.asarray(values, dtype=float))), n - 1) if n >= ENOUGH else math.nan
+    varied = n >= ENOUGH and max(values) - min(values) > _noise(*values)
+    margin = _margin(float(stats.sem(np.asarray(values, dtype=float))), n - 1) if varied else math.nan
     return Estimate(n, mean, mean - margin, mean + margin, float(min(values)), float(max(values)))
 
 

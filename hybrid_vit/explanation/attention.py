@@ -20,7 +20,8 @@ from hybrid_vit.utils.errors import UserError
 def attention_map(net: nn.Module, images: Tensor) -> Tensor:
     """Attention rollout of (B, 3, H, W) images: (B, h, w), the share of each cell in what is classified; sums to 1.
 
-    What is classified is the class token (and the distillation token), or where there is none the mean of all cells.
+    What is classified is the class token (and the distillation token), or where there is none all cells, which count
+    alike here whatever the pool does with them.
 
     Args:
         net: has `num_prefix_tokens`, as the transformers of timm do, and attention by torch's function.

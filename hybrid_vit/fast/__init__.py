@@ -1,4 +1,7 @@
-"""What makes a network fast on a machine, applied from outside: net -> net with the same keys and the same results."""
+"""What makes a network fast on a machine, applied from outside; results stay the same.
+
+`set_*` change a network in place and keep its keys; `folded` and `packed` are for inference.
+"""
 
 from hybrid_vit.fast.attention import AttentionPath, set_attention
 from hybrid_vit.fast.depthwise import set_strided_depthwise

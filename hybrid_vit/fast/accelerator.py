@@ -79,6 +79,8 @@ class Choice:
         Images must come in that precision. In fp32 logits differ by rounding only, in bf16 by its three digits.
         """
         net = folded(net).to(self.device, torch.bfloat16 if self.bf16 else None)
+        if not self.compile:
+            set_pooled(net)  # before Winograd's, which is faster for gradients alone
         self.tune(net)
         if self.compile:
             net.compile()  # the second batch size makes it dynamic: the last batch has another one
@@ -109,16 +111,16 @@ def choose(
         raise UserError("an Apple GPU has no float64; use accelerator=cpu, or accelerator.precision=32-true")
     best: tuple[str, bool, str]
     if kind == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False):
-        best = ("bf16-mixed", True, f"{torch.cuda.get_device_name()}: bf16, fused attention, compiled")
+        best = ("bf16-mixed", True, f"{torch.cuda.get_device_name()}: bf16")
     elif kind == "gpu":
-        best = ("32-true", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32, compiled")
+        best = ("32-true", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32")
     elif kind == "mps":
         best = ("32-true", False, "Apple GPU: fp32 is the safe precision there")
     elif torch.cpu._is_avx512_bf16_supported():
         units = "matrix units" if torch.cpu._is_amx_tile_supported() else "dot products"
-        best = ("bf16-mixed", False, f"{cpu_name()}: bf16 {units}, explicit attention, eager")
+        best = ("bf16-mixed", False, f"{cpu_name()}: bf16 {units}")
     else:
-        best = ("32-true", False, f"{cpu_name()}: no bf16 units, so fp32, fused attention, eager")
+        best = ("32-true", False, f"{cpu_name()}: no bf16 units, so fp32")
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     precision = {"32": "32-true", "bf16": "bf16-mixed"}.get(precision or "", precision) or best[0]
@@ -133,13 +135,14 @@ def choose(
             f"accelerator.shards={shards} is for a CPU that computes eagerly; leave it out, "
             "or set accelerator=cpu accelerator.compile=false"
         )
+    attention = attention or ("explicit" if kind == "cpu" and precision.startswith("bf16") else "fused")
     return Choice(
         accelerator=kind,
         precision=precision,
-        attention=attention or ("explicit" if kind == "cpu" and precision.startswith("bf16") else "fused"),
+        attention=attention,
         compile=compile,
         shards=shards,
-        reason=best[2]
+        reason=f"{best[2]}, {attention} attention, {'compiled' if compile else 'eager'}"
         + (f", up to {shards} shards of a batch" if shards > 1 else "")
         + (f"; as asked: {asked}" if asked else ""),
     )

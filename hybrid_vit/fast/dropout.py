@@ -53,7 +53,7 @@ class DropPath(StochasticDepth):
         if not self.training or self.p == 0:
             return x
         keep = x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(1 - self.p, generator=_generator())
-        return x * (keep / (1 - self.p))
+        return x * (keep / (1 - self.p) if self.p < 1 else keep)
 
 
 def set_dropout(net: nn.Module) -> None:

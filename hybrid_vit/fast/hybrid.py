@@ -30,7 +30,7 @@ class FastHybridViT(HybridViT):
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)
         one = self.shards == 1 or torch.compiler.is_exporting()  # a graph is for any batch, and has no threads
-        if one or looks_at_the_batch(self.blocks, self.head):
+        if one or looks_at_the_batch(*(part for name, part in self.named_children() if name != "patch_embed")):
             return self.read(x)
         # BatchNorm in the stem looks at the whole batch; from there on every sample is by itself.
         after_stem = [param for name, param in self.named_parameters() if not name.startswith("patch_embed.")]

@@ -65,7 +65,7 @@ class _Sharded(torch.autograd.Function):
 
         (first, *total), *others = _side_by_side(one, results, parts, grad.chunk(len(parts)))
         for _, *grads in others:
-            torch._foreach_add_(total, grads)
+            total = torch._foreach_add(total, grads)  # not in place: several of one graph may share memory
         return None, None, None if first is None else torch.cat([first, *(grads[0] for grads in others)]), *total
 
 

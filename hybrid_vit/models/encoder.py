@@ -165,10 +165,13 @@ class Encoder(nn.Sequential):
         attn_drop_rate: float = 0.0,
         drop_path_rate: float = 0.0,
     ) -> None:
+        if depth < 1:
+            raise UserError(f"model.depth {depth} must be 1 or more")
         if block == "conv" and num_prefix_tokens:
             remedy = "use model.pool=mean model.reg_tokens=0"
             raise UserError(f"model.block=conv has no place for a class token or registers; {remedy}")
-        heads, hidden_dim, norm_layer = derive_heads(embed_dim, num_heads), int(embed_dim * mlp_ratio), NORMS[norm]
+        heads = derive_heads(embed_dim, num_heads) if block == "attention" else 1
+        hidden_dim, norm_layer = int(embed_dim * mlp_ratio), NORMS[norm]
 
         def attention() -> Attention:
             return Attention(

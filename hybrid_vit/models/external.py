@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
 from hybrid_vit.models.layers import PREVIOUS, Matcher
 from hybrid_vit.utils.errors import UserError
@@ -188,7 +189,7 @@ class CvT(nn.Module):
 
     Raises:
         ModuleNotFoundError: transformers is not installed.
-        UserError: the weights cannot be downloaded.
+        UserError: the weights cannot be downloaded, or not three strides.
     """
 
     def __init__(
@@ -200,12 +201,14 @@ class CvT(nn.Module):
         drop_path_rate: float = 0.1,
     ) -> None:
         super().__init__()
+        if len(strides) != 3:
+            raise UserError(f"model.strides {[*strides]} must be three numbers, one for each stage, e.g. [1,2,2]")
         transformers = needed("transformers", extra="baselines", what="model cvt_13")
         small = {
             "num_labels": num_classes,
             "patch_stride": list(strides),
             "patch_padding": [3, 1, 1],  # half of each kernel: a grid of side / stride
-            "drop_path_rate": [0.0, 0.0, drop_path_rate],
+            "drop_path_rate": [0.0, 0.0, 0.0],
         }
         make = transformers.CvtForImageClassification
         if pretrained:
@@ -214,6 +217,11 @@ class CvT(nn.Module):
             log.info("cvt_13 starts from ImageNet weights; initialised: the classifier")
         else:
             self.net = make(transformers.CvtConfig(**small))
+        # transformers 5.24 drops the shortcut around the MLP too, and gives all blocks the rate of the third.
+        blocks = self.net.cvt.encoder.stages[-1].layers
+        for block, rate in zip(blocks, torch.linspace(0, drop_path_rate, len(blocks)).tolist(), strict=True):
+            block.attention.output.dropout = StochasticDepth(rate, "row")
+            block.output.dropout = StochasticDepth(rate, "row")
         for module in self.net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.register_forward_hook(lay_out_gradient)

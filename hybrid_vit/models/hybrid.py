@@ -80,8 +80,8 @@ class HybridViT(nn.Module):
     Args:
         stem: image -> (B, D, h, w); has `embed_dim`, and `grid`, the side that positions are learned for.
         encoder: (B, N, D) and (h, w) -> (B, N, D).
-        pool: (B, N, D) -> (B, D); `num_prefix_tokens` is 0, 1 (class token) or 2 (and a distillation token). If it is
-            not 0, only those tokens are read.
+        pool: (B, N, D) -> (B, D), or with `head_dist` (B, 2, D); `num_prefix_tokens` is 0, 1 (class token) or 2 (and a
+            distillation token). If it is not 0, only those tokens are read.
         head: (B, D) -> logits.
         head_dist: the same for the distillation token. With it, logits are (B, 2, num_classes) while training, and
             their mean otherwise.
@@ -166,8 +166,8 @@ class HybridViT(nn.Module):
         """
         depth = len(self.blocks)
         given = range(-(depth if indices is None else indices), 0) if isinstance(indices, int | None) else indices
-        if any(not -depth <= index < depth for index in given):
-            raise UserError(f"indices {indices} of {depth} blocks; use 0 to {depth - 1}, or -1 for the last")
+        if indices in range(-depth, 0) or any(not -depth <= index < depth for index in given):
+            raise UserError(f"indices {indices} of {depth} blocks; use 0 to {depth - 1}, or -1 for the last, in a list")
         chosen = {index % depth for index in given}
         x = self.patch_embed(x)
         h, w = x.shape[2:]
@@ -249,6 +249,8 @@ def hybrid_vit(
     Raises:
         UserError: numbers that do not fit together, with the remedy.
     """
+    if stem.embed_dim != embed_dim:
+        raise UserError(f"stem.embed_dim {stem.embed_dim} is not model.embed_dim {embed_dim}; set both to one number")
     pools: dict[str, Callable[[], Pool]] = {
         "cls": ClsPool,
         "distilled": DistilledPool,

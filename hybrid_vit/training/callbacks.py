@@ -151,7 +151,7 @@ class Keeper(Checkpoint):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.reason is not None:  # asked twice: do not wait for the step
+        if self.reason in signal.Signals.__members__:  # asked twice: do not wait for the step
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.reason = signal.Signals(number).name
@@ -218,10 +218,12 @@ class Keeper(Checkpoint):
         return trainer.strategy.reduce_boolean_decision(decision, all=False)
 
     def _check_finite(self, trainer: Trainer, value: torch.Tensor, what: str = "loss") -> None:
-        if not torch.isfinite(value):
+        finite = bool(torch.isfinite(value))
+        if not trainer.strategy.reduce_boolean_decision(finite, all=True):  # all processes end together
+            became = "is not finite in another process," if finite else f"became {float(value)}"
             kept = self.directory / LAST
             raise UserError(
-                f"the {what} became {float(value)} in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; "
+                f"the {what} {became} in epoch {trainer.current_epoch + 1}, step {trainer.global_step}; "
                 + (f"the last good checkpoint is {kept}; " if kept.exists() else "")
                 + "try a smaller optim.lr, a longer optim.warmup_epochs, or accelerator.precision=32"
             )

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from lightning.pytorch import Callback, callbacks
 from lightning.pytorch.callbacks import Checkpoint, ProgressBar
@@ -41,11 +42,15 @@ def stopped_early(stopping: Stopping | None) -> str | None:
     return f"{stopping.monitor} was not better than {best:.4g} for {stopping.patience} epochs (early_stopping)"
 
 
-def named(names: Sequence[str]) -> list[Callback]:
+def named(names: Sequence[str], *, cpu: bool) -> list[Callback]:
     """Callbacks of lightning.pytorch.callbacks, by name and made without arguments.
 
+    Args:
+        cpu: whether the training is on a CPU.
+
     Raises:
-        UserError: there is none of that name, or it needs arguments, or this package does its work in its own way.
+        UserError: there is none of that name, it needs arguments or a package that is not installed, or this package
+            does its work in its own way.
     """
     known = available()
     for name in names:
@@ -54,6 +59,9 @@ def named(names: Sequence[str]) -> list[Callback]:
                 f"callbacks: {name} cannot be created from its name; use some of {', '.join(sorted(known))}, "
                 "or give an object: hybrid_vit.fit(callbacks=[...])"
             )
+        package = {"RichModelSummary": "rich", "DeviceStatsMonitor": "psutil" if cpu else None}.get(name)
+        if package and find_spec(package) is None:
+            raise UserError(f"callbacks: {name} needs {package}: pip install {package}")
     return [known[name]() for name in names]
 
 

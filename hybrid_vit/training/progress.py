@@ -148,6 +148,9 @@ class Bar(ProgressBar):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._scores = {k: f"{float(v):.2f}" for k, v in trainer.callback_metrics.items() if k in self.shown}
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.teardown(trainer, pl_module, "fit")  # which Lightning calls after a normal end only
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         for bar in (self._scoring, self._bar):
             if bar is not None:

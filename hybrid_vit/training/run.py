@@ -60,6 +60,7 @@ from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.paths import WEIGHTS
+from hybrid_vit.utils.processes import is_helper
 from hybrid_vit.utils.provenance import peak_memory_mib, provenance, reset_peak_memory
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def train(
         UserError: something that the user can fix, in one sentence.
     """
     run = Run.prepare(config, directory, checkpoint)
-    if rank_zero_only.rank:  # type: ignore[attr-defined]  # the first process reports
+    if rank_zero_only.rank or is_helper():  # type: ignore[attr-defined]  # the first process reports
         run.fit(callbacks)
         return math.nan
     started()
@@ -217,7 +218,7 @@ class Run:
             stopping=early_stopping(
                 config.early_stopping, "val" in data.val_names and epoch.val_batches != 0, data.num_classes
             ),
-            named=named(config.callbacks),
+            named=named(config.callbacks, cpu=choice.accelerator == "cpu"),
         )
 
     @contextmanager
@@ -277,7 +278,7 @@ class Run:
         Raises:
             Stopped: it did not get there, because of a signal or `trainer.max_time`.
         """
-        if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        if not (rank_zero_only.rank or is_helper()):  # type: ignore[attr-defined]
             self.picture_batch()
         limits = asdict(self.config.trainer)
         max_time, profiler = limits.pop("max_time"), limits.pop("profiler")
@@ -314,6 +315,10 @@ class Run:
                     raise another_model(self.checkpoint, error) from None
                 if keeper.reason and "DataLoader worker" in str(error):  # the signal ended one before the step
                     raise Stopped(keeper.reason) from None
+                raise
+            except SystemExit as error:  # Lightning's, of Ctrl-C while the keeper does not listen
+                if isinstance(error.__context__, KeyboardInterrupt):
+                    raise KeyboardInterrupt from None
                 raise
         if keeper.reason in signal.Signals.__members__:  # in the last step: the checkpoint is that of the end
             raise Stopped(keeper.reason)

@@ -47,7 +47,7 @@ def decay_rates(optimizer: Optimizer, net: nn.Module, layer_decay: float) -> Non
     }
     groups = []
     for group in optimizer.param_groups:
-        for factor in dict.fromkeys(factors.values()):  # the classifier's first: its rate is the one that is logged
+        for factor in dict.fromkeys(factors.values()):  # the last layer's first: its rate is the one that is logged
             if parameters := [weight for weight in group["params"] if factors[weight] == factor]:
                 groups.append(group | {"params": parameters, "lr": group["lr"] * factor})
     optimizer.param_groups = groups

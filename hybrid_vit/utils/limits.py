@@ -97,7 +97,7 @@ def groups(
     reached: dict[int, tuple[int, int]] = {}  # grid -> padding, number of groups
     for padding in (0, patch_size - 1):
         size = img_size - patch_size + 1 + padding
-        for depth in range(1, size.bit_length()):
+        for depth in range(1, max(size, 0).bit_length()):
             reached.setdefault(size >> depth, (padding, depth))
     if grid not in reached:
         raise UserError(

@@ -18,6 +18,11 @@ def images_place(source: str | None, root: str | None) -> str | None:
     return Path(root or "").name if source in LOCATED else None
 
 
+def expanded(path: str | Path) -> Path:
+    """A path with the folder of its user for `~` or `~name`; with an unknown name as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def shown(path: Path) -> Path:
     """A path as it is printed: relative to the working directory, if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -51,7 +56,7 @@ def find_run(run: str | Path) -> Path:
         UserError: there is none.
     """
     name = str(run).removeprefix("published/")
-    for directory in (Path(run).expanduser(), PUBLISHED / name, HERE / name):
+    for directory in (expanded(run), PUBLISHED / name, HERE / name):
         if (directory / "model.json").is_file():
             return directory
     names = ", ".join(path.name for path in published())

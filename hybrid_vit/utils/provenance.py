@@ -53,8 +53,10 @@ def peak_memory_mib(device: torch.device) -> int:
     """The most memory held so far: of a CUDA device's allocator, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage counts what the process that started this one held, too
-        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) >> 10
+    status = Path("/proc/self/status")  # without this line in some sandboxes
+    lines = status.read_text().splitlines() if status.exists() else []
+    for line in (line for line in lines if line.startswith("VmHWM")):
+        return int(line.split()[1]) >> 10
+    # counts what the process that started this one held, too
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> 20 if sys.platform == "darwin" else peak >> 10

@@ -117,6 +117,14 @@ def test_the_images_of_a_run_may_have_moved(train: Train, stopped: Path) -> None
     assert (spec["data"]["source"], Path(spec["data"]["root"])) == ("folder", Path("list.csv").absolute())
 
 
+def test_a_run_that_cannot_be_written_is_a_sentence(
+    train: Train, stopped: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # the tests may be those of root
+    assert main("resume=runs/a") == 2
+    assert "runs/a cannot be written; resume a copy of it" in capsys.readouterr().err
+
+
 def test_what_cannot_continue(train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def said(*arguments: str) -> str:
         assert main(*arguments) == 2

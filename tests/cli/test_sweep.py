@@ -22,7 +22,7 @@ from hybrid_vit.config.compose import compose_config, look_in, options, resolve
 from hybrid_vit.config.saved import save_run_config
 from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.files import Lock
+from hybrid_vit.utils.files import Lock, write_json
 from hybrid_vit.utils.paths import CONF, PUBLISHED
 
 # --- which jobs there are
@@ -66,6 +66,7 @@ def test_arms_are_compared_under_every_seed() -> None:
 
 
 def test_names_are_names_of_directories() -> None:
+    assert len(file_name("日" * 200).encode()) < 255
     assert file_name("seed=0,optim.lr=1e-3") == "seed=0,optim.lr=1e-3"
     paths = [file_name(f"init_from=outputs/{run}") for run in ("a/b", "a_b", "x" * 300)]
     assert len(set(paths)) == 3 and not any("/" in path or len(path) > 200 for path in paths)
@@ -339,6 +340,28 @@ def test_a_half_made_job_starts_anew_and_stops_no_other(train: Train) -> None:
             place.write_text("")
     assert main("-m", "seed=range(6)", "hydra.sweep.dir=s") == 0
     assert [(spec["seed"], resume) for spec, _, resume in train.calls] == [(seed, False) for seed in range(6)]
+
+
+def test_a_job_that_never_trained_may_have_other_settings(train: Train) -> None:
+    train.raises(UserError("out of memory"))
+    assert main("-m", "seed=0,1", "batch_size=4096", "hydra.sweep.dir=s") == 1
+    settled(train)
+    assert main("-m", "seed=0,1", "batch_size=512", "hydra.sweep.dir=s") == 0
+    assert [(spec["seed"], spec["batch_size"]) for spec, _, _ in train.calls[2:]] == [(0, 512), (1, 512)]
+
+
+def test_other_settings_of_another_command_do_not_count_as_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    argv = ["-m", "run=fast_4m,record_4m", "hydra.sweep.dir=s"]
+    plan = check(argv, "evaluate")
+    assert plan
+    Path("s").mkdir()
+    write_json(Path("s/sweep.json"), plan.purpose)
+    assert check(argv, "evaluate")
+    with pytest.raises(ValueError, match="s is of a sweep with tta=False, not True; choose another folder"):
+        check([*argv, "tta=true"], "evaluate")
 
 
 def test_a_damaged_job_is_one_sentence_and_stops_no_other(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

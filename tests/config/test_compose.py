@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from hybrid_vit.cli.command import check
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import compose_config, resolve
+from hybrid_vit.config.compose import compose_config, look_in, parse_override, resolve
 from hybrid_vit.config.saved import defaults, load_run_config
 from hybrid_vit.config.validation import check_machine, check_value
 from hybrid_vit.utils.durations import seconds
@@ -51,6 +51,21 @@ MISTAKES = [
     ("bs=3", "write batch_size=VALUE"),
     ("dataset=digits", "write data=VALUE"),
     ("stem@model.stem=patch model.stem.depth=3", "model.stem.depth is not a key"),
+    ("model.stem.embed_dim=50", "model.stem.embed_dim=50 is not model.embed_dim=192; set both to one number"),
+    ("init_from=fast_4m model.embed_dim=256", "model.stem.embed_dim=320 is not model.embed_dim=256"),
+    ("data=folder data.root=~nobody_has_this_name", "picture folder ~nobody_has_this_name does not exist"),
+    # without effect
+    ("epochs=2 steps=5", "epochs has no effect beside steps=5; leave it out, or add steps=null"),
+    ("budget=1m epochs=2", "epochs has no effect beside budget=1m"),
+    ("sweep=data_fraction epochs=2", "epochs has no effect beside steps=1955"),
+    (
+        "sweep=width model.embed_dim=64",
+        "64 has no effect: every arm of this sweep sets model.embed_dim",
+    ),
+    ("hydra.job.chdir=true", "leave it out; paths are those of the folder in which the command is started"),
+    ("-m seed=0,1 hydra.sweep.subdir=x", "leave it out; the folder of a job is its name"),
+    ("hydra.searchpath=[file:///x]", "leave it out; --config-dir FOLDER adds a folder like conf/"),
+    ("-m seed=0,1 hydra.verbose=true,false", "hydra.verbose=true,false has several values; a setting of Hydra has one"),
     # nothing is added or removed
     ("+new.key=1", "keys are typed, none can be added or removed"),
     ("+epochs=3", "write epochs=VALUE"),
@@ -171,6 +186,11 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(line: str, expected: str, 
         "seed=9000000000000000000 label_smoothing=0 data.fraction=1",
         "optim={lr:0.1}",
         "+hydra.job.env_set.X=1",
+        "hydra.job.chdir=false",
+        "epochs=3 debug=fast",
+        "sweep=transfer_time debug=fast",
+        "sweep=transfer optim.lr=0.01",  # two of its arms set it
+        "model=hybrid_fast model.block=conv model.embed_dim=100 model.stem.channels=[64,256,100]",  # has no heads
         "-m model.stem.depth=2,3,4 model.depth=4,6 model.embed_dim=96,192 accelerator=cpu",
         "-m augment=glob(run*) seed=range(3)",
         "--cfg job data=folder",
@@ -235,6 +255,35 @@ def test_values_reach_what_refers_to_them() -> None:
     assert spec["model"]["stem"]["img_size"] == 64
     assert spec["model"]["num_classes"] == 10
     assert "hydra" not in spec
+
+
+def test_a_place_may_be_named_by_the_settings() -> None:
+    cfg = compose_config(["seed=3", "model=hybrid_tiny", "hydra.verbose=true"])
+    assert cfg.hydra.job.override_dirname == "model=hybrid_tiny,seed=3"
+    assert compose_config([]).hydra.job.override_dirname == ""
+
+
+@pytest.mark.parametrize("option", ["stdout", "disabled", "none"])
+def test_a_log_may_have_no_file(option: str) -> None:
+    handlers = compose_config([f"hydra/job_logging={option}"]).hydra.job_logging.get("handlers", {})
+    assert all("class" in handler for handler in handlers.values())
+
+
+def test_options_may_lie_in_subfolders(tmp_path: Path) -> None:
+    (tmp_path / "experiment" / "mine").mkdir(parents=True)
+    (tmp_path / "experiment" / "mine" / "v1.5.yaml").write_text("# @package _global_\nseed: 7\n")
+    look_in(str(tmp_path))
+    try:
+        assert compose_config(["experiment=mine/v1.5"]).seed == 7
+    finally:
+        look_in(None)
+
+
+def test_each_of_several_paths_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    override = parse_override("data.root=~/a,~/b c")
+    assert [*override.sweep_iterator()] == ["'/home/me/a'", "'/home/me/b c'"]
+    assert parse_override("data.root=~/a b").value() == "/home/me/a b"
 
 
 def test_one_composition_does_not_leak_into_the_next() -> None:

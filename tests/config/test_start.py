@@ -1,11 +1,12 @@
 """What a configuration takes from the run that it starts from, and what the command line still decides."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from hybrid_vit.config.compose import compose_config, resolve
+from hybrid_vit.config.compose import compose_config, format_experiment, look_in, resolve
 from hybrid_vit.utils.files import write_json
 from hybrid_vit.utils.paths import PUBLISHED
 
@@ -46,6 +47,43 @@ def test_an_experiment_or_a_sweep_may_name_the_source() -> None:
     assert spec["init_from"] == "fast_4m" and spec["model"]["embed_dim"] == FAST["model"]["embed_dim"]
     assert spec_of("experiment=finetune", "init_from=quickstart")["model"]["embed_dim"] == 64
     assert spec_of("experiment=finetune", "init_from=null")["model"]["embed_dim"] == 192
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Iterator[Path]:
+    """A folder for experiments, as --config-dir adds it."""
+    (tmp_path / "experiment").mkdir()
+    look_in(str(tmp_path))
+    yield tmp_path / "experiment"
+    look_in(None)
+
+
+def test_what_a_file_sets_beside_its_source_is_left(mine: Path) -> None:
+    head = "# @package _global_\n"
+    own = "model: {drop_path_rate: 0.2}\ndata: {mean: [0.5, 0.5, 0.5]}\n"
+    (mine / "a.yaml").write_text(f"{head}init_from: fast_4m\n{own}")
+    (mine / "b.yaml").write_text(f"{head}defaults:\n  - override /model: hybrid_tiny\ninit_from: fast_4m\n{own}")
+    spec = spec_of("experiment=a")
+    assert spec["model"] == FAST["model"] | {"drop_path_rate": 0.2}
+    assert (spec["data"]["mean"], spec["data"]["std"]) == ([0.5] * 3, FAST["std"])
+    assert spec_of("experiment=b")["model"] == spec_of("model=hybrid_tiny", "model.drop_path_rate=0.2")["model"]
+    assert spec_of("experiment=a", "init_from=record_4m")["model"]["embed_dim"] == 352  # the command line comes last
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["init_from=fast_4m", "optim.lr=0.01"],
+        ["init_from=fast_4m", "model.drop_path_rate=0.1", "data.mean=[0.5,0.5,0.5]"],
+        ["init_from=quickstart", "model=hybrid_tiny", "transfer=scratch", "model.depth=2"],
+        ["experiment=finetune_4m", "model.drop_path_rate=0.3"],
+        ["stem@model.stem=resnet", "model=hybrid_tiny", "model.embed_dim=64"],
+    ],
+)
+def test_a_configuration_comes_back_from_its_file(mine: Path, settings: list[str]) -> None:
+    cfg = compose_config(settings)
+    (mine / "found.yaml").write_text(format_experiment(cfg, "# found"))
+    assert spec_of("experiment=found") == resolve(cfg)
 
 
 def test_a_library_loads_no_weights_of_its_own(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_runs_of_one_name_are_told_apart(tmp_path: Path, monkeypatch: pytest.Mon
     models = Models([tmp_path / "quickstart", PUBLISHED / "quickstart", PUBLISHED / "fast_4m"], None)
     assert [*models.runs] == [str(tmp_path / "quickstart"), str(PUBLISHED / "quickstart"), "fast_4m"]
     assert models.first == str(tmp_path / "quickstart")
+    monkeypatch.chdir(tmp_path / "quickstart")
+    assert [*Models([Path()], None).runs] == ["quickstart"]
     path, name = models.examples("fast_4m")[99]
     with Image.open(path) as image:
         assert name == "worm" and image.size == (32, 32)

@@ -22,6 +22,7 @@ from hybrid_vit.deploy.inspection import ORANGE, Inspector, Measuring, judged, m
 from hybrid_vit.deploy.measured import NEIGHBOURS, Familiarity, find
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import PUBLISHED
+from hybrid_vit.utils.provenance import reset_peak_memory
 
 STATUS = Path("/proc/self/status")
 DIGIT = str(Path(__file__).parents[2] / "docs" / "digit.png")
@@ -203,6 +204,7 @@ def test_refusing_takes_no_memory(inspector: Inspector, tmp_path: Path) -> None:
         return next(int(line.split()[1]) for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
 
     write_black(tmp_path / "bomb.png", 13_000)
+    reset_peak_memory()
     before = peak()
     with pytest.raises(UserError):
         inspector.see(str(tmp_path / "bomb.png"))

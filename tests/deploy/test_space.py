@@ -106,3 +106,15 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is not empty"):
         write_space("fast_4m", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_package_that_is_missing_is_a_sentence_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("hybrid_vit.deploy.space.version", missing)
+    with pytest.raises(ValueError, match="a Space states the version of torch, which is not installed"):
+        write_space("fast_4m", tmp_path / "space")
+    assert not (tmp_path / "space").exists()

@@ -157,6 +157,7 @@ def test_estimate() -> None:
     assert math.isnan(two.low)
     assert estimate([3.0])[:2] == (1, 3.0)
     assert all(map(math.isnan, estimate([3.0]).span))
+    assert all(map(math.isnan, estimate([0.1 + 0.2, 0.3, 0.3]).span))  # equal but for rounding
 
 
 @pytest.mark.parametrize("n", [3, 5])

@@ -72,6 +72,7 @@ def test_each_part_is_overridden_alone_and_the_reason_says_so(
     assert parts(choose("cpu", compile=not compiled)) == (kind, precision, attention, not compiled)
     reason = choose("cpu", precision="32-true", compile=False).reason
     assert reason.endswith("; as asked: precision=32-true, compile=False")
+    assert ", fused attention, eager" in reason
     assert "as asked" not in choose("cpu").reason
 
 

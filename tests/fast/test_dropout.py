@@ -107,6 +107,7 @@ def test_p_0_and_eval_are_the_identity_and_p_1_is_zero() -> None:
     assert torch.equal(FastDropout(0.0)(x), x)
     assert torch.equal(FastDropout(0.7).eval()(x), x)
     assert torch.equal(FastDropout(1.0)(x), torch.zeros(50))
+    assert torch.equal(DropPath(1.0, "row")(x), torch.zeros(50))
 
 
 @pytest.mark.parametrize("how", MASKS)

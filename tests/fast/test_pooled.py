@@ -5,7 +5,9 @@ from copy import deepcopy
 import pytest
 import torch
 
+from hybrid_vit import build_model
 from hybrid_vit.fast import set_pooled
+from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.fast.pooled import EvenConv
 from hybrid_vit.models import ConvGroup
 
@@ -34,3 +36,12 @@ def test_narrow_convolutions_are_left_alone() -> None:
     group = ConvGroup(24, 64)
     set_pooled(group)
     assert type(group.halving[0]) is not EvenConv
+
+
+def test_inference_in_fp32_keeps_it() -> None:
+    """Winograd's convolutions, which only gradients need, would take their place."""
+    plain = build_model("hybrid_fast", num_classes=3)
+    net = choose("cpu", precision="32-true").serve(plain)
+    set_pooled(plain)
+    counts = [sum(type(module) is EvenConv for module in each.modules()) for each in (plain, net)]
+    assert counts[0] == counts[1] > 0

@@ -40,7 +40,7 @@ def step(net: HybridViT, x: Tensor, shards: int, seed: int = 1) -> list[Tensor]:
         {"mlp": "conv"},
     ],
 )
-@pytest.mark.parametrize(("size", "shards"), [(32, 4), (33, 4), (20, 3), (16, 9)])
+@pytest.mark.parametrize(("size", "shards"), [(32, 4), (33, 4), (20, 3), (16, 9), (4, 4)])
 def test_logits_gradients_and_statistics_are_those_of_the_whole_batch(choices: dict, size: int, shards: int) -> None:
     net, x = model(**choices).double(), torch.randn(size, 3, 16, 16, dtype=torch.float64)
     for whole, parts in zip(step(net, x, 1), step(net, x, shards), strict=True):

@@ -23,11 +23,20 @@ def test_heads_are_derived_or_given(embed_dim: int, num_heads: int | None, expec
         ({"embed_dim": 200}, r"embed_dim 200 .* 32; use 192 or 224, or give model\.num_heads"),
         ({"embed_dim": 8}, r"embed_dim 8 .*; use 32 or 64, or give model\.num_heads"),
         ({"embed_dim": 192, "num_heads": 0}, r"num_heads 0;"),
+        ({"embed_dim": 32, "depth": 0}, r"model\.depth 0 must be 1 or more"),
+        (
+            {"embed_dim": 32, "block": "conv", "num_prefix_tokens": 1},
+            r"block=conv has no place for a class token",
+        ),
     ],
 )
 def test_what_does_not_fit_is_a_sentence_with_the_remedy(arguments: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Encoder(**{"depth": 1, **arguments})
+
+
+def test_convolution_blocks_have_no_heads() -> None:
+    assert Encoder(embed_dim=100, depth=1, block="conv")(torch.randn(2, 6, 100), (2, 3)).shape == (2, 6, 100)
 
 
 def test_drop_path_rises_linearly_to_its_rate() -> None:

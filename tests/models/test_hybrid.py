@@ -174,7 +174,7 @@ def test_intermediate_maps_are_timms(indices: Any, norm: bool) -> None:
     assert maps[0].shape == (2, 192, 6, 10)
 
 
-@pytest.mark.parametrize("indices", [3, [2], [-3, 0]])
+@pytest.mark.parametrize("indices", [3, -1, [2], [-3, 0]])
 def test_a_block_that_is_not_there_is_a_sentence(indices: Any) -> None:
     model = hybrid_vit(stem=PatchStem(embed_dim=32, grid=4), num_classes=3, embed_dim=32, depth=2)
     with pytest.raises(ValueError, match=r"of 2 blocks; use 0 to 1, or -1 for the last"):
@@ -333,6 +333,11 @@ def test_what_does_not_fit_is_a_sentence_with_the_remedy(arguments: dict, senten
             num_classes=3,
             **{"embed_dim": 32, "depth": 1, **arguments},
         )
+
+
+def test_the_stem_is_as_wide_as_the_blocks() -> None:
+    with pytest.raises(ValueError, match=r"stem\.embed_dim 64 is not model\.embed_dim 32; set both to one number"):
+        hybrid_vit(stem=PatchStem(embed_dim=64), num_classes=3, embed_dim=32)
 
 
 def test_initial_weights_have_the_published_distributions() -> None:

@@ -145,6 +145,21 @@ def test_models_of_timm_that_cannot_be_adapted_are_a_sentence(architecture: str)
         hybrid_vit.build_model("resnet18", architecture=architecture)
 
 
+def test_strides_that_are_not_three() -> None:
+    with pytest.raises(ValueError, match=r"model\.strides \[2, 2\] must be three numbers"):
+        hybrid_vit.build_model("cvt_13", strides=[2, 2])
+
+
+@pytest.mark.slow
+def test_cvt_drops_branches_and_never_the_shortcut() -> None:
+    net = hybrid_vit.build_model("cvt_13", num_classes=10, drop_path_rate=1.0)
+    layers = net.net.cvt.encoder.stages[-1].layers
+    rates = [[layer.attention.output.dropout.p, layer.output.dropout.p] for layer in layers]
+    assert rates == [[pytest.approx(i / 9)] * 2 for i in range(10)]
+    x = torch.randn(4, 65, 384)
+    assert torch.equal(layers[-1].train()(x, 8, 8), x)
+
+
 def test_patches_that_do_not_divide_the_image() -> None:
     with pytest.raises(ValueError, match=r"nest_tiny_jx cannot be built.*divide data.image_size"):
         hybrid_vit.build_model("nest_tiny", arguments={"img_size": 30})

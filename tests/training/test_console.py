@@ -7,6 +7,7 @@ import pytest
 from small_runs import run, summary
 
 from hybrid_vit.config.schema import Data
+from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.training.console import show
 
 pytestmark = pytest.mark.usefixtures("without_pictures")
@@ -33,6 +34,10 @@ def test_the_bar_shows_epoch_and_loss_from_the_first_step_and_scoring_has_its_ow
 
     bars: list[Screen] = []
     monkeypatch.setattr("hybrid_vit.training.progress.tqdm", Screen)
+    with pytest.raises(Stopped):
+        run(tmp_path / "stopped", "trainer.max_time=0.001s")
+    assert [bar.closed for bar in bars] == [True]
+    bars.clear()
     run(tmp_path, "epochs=2", "data.eval_batch_size=60", "trainer.log_every_n_steps=2")
     whole, *scorings = bars
     assert (whole.desc, whole.n, whole.total, whole.closed) == ("training", 10, 10, True)

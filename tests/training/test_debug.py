@@ -56,9 +56,9 @@ def test_debug_wins_over_an_experiment() -> None:
     assert (spec["epochs"], spec["name"]) == (60, "run_192")
 
 
-@pytest.mark.parametrize("name", options("experiment"))
-def test_every_experiment_can_be_debugged(name: str) -> None:
+@pytest.mark.parametrize("choice", [f"{group}={name}" for group in ("experiment", "sweep") for name in options(group)])
+def test_every_experiment_and_sweep_can_be_debugged(choice: str) -> None:
     for debug in options("debug"):
-        spec = resolve(compose_config([f"experiment={name}", f"debug={debug}"]))
+        spec = resolve(compose_config([choice, f"debug={debug}"]))
         check_values(spec)
         check_together(spec)

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def test_a_last_batch_that_is_too_small_for_all_processes_is_no_step() -> None:
-    """81 training images in batches of 20: one is left, and two processes put it into the batch before it."""
+    """1,438 images in batches of 718: two are left, and four processes put them into the batch before."""
     alone, together = (
         make_data(
             as_train(

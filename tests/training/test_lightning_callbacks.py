@@ -1,7 +1,6 @@
 """Lightning's own callbacks, by their names."""
 
 import pytest
-from lightning.pytorch import callbacks
 
 from hybrid_vit.training.lightning_callbacks import available, named
 
@@ -9,10 +8,15 @@ from hybrid_vit.training.lightning_callbacks import available, named
 def test_every_callback_that_is_listed_can_be_made() -> None:
     names = sorted(available())
     assert {"LearningRateMonitor", "Timer", "DeviceStatsMonitor"} <= {*names}
-    assert [type(callback).__name__ for callback in named([n for n in names if n != "DeviceStatsMonitor"])] == [
-        n for n in names if n != "DeviceStatsMonitor"
-    ]
-    assert isinstance(named(["DeviceStatsMonitor"])[0], callbacks.DeviceStatsMonitor)
+    here = [name for name in names if name != "RichModelSummary"]
+    assert [type(callback).__name__ for callback in named(here, cpu=False)] == here
+
+
+@pytest.mark.parametrize(("name", "package"), [("DeviceStatsMonitor", "psutil"), ("RichModelSummary", "rich")])
+def test_a_missing_package_is_a_sentence(name: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hybrid_vit.training.lightning_callbacks.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=f"callbacks: {name} needs {package}: pip install {package}"):
+        named([name], cpu=True)
 
 
 @pytest.mark.parametrize(
@@ -30,4 +34,4 @@ def test_every_callback_that_is_listed_can_be_made() -> None:
 )
 def test_any_other_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"callbacks: {name} cannot be created .* DeviceStatsMonitor, "):
-        named([name])
+        named([name], cpu=True)

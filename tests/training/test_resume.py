@@ -1,6 +1,7 @@
 """A run that was interrupted, killed or done, and goes on: it is the run that never was interrupted."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -82,6 +83,34 @@ def test_a_signal_that_ends_a_worker_first_stops_as_well(tmp_path: Path, monkeyp
     with pytest.raises(Stopped, match="SIGTERM"):
         run(tmp_path)
     assert summary(tmp_path)["state"] == "stopped"
+
+
+def test_a_signal_after_the_time_is_over_is_the_first_one(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path, steps=1, every_minutes=1, max_seconds=None, ended=lambda: None)
+    keeper.reason = "trainer.max_time of 1 s"  # in the last step of an epoch, which is saved after its validation
+    keeper._on_signal(signal.SIGTERM, None)
+    assert keeper.reason == "SIGTERM"
+
+
+class Impatient(Callback):
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_before_the_first_step(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path, callbacks=[Impatient()])
+    finally:
+        signal.signal(signal.SIGINT, before)  # Lightning ignores it from then on
+    assert summary(tmp_path)["state"] == "stopped"
+
+
+def test_the_first_process_of_another_machine_only_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_RANK", "1")
+    assert math.isnan(run(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoints"}
 
 
 def test_it_continues_with_the_augmentation_that_it_would_have_had(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
-from hybrid_vit.utils.provenance import find_commit
+from hybrid_vit.utils import provenance
+from hybrid_vit.utils.provenance import find_commit, peak_memory_mib
 
 
 def test_the_commit_is_that_of_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,3 +31,11 @@ def test_the_commit_is_that_of_the_folder_itself(tmp_path: Path, monkeypatch: py
     assert find_commit(tmp_path / "inner") is None  # as a package in an environment below another repository
     monkeypatch.setenv("PATH", "")
     assert find_commit(tmp_path) is None
+
+
+def test_the_peak_of_memory_is_known_where_the_system_does_not_say_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t5 kB\n")  # as in some sandboxes
+    monkeypatch.setattr(provenance, "Path", lambda name: tmp_path / "status")
+    assert 10 < peak_memory_mib(torch.device("cpu")) < 10**6

@@ -33,7 +33,8 @@ class Group(NamedTuple):
 
 def curves(study: Study) -> tuple[Figure, Picture] | None:
     """The score that was watched, and the training loss, over what the runs have in common: time, images or epochs."""
-    watched = next((key for key in WATCHED if all(key in run.epochs for _, run in study.runs)), None)
+    logged = [run.epochs for _, run in study.runs if not run.epochs.empty]
+    watched = next((key for key in WATCHED if logged and all(key in epochs for epochs in logged)), None)
     if watched is None:
         return None
     over = abscissa(study)
@@ -71,8 +72,9 @@ def overlay(study: Study, published: dict[str, pd.DataFrame]) -> tuple[Figure, P
     """Published curves, dotted, as far as our own go."""
     figure = Figure(figsize=(7, 8.6), facecolor="white")
     pairs = counterparts(study)
+    drawn = [course(each, key) for each in study.configurations for key in pairs]
+    last = max((table.index.max() for table in drawn if len(table)), default=1)
     for ax, (ours, theirs) in zip(panels(figure), pairs.items(), strict=True):
-        last = max((curve.index.max() for each in study.configurations if len(curve := course(each, ours))), default=1)
         ends = []
         for (name, table), own in zip(published.items(), SERIES[::-1] * len(published), strict=False):
             style = Style(FAINT, own.marker, ":", hollow=True)
@@ -129,7 +131,7 @@ def groups(study: Study) -> list[Group]:
 
 def abscissa(study: Study) -> str:
     """What curves are drawn over: minutes under a budget of time, images where the numbers of them differ."""
-    runs = [run for _, run in study.runs]
+    runs = [run for _, run in study.runs if not run.epochs.empty]
     if any(run.summary.get("budget") for run in runs) and all("seconds" in run.epochs for run in runs):
         return MINUTES
     return IMAGES if len({run.summary["images"]["train"] for run in runs}) > 1 else EPOCHS

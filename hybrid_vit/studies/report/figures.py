@@ -182,10 +182,11 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
         upper.plot(x, y, style.marker, color=style.color, markersize=5, alpha=0.8)
         upper.plot(x, fitted, color=style.color, linewidth=1.5, linestyle=style.dash)  # straight on these axes
         missed = pd.Series(100 * (y / fitted - 1), x).groupby(level=0).mean()
-        for ax in lower:
+        law_tested = len(missed) > 2
+        for ax in lower if law_tested else ():
             ax.add_line(line(missed.index.to_numpy(), missed.to_numpy(), style))
         margin = "" if math.isnan(law.margin) else f" ± {law.margin:.3f}"
-        ends.append(End(x.max(), fitted[-1], short(label) + tested * f"  b = {law.b:.3f}{margin}", style))
+        ends.append(End(x.max(), fitted[-1], short(label) + law_tested * f"  b = {law.b:.3f}{margin}", style))
     log_axis(upper, "x", ticks=sorted({size for known in series.values() for size, _ in known}))
     log_axis(upper, "y")
     upper.yaxis.set_major_locator(MaxNLocator(6))

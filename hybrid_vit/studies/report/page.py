@@ -116,7 +116,10 @@ def page(text: str, title: str, pictures: Mapping[str, bytes]) -> str:
     reader.inlinePatterns.deregister("html")
     reader.treeprocessors.register(Alone(pictures), "alone", 0)
     body = reader.convert(text)
-    body = re.sub(r"(?<=\d) (±|to) (?=[+-]?\d)", r"&nbsp;\1&nbsp;", body)  # an interval stays on its line
+    # An interval stays on its line; a command is copied as it is.
+    parts = re.split("(<pre>.*?</pre>)", body, flags=re.DOTALL)
+    parts[::2] = [re.sub(r"(?<=\d) (±|to) (?=[+-]?\d)", r"&nbsp;\1&nbsp;", part) for part in parts[::2]]
+    body = "".join(parts)
     head = '<meta charset="utf-8" /><meta name="viewport" content="width=device-width, initial-scale=1" />'
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}<title>{html.escape(title)}</title>'
@@ -199,7 +202,7 @@ def spread(found: Estimate, metric: str) -> str:
     values = (found.mean, found.high - found.mean, found.lowest, found.highest)
     mean, margin, lowest, highest = (written(value, metric) for value in values)
     if found.n >= ENOUGH:
-        return f"{mean} ± {margin}"
+        return f"{mean} (n = {found.n}, all equal)" if math.isnan(found.high) else f"{mean} ± {margin}"
     return f"{mean} (n = 2: {lowest} to {highest})" if found.n == 2 else f"{mean} (n = 1: no interval)"
 
 

@@ -25,7 +25,7 @@ Settings = dict[str, Any]
 # Who ran it, and how and where it was computed: no part of what a configuration is.
 APART = ("name", "seed", "resume", "ema.compared", *CHANGEABLE)
 ACCUMULATED = "trainer.accumulate_grad_batches"
-KINDS = ("data.source", "data.root", "data.image_size")  # what data; the other keys of data say how much of it
+AMOUNT = ("data.val_size", "data.fraction")  # how much of the data; the other keys of data say which
 # What a summary must hold, and of what type.
 NEEDED: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("seed", "steps", "parameters", "macs", "threads"), int),
@@ -107,7 +107,7 @@ class Configuration:
     @property
     def amount(self) -> Settings:
         """The settings that say how much data there is."""
-        return {key: v for key, v in self.settings.items() if key.startswith("data.") and key not in KINDS}
+        return {key: value for key, value in self.settings.items() if key in AMOUNT}
 
     def scores(self, metric: str) -> dict[int, Fraction]:
         """Seed -> score."""

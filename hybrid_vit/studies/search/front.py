@@ -51,7 +51,8 @@ def write(directory: Path, trials: Sequence[Outcome], cost: str, trainable: Call
 def row(trial: Outcome) -> dict[str, Any]:
     """A trial in a CSV file: its figures, its settings, and why it is not complete."""
     values = {key: trial.get(key, "") for key in FIGURES}
-    return {"trial": trial["number"], **values, **trial["params"], "why": trial.get("why", "")}
+    drawn = {f"{key} (drawn)" if key in FIGURES else key: value for key, value in trial["params"].items()}
+    return {"trial": trial["number"], **values, **drawn, "why": trial.get("why", "")}
 
 
 def line(trial: Outcome, cost: str) -> str:

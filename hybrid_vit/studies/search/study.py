@@ -84,7 +84,8 @@ class Study:
                         why = f"{DEATHS} processes were killed in it, perhaps because memory ran out"
                         write_end(claim, {"state": "failed", "why": why})
                     self._tell(claim, read_json(end))  # it was only not told
-            if len(known) >= total:
+            known = self._study.get_trials(deepcopy=False)  # some have just been told how they ended
+            if sum(trial.state is not TrialState.FAIL for trial in known) >= total:
                 return None
             self._study.sampler = sampler(self.plan["sampler"], seed=(10_000 * self.seed + len(known)) % 2**32)
             new = self._study.ask(self.space)

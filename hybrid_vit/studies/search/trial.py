@@ -6,22 +6,22 @@ A trial is a run that stops before the test set would be scored; `hybrid_vit.tra
 import csv
 import logging
 import math
+import signal
 import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from hybrid_vit.config.build import build
 from hybrid_vit.config.schema import Train
 from hybrid_vit.fast.accelerator import choose
-from hybrid_vit.training.callbacks import Stopped, latest
+from hybrid_vit.training.callbacks import Keeper, Stopped, latest
 from hybrid_vit.training.parts import make_data, make_net, make_task
 from hybrid_vit.training.run import train
-from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.errors import UserError, out_of_memory
 from hybrid_vit.utils.files import read_json, write_json
 from hybrid_vit.utils.logs import logged
 
@@ -62,7 +62,7 @@ class Watch(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         epochs, all_epochs = trainer.current_epoch, trainer.max_epochs or 0
-        if epochs and 3 * epochs >= all_epochs:
+        if epochs and 3 * epochs >= all_epochs and not asked(trainer):
             self.judge(epochs)
         self._last = time.monotonic()
 
@@ -79,6 +79,8 @@ class Watch(Callback):
             write_json(self.directory / "cost.json", {"step_seconds": statistics.median(self.seconds)})
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if (reason := asked(trainer)) in signal.Signals.__members__:
+            raise Stopped(reason)  # in the last step: the next start finds the trial trained
         raise Untested("trained; its search does not score the test set")  # also if it stopped early
 
     def judge(self, epochs: int) -> None:
@@ -92,6 +94,11 @@ class Watch(Callback):
         accuracy = accuracies(self.directory)[epochs - 1]
         if hopeless(accuracy, rivals, images=read_json(self.directory / "summary.json")["images"]["val"]):
             raise Pruned(f"after {epochs} epochs {RIVALS} trials that cost no more are better than {accuracy:.2f} %")
+
+
+def asked(trainer: Trainer) -> str | None:
+    """What asked the training to stop, such as SIGINT."""
+    return next(each.reason for each in trainer.callbacks if isinstance(each, Keeper))  # type: ignore[attr-defined]
 
 
 def hopeless(accuracy: float, rivals: Sequence[float], *, images: int) -> bool:
@@ -149,7 +156,9 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
         ending = {"state": "complete"}
     except Pruned as error:
         ending = {"state": "pruned", "why": str(error)}
-    except (UserError, MemoryError, torch.OutOfMemoryError) as error:
+    except (UserError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
         ending = {"state": "failed", "why": str(error) or type(error).__name__}
     return ending | measured(directory)
 

@@ -308,6 +308,34 @@ def test_families_are_compared_at_the_same_amount_of_data(families: Study) -> No
     )
 
 
+def test_what_the_data_are_is_no_amount_of_them(tmp_path: Path) -> None:
+    for name, mean in (("ours", 0.4), ("theirs", 0.5)):
+        for share in (0.1, 1.0):
+            fake_runs.write(
+                tmp_path / name / str(share),
+                settings={"data.fraction": share, "data.mean": [mean] * 3, "model.depth": int(10 * mean)},
+                summary={"name": name, "images": {"train": int(1000 * share), "test": 400, "val": 100}},
+            )
+    pairs = [(each.amount["data.fraction"], base.amount["data.fraction"]) for each, base, _ in of(tmp_path).comparisons]
+    assert sorted(pairs) == [(0.1, 0.1), (1.0, 1.0)]
+
+
+def test_a_family_of_two_sizes_has_no_law_beside_one_of_three(tmp_path: Path) -> None:
+    for name, width, sizes in (("three", 96, (500, 1000, 2000)), ("two", 32, (500, 2000))):
+        for size in sizes:
+            for seed in (0, 1, 2):
+                fake_runs.write(
+                    tmp_path / name / f"{size}_{seed}",
+                    seed=seed,
+                    top1=100 - 300 * size**-0.25 + seed,
+                    settings={"name": name, "model.embed_dim": width, "data.val_size": size},
+                    summary={"name": name, "images": {"train": size, "test": 400, "val": 100}},
+                )
+    figure = drawn(figures.scaling(of(tmp_path)))
+    assert [text.split()[0] for text in texts(figure) if "b = " in text] == ["three"]
+    assert len(figure.axes[1].lines) == 2  # a law, and the line at 0
+
+
 def test_unequal_epochs_are_drawn_over_images(families: Study) -> None:
     axes = drawn(curves.curves(families)).axes
     assert axes[1].get_xlabel() == "images seen (thousands)"
@@ -348,6 +376,7 @@ def test_a_run_without_its_table_has_no_curve_and_leaves_those_of_others(tmp_pat
     (tmp_path / "1" / "metrics.csv").unlink()
     (configuration,) = of(tmp_path).configurations
     assert len(course(configuration, "val_top1")) == 3
+    assert len(drawn(curves.curves(of(tmp_path))).axes[0].lines) == 1
 
 
 def test_classes_are_the_most_changed(depths: Study) -> None:
@@ -375,6 +404,15 @@ def test_a_published_curve_is_laid_over_as_far_as_ours_goes(tmp_path: Path, watc
     assert table["quantity"].tolist() == [f"{watched}_top1", "train_top1"]
     assert table["difference"].tolist() == ["+28.00", "+33.00"]
     assert table["epochs trained"].tolist() == [3, 3]
+
+
+def test_a_published_curve_is_as_long_as_ours_also_where_nothing_was_watched(tmp_path: Path) -> None:
+    (tmp_path / "paper.csv").write_text(PUBLISHED)
+    fake_runs.write(tmp_path / "run")
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    table.drop(columns=["val_top1", "val_loss"]).to_csv(tmp_path / "run" / "metrics.csv", index=False)
+    figure, _ = curves.overlay(of(tmp_path / "run"), {"paper": curves.read_overlay(tmp_path / "paper.csv")})
+    assert [line.get_xdata().max() for line in figure.axes[0].lines] == [3]
 
 
 @pytest.mark.parametrize(

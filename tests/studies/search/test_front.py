@@ -67,6 +67,11 @@ def test_files_of_a_search(tmp_path: Path) -> None:
     assert {tuple(bytes.fromhex(color[1:])) for color in (ORANGE, BLUE)} <= colors  # the front, and what it dominates
 
 
+def test_what_was_drawn_does_not_hide_what_was_reached() -> None:
+    row = front.row({"number": 0, "state": "pruned", "epochs": 4, "params": {"epochs": 20, "seed": 1}})
+    assert (row["epochs"], row["epochs (drawn)"], row["seed"]) == (4, 20, 1)
+
+
 @pytest.mark.parametrize("cost", ["macs", "step_seconds"])
 def test_a_search_without_a_complete_trial(tmp_path: Path, cost: str) -> None:
     front.write(tmp_path, [{"number": 0, "state": "failed", "params": {"a": 1}, "why": "nan"}], cost, plainly)

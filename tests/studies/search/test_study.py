@@ -128,6 +128,13 @@ def test_an_end_that_was_only_not_told_is_told(tmp_path: Path) -> None:
     assert journal(tmp_path)[0].values == [50.0, 7.0]
 
 
+def test_a_trial_that_ended_while_it_was_drawn_is_drawn_again(tmp_path: Path) -> None:
+    study = Study(tmp_path, PLAN, seed=0)
+    study._study.ask()  # killed before a setting was drawn
+    assert len(work(study, 2)) == 2
+    assert [trial.state.name for trial in journal(tmp_path)] == ["FAIL", "COMPLETE", "COMPLETE"]
+
+
 @pytest.mark.parametrize(
     ("state", "told"),
     [("pruned", "PRUNED"), ("infeasible", "PRUNED"), ("failed", "PRUNED"), ("complete", "COMPLETE")],

@@ -166,3 +166,30 @@ def test_an_interrupted_trial_continues_and_is_the_one_that_never_was(
     assert {key: end[key] for key in end if key not in changing} == {
         key: same[key] for key in same if key not in changing
     }
+
+
+def test_an_interrupt_in_the_last_validation_ends_the_search(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, directory = Classification.validation_step, make(tmp_path, 0)
+
+    def validation_step(task: Classification, *arguments):
+        if task.trainer.current_epoch == 2:
+            signal.raise_signal(signal.SIGINT)
+        return step(task, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, "validation_step", validation_step)
+        with pytest.raises(Stopped, match="SIGINT"):
+            attempt(spec(), directory, "macs")
+    end = attempt(spec(), directory, "macs")  # it is trained already
+    assert (end["state"], rows(directory)[-1]["val_top1"]) == ("complete", rows(whole)[-1]["val_top1"])
+
+
+def test_a_trial_that_needs_too_much_memory_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def training_step(task: Classification, batch, batch_idx: int):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(Classification, "training_step", training_step)
+    end = attempt(spec(), tmp_path, "macs")
+    assert end["state"] == "failed" and "can't allocate memory" in end["why"]
