@@ -32,15 +32,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrid_vit import __version__
 from hybrid_vit.cli.folder import RECORD, candidates, other_purpose, purpose, unused
-from hybrid_vit.cli.jobs import Differs, Planned, Unusable, jobs
+from hybrid_vit.cli.jobs import Differs, Planned, Unusable, each_value, jobs
 from hybrid_vit.cli.overview import look
 from hybrid_vit.cli.sweep import JobFailed, attended, context, note_failure, sweep
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import (
+    WHOLE,
     Spec,
     as_yaml,
     compose_config,
     first_lines,
+    is_group,
     look_in,
     parse_override,
     quote,
@@ -123,7 +125,12 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         if key in REFUSED and text not in ("hydra/sweeper=arms", "hydra.job.chdir=false"):
             raise UserError(f"{text}: leave it out; {REFUSED[key]}")
     several = [text for text in settings if parse_override(text).is_sweep_override()]
-    cfg = compose_config([text for text in settings if text not in several], name)
+    # With one of several options of a group, the keys that only these have are known.
+    parts = [
+        each for each in map(parse_override, several) if is_group(each.key_or_group) and not each.is_interval_sweep()
+    ]
+    firsts = [text for each in parts if each.key_or_group not in WHOLE for text in each_value(each)[:1]]
+    cfg = compose_config([*firsts, *(text for text in settings if text not in several)], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if several and not multirun:
         key, _, value = several[0].partition("=")

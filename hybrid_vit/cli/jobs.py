@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra.core.override_parser.types import Glob
+from hydra.core.override_parser.types import Glob, Override
 
 from hybrid_vit.config.compose import options, parse_override, quote
 from hybrid_vit.utils.errors import UserError
@@ -71,10 +71,7 @@ def jobs(
             if override.is_hydra_override():
                 raise UserError(f"{override.input_line} has several values; a setting of Hydra has one")
             named.add(key)
-            group, chosen = override.key_or_group, override.value()
-            # Hydra's own globs look into conf/ alone, not into the folder of --config-dir.
-            found = chosen.filter(options(group)) if isinstance(chosen, Glob) else override.sweep_string_iterator()
-            lists[key] = [f"{key}={value}" for value in found]
+            lists[key] = each_value(override)
             if not lists[key]:
                 raise UserError(f"{override.input_line} is no value at all, so there is nothing to run")
     names: set[str] = set()
@@ -86,6 +83,15 @@ def jobs(
             if name not in names:  # seed=0,0 is one job
                 names.add(name)
                 yield name, [*values, *of_arm, *own]
+
+
+def each_value(override: Override) -> list[str]:
+    """The settings that one with several values stands for."""
+    chosen = override.value()
+    # Hydra's own globs look into conf/ alone, not into the folder of --config-dir.
+    glob = isinstance(chosen, Glob)
+    found = chosen.filter(options(override.key_or_group)) if glob else override.sweep_string_iterator()
+    return [f"{override.get_key_element()}={value}" for value in found]
 
 
 def file_name(text: str) -> str:

@@ -35,6 +35,7 @@ from hybrid_vit.utils.paths import CONF
 Spec = dict[str, Any]
 
 FOLDERS = [CONF]  # in which the groups lie; `look_in` changes it
+WHOLE = ("experiment", "sweep", "debug")  # groups of whole configurations
 PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
@@ -369,7 +370,7 @@ def resolving(cfg: DictConfig) -> Iterator[None]:
 
 def format_experiment(cfg: DictConfig, comment: str) -> str:
     """The configuration of a run as an experiment file: its parts, and the values that differ from theirs."""
-    parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in ("experiment", "sweep", "debug")}
+    parts = {key: cfg.hydra.runtime.choices[key] for key in choices(cfg) if key not in WHOLE}
     # The model of init_from is no option, and comes from there; options of --config-dir may not be there any more.
     parts = {
         key: option for key, option in parts.items() if (CONF / key.partition("@")[0] / f"{option}.yaml").is_file()

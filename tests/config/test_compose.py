@@ -193,6 +193,8 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(line: str, expected: str, 
         "model=hybrid_fast model.block=conv model.embed_dim=100 model.stem.channels=[64,256,100]",  # has no heads
         "-m model.stem.depth=2,3,4 model.depth=4,6 model.embed_dim=96,192 accelerator=cpu",
         "-m augment=glob(run*) seed=range(3)",
+        "-m optim=muon,sgd optim.momentum=0.8",  # which adamw does not take
+        "-m stem@model.stem=patch,whitened model.stem.patch_size=2",  # which conv does not take
         "--cfg job data=folder",
         "--help modle=3",
     ],
