@@ -39,7 +39,8 @@ The shorter side of an image is resized to {size} pixels, and the centre is crop
 
 ## Licence
 
-MIT, as the code. The images that it was trained on have their own terms.
+MIT, as the code. It does not cover images of the data set, those of the training and in pictures beside this card:
+they have their own terms.
 """
 
 ONE_RUN = "One run: the interval covers the sampling of test images, not the variation between seeds."
@@ -119,12 +120,18 @@ def model_card(
     batch = f"{min(config['batch_size'], summary['images']['train'])}"
     if (accumulated := config.get("trainer", {}).get("accumulate_grad_batches", 1)) > 1:
         batch += f" ({accumulated} batches a step)"
+    source = ", without those of the initial weights" if summary.get("init_from") else ""
     settings = [f"{key} {value}" for key, value in optim.items() if value is not None]
     recipe = [
         ("optimizer", ", ".join([config["optim"]["name"], *settings])),
         ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch}"),
         *(
-            [("computing", f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs)")]
+            [
+                (
+                    "computing",
+                    f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs{source})",
+                )
+            ]
             if "gmac_epochs" in summary  # older runs do not say
             else []
         ),

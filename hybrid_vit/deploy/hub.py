@@ -38,7 +38,7 @@ model = hybrid_vit.load(".")
 print(model.predict("image.png").label)
 ```
 
-By the name of a repository or a folder, downloaded if need be:
+By the name of a repository or a folder, downloaded if need be (`pip install huggingface_hub`):
 
 ```python
 from hybrid_vit.deploy.hub import HubModel
@@ -64,6 +64,8 @@ image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.BILINEAR)  # resi
 logits = net(torch.from_numpy(np.array(image))[None])
 print(class_names[logits.argmax()])
 ```
+
+A transparent image is put on white first by this package.
 
 The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `config.json`."""
 

@@ -43,7 +43,7 @@ def set_attention(net: nn.Module, path: AttentionPath) -> None:
     Those of timm have a switch: "explicit" turns it off, and "fused" leaves it as timm sets it.
     """
     for module in net.modules():
-        if isinstance(module, Attention):
+        if type(module) in (Attention, FastAttention):  # another class of attention has a forward of its own
             module.__class__ = FastAttention
             assert isinstance(module, FastAttention)
             module.path = path

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from hybrid_vit.fast.attention import FastAttention
 from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.shards import sharded
-from hybrid_vit.models.encoder import Block
+from hybrid_vit.models.encoder import Attention, Block
 from hybrid_vit.models.hybrid import HybridViT
 from hybrid_vit.models.layout import Grid
 from hybrid_vit.models.mlp import MLP
@@ -44,7 +44,8 @@ class FastHybridViT(HybridViT):
         for block in blocks:
             x = block(x, (h, w))
         first = self.pool.num_prefix_tokens
-        trimmed = self.trimmed and first > 0 and isinstance(last.mlp, MLP)
+        plain = isinstance(last, Block) and isinstance(last.attn, FastAttention) and isinstance(last.mlp, MLP)
+        trimmed = self.trimmed and first > 0 and plain
         x = first_tokens(last, x, (h, w), first) if trimmed else last(x, (h, w))
         return self.forward_head(self.norm(x))
 
@@ -69,7 +70,7 @@ def set_trimmed(net: nn.Module) -> None:
             module.__class__ = FastHybridViT
             assert isinstance(module, FastHybridViT)
             module.trimmed = True
-            if isinstance(last := module.blocks[-1], Block):
+            if isinstance(last := module.blocks[-1], Block) and type(last.attn) is Attention:
                 last.attn.__class__ = FastAttention
 
 

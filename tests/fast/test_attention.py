@@ -111,3 +111,21 @@ def test_attention_dropout_acts_in_training_only(device: str) -> None:
     assert not torch.equal(attention(x, (1, 5)), attention(x, (1, 5)))
     attention.eval()
     assert torch.equal(attention(x, (2, 2)), attention(x, (2, 2)))
+
+
+class Sharpened(Attention):
+    """A variant, as one would write it for an experiment."""
+
+    def forward(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
+        return 2 * super().forward(x, grid)
+
+
+def test_another_class_of_attention_keeps_its_forward() -> None:
+    torch.manual_seed(0)
+    net = hybrid_vit.build_model("hybrid_tiny", num_classes=3, pool="cls").eval()
+    for block in net.blocks:
+        block.attn.__class__ = Sharpened
+    x = torch.randn(2, 3, 32, 32)
+    before = net(x)
+    choose("cpu", precision="32-true").tune(net)
+    torch.testing.assert_close(net(x), before, rtol=1e-4, atol=1e-5)
