@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 import hybrid_vit
 from hybrid_vit.fast import set_attention
+from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models import Attention, RelPosBias
 from hybrid_vit.models.encoder import NORMS
 
