@@ -53,7 +53,6 @@ def module(
         monitor_test=monitor_test,
     )
     if prepared:
-        data.prepare_data()
         data.setup()
     return data
 

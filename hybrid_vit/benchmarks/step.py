@@ -89,8 +89,6 @@ def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> 
     plain.load_state_dict(net.state_dict())
     choice = set_up(net, accelerator)
     plain.to(choice.device)
-    if choice.compile:
-        net.compile(dynamic=False)
     images, labels = noise(batch_size, choice.device)
     logits, gradients = [], []
     for model, bf16 in ((net.train(), choice.bf16), (plain.train(), False)):

@@ -59,10 +59,12 @@ class Step:
 
 
 def set_up(net: nn.Module, accelerator: dict[str, Any]) -> Choice:
-    """Set `net` up for this machine as `hybrid_vit.train` does, not compiled yet; what was chosen."""
+    """Set `net` up for this machine as `hybrid_vit.train` does; what was chosen."""
     keep_memory()
     choice = choose(**accelerator)
     choice.tune(net.to(choice.device))
+    if choice.compile:
+        net.compile(dynamic=False)
     return choice
 
 
@@ -74,8 +76,6 @@ def our_step(turn: Turn, model: str, accelerator: dict[str, Any], batch_size: in
 def train_steps(turn: Turn, net: nn.Module, accelerator: dict[str, Any], batch_size: int, side: int = 32) -> None:
     """Our training step of `net`, for ever."""
     choice = set_up(net, accelerator)
-    if choice.compile:
-        net.compile(dynamic=False)
     step = Step(net, adamw(net, lr=4e-4, weight_decay=0.05), bf16=choice.bf16)
     batch = noise(batch_size, choice.device, side)
     repeat(turn, lambda: step(*batch))

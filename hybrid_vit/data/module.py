@@ -21,7 +21,7 @@ from torch.utils.data import TensorDataset
 from hybrid_vit.augment import Augment, Normalize, RandomResizedCrop
 from hybrid_vit.data.loader import Batch, EpochSampler, ResidentLoader, StreamLoader
 from hybrid_vit.data.pictures import PictureFolder, check, name_below, picture_splits
-from hybrid_vit.data.sources import Source, load_source, resized
+from hybrid_vit.data.sources import load_source, resized
 from hybrid_vit.data.split import nested_subset, stratified_split
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import expanded
@@ -116,22 +116,16 @@ class DataModule(LightningDataModule):
         self.normalize = Normalize(self.mean, self.std)
         self.weak: Callable[[], bool] = lambda: False
         self._expected_classes = num_classes
-        self._loaded: Source | None = None
         self._parts: dict[str, Part] = {}
-        self._class_names: list[str] = []
+        self.class_names: list[str] = []
         self.class_parts: dict[str, range] = {}
         self._streams: list[StreamLoader] = []
         self._fingerprint: dict[str, Any] | None = None
 
     # Lightning's hooks
 
-    def prepare_data(self) -> None:
-        """Download what is missing (Lightning calls this on one process of a machine)."""
-        if self.source != "folder" and not self._parts:
-            self._loaded = load_source(self.source, self.root)
-
     def setup(self, stage: str | None = None) -> None:
-        """Load, split and check, once; one process of a machine checks.
+        """Download what is missing, load, split and check, once; one process of a machine checks.
 
         Raises:
             UserError: another number of classes or image size than asked for, a fraction that holds less than an image
@@ -152,7 +146,7 @@ class DataModule(LightningDataModule):
             self.batch_size = n
         if self.check is not False and os.environ.get("LOCAL_RANK", "0") == "0":
             self._check([path for part in parts.values() if isinstance(part, PictureFolder) for path in part.paths])
-        self._parts, self._class_names = parts, class_names
+        self._parts, self.class_names = parts, class_names
 
     def train_dataloader(self) -> ResidentLoader | StreamLoader:
         """Shuffled batches, each with its draw."""
@@ -188,15 +182,10 @@ class DataModule(LightningDataModule):
     # What others ask
 
     @property
-    def class_names(self) -> list[str]:
-        """Names by class index; empty before `setup`."""
-        return self._class_names
-
-    @property
     def num_classes(self) -> int:
         """Number of classes, after `setup`."""
-        assert self._class_names, "setup() comes first"
-        return len(self._class_names)
+        assert self.class_names, "setup() comes first"
+        return len(self.class_names)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -253,8 +242,7 @@ class DataModule(LightningDataModule):
     # How
 
     def _resident(self) -> tuple[dict[str, Part], list[str]]:
-        data = self._loaded or load_source(self.source, self.root)
-        self._loaded = None  # not twice in memory
+        data = load_source(self.source, self.root)
         train_images, test_images = (resized(part, self.image_size) for part in (data.train_images, data.test_images))
         labels = data.train_labels
         size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size

@@ -51,8 +51,8 @@ PARTS = {  # what the scores of data sets that were joined are, by the end of th
 }
 
 
-def check_scored(run: Path) -> dict[str, Any]:
-    """The summary of a run whose card can state a score.
+def check_scored(run: Path) -> None:
+    """The card of a run can state a score.
 
     Raises:
         UserError: it is not done, was limited to some batches, or is an ensemble of runs.
@@ -64,7 +64,6 @@ def check_scored(run: Path) -> dict[str, Any]:
         raise UserError(f"{run} is {summary.get('state')}, not done; finish it with resume={run}")
     if summary.get("limited"):
         raise UserError(f"{run} was limited to some batches, so its score is none; train it on all of them")
-    return summary
 
 
 def score_row(top1: float, images: int) -> tuple[str, str, str]:

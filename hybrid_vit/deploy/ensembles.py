@@ -7,7 +7,7 @@ from typing import Any
 from hybrid_vit.data.module import changes_of_test_set
 from hybrid_vit.deploy.scoring import load_same_data, score_test_set
 from hybrid_vit.deploy.trained import load, read_description, splits
-from hybrid_vit.deploy.weights import save_weights
+from hybrid_vit.deploy.weights import write_weights
 from hybrid_vit.evaluation import count_macs
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.models import Ensemble
@@ -40,7 +40,7 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     parameters = sum(parameter.numel() for parameter in net.parameters())
     macs = count_macs(net, members[0].image_size)
     model = {"_target_": "hybrid_vit.models.Ensemble", "members": [each["model"] for each in descriptions]}
-    save_weights(directory, net)
+    write_weights(directory, net.state_dict())
     # One member's temperature is not that of the mean, and the validation images of one are training images of others.
     own = {"model": model, "temperature": 1.0, "splits": [split for each in descriptions for split in splits(each)]}
     write_json(directory / "model.json", descriptions[0] | own)

@@ -18,7 +18,7 @@ from torch.export import Dim, ExportedProgram
 
 from hybrid_vit.augment import Normalize
 from hybrid_vit.deploy.trained import Trained
-from hybrid_vit.fast import folded, set_trimmed
+from hybrid_vit.fast import folded, set_hybrid
 from hybrid_vit.utils.extras import needed
 from hybrid_vit.utils.files import replacing
 
@@ -40,7 +40,7 @@ class Portable(nn.Module):
     def __init__(self, net: nn.Module, normalize: Normalize | None = None) -> None:
         super().__init__()
         self.net = folded(net).cpu()
-        set_trimmed(self.net)
+        set_hybrid(self.net)
         self.normalize = normalize
 
     def forward(self, images: Tensor) -> Tensor:

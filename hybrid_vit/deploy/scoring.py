@@ -3,6 +3,7 @@
 from itertools import islice
 from typing import Any
 
+import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -10,7 +11,7 @@ from tqdm import tqdm
 from hybrid_vit.augment import Augment
 from hybrid_vit.data.module import DataModule, changes_of_test_set
 from hybrid_vit.deploy.trained import Trained
-from hybrid_vit.evaluation import joined, logits_of, score
+from hybrid_vit.evaluation import logits_of, score
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
@@ -28,7 +29,6 @@ def load_data(trained: Trained, given: dict[str, Any]) -> DataModule:
     description = read_json(trained.directory / "model.json")
     own = description["data"] | {"check": False} | {key: value for key, value in given.items() if value is not None}
     data = DataModule(**own, batch_size=1, augment=Augment(), seed=description["seed"])
-    data.prepare_data()
     data.setup()
     if data.class_names != trained.class_names:
         raise UserError(
@@ -77,6 +77,7 @@ def score_test_set(
 def logits_of_part(net: nn.Module, data: DataModule, choice: Choice, part: str) -> tuple[Tensor, Tensor]:
     """(N, C) logits and (N,) labels of "train", "val" or "test", on the device of `choice`."""
     net, batches = net.to(choice.device, choice.dtype), data.whole(part)
-    answers = joined(logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16))
+    answers = logits_of(net, batches, normalize=data.normalize, device=choice.device, bf16=choice.bf16)
+    logits, labels = map(torch.cat, zip(*answers, strict=True))
     data.teardown("test")
-    return answers
+    return logits, labels

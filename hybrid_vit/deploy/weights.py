@@ -16,13 +16,8 @@ from hybrid_vit.utils.paths import WEIGHTS, weights_of
 AGAIN = "copy it again from where the run was made, or train it again"
 
 
-def save_weights(directory: Path, net: nn.Module) -> None:
-    """Write model.safetensors, whole or not at all, with a checksum in its header."""
-    write_weights(directory, net.state_dict())
-
-
 def write_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:
-    """The same for tensors by name."""
+    """Write model.safetensors, whole or not at all, with a checksum in its header."""
     weights = {key: value.contiguous().cpu() for key, value in tensors.items()}
     with replacing(directory / WEIGHTS) as partial:
         # save_file of safetensors makes files that nobody else may read

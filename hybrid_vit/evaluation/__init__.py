@@ -2,7 +2,7 @@
 
 from hybrid_vit.evaluation.calibration import fit_temperature
 from hybrid_vit.evaluation.metrics import EVALUATORS, Calibration, Confusion, Evaluator, Scores
-from hybrid_vit.evaluation.scoring import count_macs, forgotten, joined, logits_of, per_class, score
+from hybrid_vit.evaluation.scoring import count_macs, forgotten, logits_of, per_class, score
 
 __all__ = [
     "EVALUATORS",
@@ -13,7 +13,6 @@ __all__ = [
     "count_macs",
     "fit_temperature",
     "forgotten",
-    "joined",
     "logits_of",
     "per_class",
     "score",

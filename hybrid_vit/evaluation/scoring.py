@@ -35,12 +35,6 @@ def logits_of(
         yield logits, labels.to(device)
 
 
-def joined(answers: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Batches of logits and labels -> (N, C) and (N,)."""
-    logits, labels = zip(*answers, strict=True)
-    return torch.cat(logits), torch.cat(labels)
-
-
 @torch.inference_mode()
 def score(
     net: nn.Module,

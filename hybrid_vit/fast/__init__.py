@@ -7,7 +7,7 @@ from hybrid_vit.fast.attention import AttentionPath, set_attention
 from hybrid_vit.fast.depthwise import set_strided_depthwise
 from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.folding import folded
-from hybrid_vit.fast.hybrid import set_shards, set_trimmed
+from hybrid_vit.fast.hybrid import set_hybrid
 from hybrid_vit.fast.packed import packed
 from hybrid_vit.fast.pooled import set_pooled
 from hybrid_vit.fast.winograd import set_winograd
@@ -18,9 +18,8 @@ __all__ = [
     "packed",
     "set_attention",
     "set_dropout",
+    "set_hybrid",
     "set_pooled",
-    "set_shards",
     "set_strided_depthwise",
-    "set_trimmed",
     "set_winograd",
 ]

@@ -19,10 +19,9 @@ from hybrid_vit.fast import (
     packed,
     set_attention,
     set_dropout,
+    set_hybrid,
     set_pooled,
-    set_shards,
     set_strided_depthwise,
-    set_trimmed,
     set_winograd,
 )
 from hybrid_vit.utils.errors import UserError
@@ -63,8 +62,7 @@ class Choice:
         """Set `net` up for this machine, in place; it computes the same."""
         set_attention(net, self.attention)
         set_dropout(net)
-        set_shards(net, self.shards)
-        set_trimmed(net)
+        set_hybrid(net, self.shards)
         set_strided_depthwise(net, fp32=self.accelerator == "cpu" and self.bf16 and not self.compile)
         if self.accelerator == "cpu" and self.precision in ("32", "32-true") and not self.compile:
             set_winograd(net)

@@ -20,12 +20,9 @@ class FastHybridViT(HybridViT):
 
     Attributes:
         shards: parts of the batch, at most, that are read side by side on a CPU.
-        trimmed: whether the last block computes only the tokens that the pool reads. With a class token it then costs
-            about a quarter.
     """
 
     shards: int = 1
-    trimmed: bool = False
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch_embed(x)
@@ -45,8 +42,7 @@ class FastHybridViT(HybridViT):
             x = block(x, (h, w))
         first = self.pool.num_prefix_tokens
         plain = isinstance(last, Block) and isinstance(last.attn, FastAttention) and isinstance(last.mlp, MLP)
-        trimmed = self.trimmed and first > 0 and plain
-        x = first_tokens(last, x, (h, w), first) if trimmed else last(x, (h, w))
+        x = first_tokens(last, x, (h, w), first) if plain and first > 0 else last(x, (h, w))
         return self.forward_head(self.norm(x))
 
 
@@ -63,22 +59,16 @@ def looks_at_the_batch(*nets: nn.Module) -> bool:
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training for module in modules)
 
 
-def set_trimmed(net: nn.Module) -> None:
-    """Make every `HybridViT` in `net` compute in its last block only the tokens that its pool reads."""
-    for module in net.modules():
-        if isinstance(module, HybridViT):
-            module.__class__ = FastHybridViT
-            assert isinstance(module, FastHybridViT)
-            module.trimmed = True
-            if isinstance(last := module.blocks[-1], Block) and type(last.attn) is Attention:
-                last.attn.__class__ = FastAttention
+def set_hybrid(net: nn.Module, shards: int = 1) -> None:
+    """Make every `HybridViT` in `net` read its tokens in up to `shards` parts of the batch, side by side on a CPU.
 
-
-def set_shards(net: nn.Module, shards: int) -> None:
-    """Make every `HybridViT` in `net` read its tokens in up to `shards` parts of the batch, side by side on a CPU."""
+    Its last block computes only the tokens that the pool reads. With a class token it then costs about a quarter.
+    """
     for module in net.modules():
         if isinstance(module, HybridViT):
             module.__class__ = FastHybridViT
             assert isinstance(module, FastHybridViT)
             module.shards = shards
+            if isinstance(last := module.blocks[-1], Block) and type(last.attn) is Attention:
+                last.attn.__class__ = FastAttention
             set_dropout(module)  # what a shard drops does not depend on the threads

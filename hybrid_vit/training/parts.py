@@ -57,7 +57,6 @@ def make_data(config: Train) -> DataModule:
         seed=config.seed,
         world_size=processes(config),
     )
-    data.prepare_data()
     data.setup()
     few = [f"{name} ({size})" for name, size in data.class_sizes.items() if size < FEW]
     if few:

@@ -25,7 +25,7 @@ from hybrid_vit.config.schema import Train
 from hybrid_vit.data.module import DataModule, changes
 from hybrid_vit.deploy.scoring import logits_of_part, score_test_set
 from hybrid_vit.deploy.trained import read_description
-from hybrid_vit.deploy.weights import another_model, save_weights
+from hybrid_vit.deploy.weights import another_model, write_weights
 from hybrid_vit.evaluation import fit_temperature, forgotten, per_class
 from hybrid_vit.evaluation.calibration import ENOUGH
 from hybrid_vit.evaluation.metrics import predictions
@@ -150,10 +150,6 @@ class Run:
         if checkpoint:
             check_same_data(directory, data.fingerprint())
         net = make_net(config, data, choice, fresh=checkpoint is None)
-        size = {
-            "parameters": sum(parameter.numel() for parameter in net.parameters()),
-            "trained_parameters": sum(weight.numel() for weight in net.parameters() if weight.requires_grad),
-        }
         macs = count_sizes(config, net, data)
         choice.tune(net)
         before = read_summary(directory) if checkpoint else {}
@@ -188,7 +184,8 @@ class Run:
             "epochs": steps / epoch.steps,
             "budget": config.budget,
             **({"budget_by": "clock"} if clock else {}),
-            **size,
+            "parameters": sum(weight.numel() for weight in net.parameters()),
+            "trained_parameters": sum(weight.numel() for weight in net.parameters() if weight.requires_grad),
             "macs": macs[data.image_size],
             "training_macs": Progressive(**vars(config.progressive)).mean(macs.__getitem__, data.image_size),
             "images": data.sizes,
@@ -362,7 +359,9 @@ class Run:
         assert self.trainer
         data, directory, table = self.data, self.directory, self.table
         net = self.task.scored
-        save_weights(directory, net)  # first: what is trained must not be lost to a picture that cannot be read
+        write_weights(
+            directory, net.state_dict()
+        )  # first: no unreadable picture may lose it
         self.describe()
         values, confusion = score_test_set(net, data, self.choice, self.epoch.test_batches)
         source = self.summary.get("init_from")

@@ -6,7 +6,7 @@ import torch
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import compose_config, resolve
 from hybrid_vit.deploy.graphs import Portable, trace
-from hybrid_vit.fast import set_attention, set_shards
+from hybrid_vit.fast import set_attention, set_hybrid
 
 SMALL = ["model.embed_dim=32", "model.depth=1", "model.num_heads=2"]
 MODELS = {
@@ -39,7 +39,7 @@ def test_a_graph_takes_a_batch_of_any_size(name: str) -> None:
     if name == "ensemble":
         spec = {"_target_": "hybrid_vit.models.Ensemble", "members": [spec, spec]}
     net = build(spec).eval()
-    set_shards(net, 2)
+    set_hybrid(net, 2)
     if name == "explicit":
         set_attention(net, "explicit")
     graph = trace(Portable(net), 32).module()

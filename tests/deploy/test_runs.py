@@ -15,7 +15,7 @@ from hybrid_vit.config.build import PARTS, build, untrained
 from hybrid_vit.config.schema import SCHEMAS
 from hybrid_vit.data.decode import decode
 from hybrid_vit.data.pictures import PictureFolder
-from hybrid_vit.deploy.weights import save_weights
+from hybrid_vit.deploy.weights import write_weights
 from hybrid_vit.utils.files import write_json
 from hybrid_vit.utils.paths import CONF
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
     torch.manual_seed(0)
     write_json(tmp_path / "model.json", DESCRIPTION | {"model": spec})
     write_json(tmp_path / "summary.json", {"state": "done"})
-    save_weights(tmp_path, build(spec))
+    write_weights(tmp_path, build(spec).state_dict())
     return tmp_path
 
 
@@ -165,7 +165,7 @@ def test_weights_that_are_no_weights(run: Path, content: bytes) -> None:
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged.*copy it again"):
         hybrid_vit.load(run)
     half = build(json.loads((run / "model.json").read_text())["model"])
-    save_weights(run, half)
+    write_weights(run, half.state_dict())
     whole = (run / "model.safetensors").read_bytes()
     (run / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"model\.safetensors is damaged"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hybrid_vit.fast import set_attention, set_shards, set_trimmed
+from hybrid_vit.fast import set_attention, set_hybrid
 from hybrid_vit.fast.shards import sharded
 from hybrid_vit.models import ConvStem, HybridViT, hybrid_vit
 
@@ -20,9 +20,10 @@ def model(dropout: float = 0.0, **choices) -> HybridViT:
 
 
 def step(net: HybridViT, x: Tensor, shards: int, seed: int = 1) -> list[Tensor]:
-    """Logits, and the gradients of their squares with respect to images and parameters."""
+    """Logits, and the gradients of their squares with respect to images and parameters; 0 shards: as the class says."""
     net = deepcopy(net)
-    set_shards(net, shards)
+    if shards:
+        set_hybrid(net, shards)
     torch.manual_seed(seed)
     x = x.clone().requires_grad_()
     logits = net(x)
@@ -43,7 +44,7 @@ def step(net: HybridViT, x: Tensor, shards: int, seed: int = 1) -> list[Tensor]:
 @pytest.mark.parametrize(("size", "shards"), [(32, 4), (33, 4), (20, 3), (16, 9), (4, 4)])
 def test_logits_gradients_and_statistics_are_those_of_the_whole_batch(choices: dict, size: int, shards: int) -> None:
     net, x = model(**choices).double(), torch.randn(size, 3, 16, 16, dtype=torch.float64)
-    for whole, parts in zip(step(net, x, 1), step(net, x, shards), strict=True):
+    for whole, parts in zip(step(net, x, 0), step(net, x, shards), strict=True):
         torch.testing.assert_close(parts, whole)
 
 
@@ -52,10 +53,9 @@ def test_logits_gradients_and_statistics_are_those_of_the_whole_batch(choices: d
 def test_a_trimmed_model_gives_the_same(pool: str, shards: int) -> None:
     """Only what the pool reads leaves the last block; logits and all gradients stay."""
     net, x = model(pool=pool).double(), torch.randn(16, 3, 16, 16, dtype=torch.float64)
-    whole = step(net, x, 1)
+    whole = step(net, x, 0)
     left: list[int] = []
     net.blocks[-1].mlp.register_forward_hook(lambda module, args, output: left.append(output.shape[1]))
-    set_trimmed(net)
     for full, trimmed in zip(whole, step(net, x, shards), strict=True):
         torch.testing.assert_close(trimmed, full)
     assert set(left) == {1 if pool == "cls" else 16}
@@ -89,7 +89,7 @@ def test_what_is_dropped_follows_the_seed_and_not_the_threads(four_threads: None
 
 def test_every_shard_drops_something_else() -> None:
     net = model(dropout=0.3)
-    set_shards(net, 4)
+    set_hybrid(net, 4)
     logits = net(torch.randn(1, 3, 16, 16).expand(32, -1, -1, -1)).detach()
     assert len({tuple(row) for row in logits.tolist()}) == 32
 
@@ -99,7 +99,7 @@ def test_nothing_is_kept_without_gradients(mode) -> None:
     net, x = model().eval(), torch.randn(32, 3, 16, 16)
     with mode():
         whole = net(x)
-        set_shards(net, 4)
+        set_hybrid(net, 4)
         parts = net(x)
     assert not parts.requires_grad
     torch.testing.assert_close(parts, whole, rtol=1e-5, atol=1e-5)
@@ -129,7 +129,7 @@ def test_batchnorm_after_the_stem_keeps_the_batch_whole_while_it_trains(monkeypa
     normed = model()
     normed.head = nn.Sequential(nn.BatchNorm1d(32), normed.head)
     for net, times in ((model(), [True, False]), (model(mlp="conv"), [False]), (normed, [False])):
-        set_shards(net, 2)
+        set_hybrid(net, 2)
         called.clear()
         net(torch.randn(16, 3, 16, 16))
         net.eval()(torch.randn(16, 3, 16, 16))

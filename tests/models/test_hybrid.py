@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hybrid_vit.fast import set_shards, set_trimmed
+from hybrid_vit.fast import set_hybrid
 from hybrid_vit.models import (
     ConvStem,
     HybridViT,
@@ -159,8 +159,7 @@ def test_intermediate_maps_are_timms(indices: Any, norm: bool) -> None:
     shake(theirs)
     ours = hybrid_vit(stem=PatchStem(embed_dim=192, grid=8), **both).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    set_trimmed(ours)
-    set_shards(ours, 2)
+    set_hybrid(ours, 2)
     images = torch.randn(2, 3, 24, 40)
     with torch.no_grad():
         features, maps = ours.forward_intermediates(images, indices, norm=norm)
@@ -244,7 +243,7 @@ def test_encoder_options_train_every_parameter_record_and_do_not_depend_on_shard
     model.eval()
     with torch.no_grad():
         plain = model(images)
-        set_shards(model, 3)
+        set_hybrid(model, 3)
         torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
 
 
@@ -260,8 +259,7 @@ def test_every_stem_and_option_trains_on_rectangles_whole_in_shards_and_trimmed(
     with torch.no_grad():
         plain = model(images)
         assert model.forward_features(images).shape == (8, 3 + 5 * 7, 32)
-        set_shards(model, 2)
-        set_trimmed(model)
+        set_hybrid(model, 2)
         torch.testing.assert_close(model(images), plain, rtol=1e-4, atol=1e-5)
 
 

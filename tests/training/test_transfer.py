@@ -22,7 +22,7 @@ from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.validation import check_together
 from hybrid_vit.deploy.scoring import load_data, score_test_set
 from hybrid_vit.deploy.trained import adopt, origin
-from hybrid_vit.deploy.weights import save_weights
+from hybrid_vit.deploy.weights import write_weights
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models import ConvStem
 from hybrid_vit.models import hybrid_vit as hybrid
@@ -158,7 +158,7 @@ def test_a_norm_within_timms_head_is_no_classifier(tmp_path: Path) -> None:
     spec = resolve(compose_config(["model=convnext_atto", "data=digits"]))["model"]
     net, other = build(spec).eval(), build(spec).eval()
     nn.init.normal_(net.head.norm.weight)
-    save_weights(tmp_path, net)
+    write_weights(tmp_path, net.state_dict())
     names = [f"{i}" for i in range(10)]
     write_json(tmp_path / "model.json", json.loads((PUBLISHED / "quickstart/model.json").read_text()) | {"model": spec})
     assert adopt(other, tmp_path, names) == 10
@@ -341,7 +341,7 @@ def test_which_validation_images_a_source_may_know(tmp_path: Path) -> None:
         description = {"data": data, "class_names": [], "mean": [], "std": [], "image_size": 32, "seed": 0, "model": {}}
         (tmp_path / name).mkdir()
         write_json(tmp_path / name / "model.json", description)
-        save_weights(tmp_path / name, nn.Linear(1, 1))
+        write_weights(tmp_path / name, nn.Linear(1, 1).state_dict())
         write_json(tmp_path / name / "summary.json", {"init_from": origin(tmp_path / before)} if before else {})
         return str(tmp_path / name)
 
