@@ -14,6 +14,7 @@ from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import Step
 from hybrid_vit.config.compose import as_train, compose_config, resolve
 from hybrid_vit.config.schema import Train
+from hybrid_vit.data.loader import ResidentLoader
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.training.parts import make_data, make_net, make_task
 from hybrid_vit.training.run import train
@@ -62,6 +63,7 @@ def bare(turn: Turn, config: Train, steps: int) -> None:
         net.compile(dynamic=False)
     step = Step(net, optimizer, bf16=choice.bf16)
     loader, done = data.train_dataloader(), 0
+    assert isinstance(loader, ResidentLoader)
     loader.images, loader.labels = loader.images.to(choice.device), loader.labels.to(choice.device)  # as in a training
     for epoch in count():
         loader.sampler.set_epoch(epoch)

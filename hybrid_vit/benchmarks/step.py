@@ -54,10 +54,11 @@ def run(*, batch_size: int, rounds: int, accelerator: dict[str, Any]) -> Table:
                 }
             )
         logits, gradient = difference(name, accelerator)
-        fp32 = "" if dtype == "bfloat16" else ", in double precision, without Winograd's gradients"
+        precise = dtype == "float32" and choose(**accelerator).accelerator == "cpu"
+        how = "; the gradient in double precision, where Winograd's convolutions are plain" if precise else ""
         notes.append(
             f"{name}: best matrix product in {dtype} in this run {limit / 1e9:.0f} GFLOP/s; against the plain model, "
-            f"without dropout: logits differ by {logits:.1e}, the gradient by {gradient:.1e} (relative, L2{fp32})"
+            f"without dropout: logits differ by {logits:.1e}, the gradient by {gradient:.1e} (relative, L2{how})"
         )
     return Table("step", f"training step, batch {batch_size}", rows, notes, ratio="ours is faster")
 

@@ -49,6 +49,7 @@ from hybrid_vit.config.compose import (
     quote_free_text,
     resolve,
     resolving,
+    task_settings,
 )
 from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.utils.errors import UserError, out_of_memory
@@ -216,7 +217,7 @@ def check_job(cfg: DictConfig, name: str, directory: Path, also: Check | None, *
     spec = resolve(cfg)
     check_values(spec, name)
     check_together(spec, name)
-    given = [text.partition("=")[0] for text in cfg.hydra.overrides.task]
+    given = [text.partition("=")[0] for text in task_settings(cfg)]
     length = next((key for key in ("steps", "budget") if spec.get(key) is not None), None)
     if name == "train" and "epochs" in given and length and "debug" not in given:
         raise UserError(f"epochs has no effect beside {length}={spec[length]}; leave it out, or add {length}=null")

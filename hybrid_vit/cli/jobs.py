@@ -89,8 +89,10 @@ def each_value(override: Override) -> list[str]:
     """The settings that one with several values stands for."""
     chosen = override.value()
     # Hydra's own globs look into conf/ alone, not into the folder of --config-dir.
-    glob = isinstance(chosen, Glob)
-    found = chosen.filter(options(override.key_or_group)) if glob else override.sweep_string_iterator()
+    if isinstance(chosen, Glob):
+        found = chosen.filter(options(override.key_or_group))
+    else:
+        found = [*override.sweep_string_iterator()]
     return [f"{override.get_key_element()}={value}" for value in found]
 
 

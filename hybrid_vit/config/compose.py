@@ -74,8 +74,7 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     for override in map(parse_override, overrides):
         if override.is_sweep_override():
             raise UserError(f"{override.input_line} has several values, for a sweep; give one of them here")
-        group = is_group(override.key_or_group) and not isinstance(override.value(), dict)
-        (groups if group else values).append(override)
+        (groups if is_choice(override) else values).append(override)
     # A group inside another, such as stem@model.stem, is known once the outer one is chosen.
     outer = tuple(check_choice(override, compose_groups(name)) for override in groups if override.package is None)
     inner = tuple(
@@ -97,7 +96,7 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
         same = [each for each in groups + values if each.is_hydra_override() == (kind == "hydra")]
         cfg.hydra.overrides[kind] = [each.input_line for each in same]
     how = cfg.hydra.job.config.override_dirname
-    named = sorted(text for text in cfg.hydra.overrides.task if text.partition("=")[0] not in how.exclude_keys)
+    named = sorted(text for text in task_settings(cfg) if text.partition("=")[0] not in how.exclude_keys)
     cfg.hydra.job.override_dirname = how.item_sep.join(named).replace("=", how.kv_sep)
     handlers = cfg.hydra.job_logging.get("handlers", {})
     if "class" not in handlers.get("file", {"class": None}):  # hydra/job_logging=stdout has no file to write
@@ -106,12 +105,27 @@ def compose_config(overrides: list[str], name: str = "train") -> DictConfig:
     return cfg
 
 
+def task_settings(cfg: DictConfig) -> list[str]:
+    """The settings of a configuration but for those of Hydra, as they are written."""
+    written: Any = OmegaConf.to_container(cfg.hydra.overrides.task, resolve=False)
+    return written
+
+
 def chosen_files(cfg: DictConfig) -> list[Spec]:
-    """The chosen experiments and the like, as they are written: the groups that are no key of the configuration."""
+    """The chosen experiment, sweep and the like, as they are written, from the one on that names the run of init_from.
+
+    Each comes after those before it, as in the configuration.
+    """
     chosen = [f"{key}/{option}.yaml" for key, option in cfg.hydra.runtime.choices.items() if key not in cfg]
-    found = (next((folder / name for folder in FOLDERS if (folder / name).is_file()), None) for name in chosen)
+    found = (next((folder / name for folder in FOLDERS if (folder / name).is_file()), None) for name in chosen[::-1])
     files: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in found if path]
-    return files
+    naming = [index for index, file in enumerate(files) if "init_from" in file]
+    return files[naming[-1] :] if naming else []
+
+
+def is_choice(override: Override) -> bool:
+    """Whether it chooses an option of a group."""
+    return is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
 
 def chooses_model(overrides: Sequence[Override], files: Sequence[Spec]) -> bool:
@@ -183,7 +197,9 @@ def is_group(key: str) -> bool:
 def options(group: str) -> list[str]:
     """What can be chosen in a group: its files."""
     places = [folder / group for folder in FOLDERS]
-    files = [file.relative_to(place) for place in places for file in place.rglob("*.yaml")]
+    files = [
+        file.relative_to(place) for place in places for name in ("*", "[!.]*/*") for file in place.glob(f"{name}.yaml")
+    ]
     return sorted({file.with_suffix("").as_posix() for file in files})
 
 
@@ -224,7 +240,7 @@ def parse_override(text: str) -> Override:
 def quote_free_text(text: str) -> str:
     """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
     key, _, value = text.partition("=")
-    if key in PATHS and re.search("(^|,)~", value):  # the shell leaves it, as behind data.root=
+    if key in PATHS and re.search("(^|,)~[^'\"([]*$", value):  # the shell leaves it, as behind data.root=
         whole = os.path.expanduser(value)
         parts = [whole] if Path(whole).exists() else map(os.path.expanduser, value.split(","))
         return f"{key}={','.join(map(quote, parts))}"
@@ -376,7 +392,8 @@ def format_experiment(cfg: DictConfig, comment: str) -> str:
         key: option for key, option in parts.items() if (CONF / key.partition("@")[0] / f"{option}.yaml").is_file()
     }
     run = cfg.get("init_from")
-    if run and not chooses_model([*map(parse_override, cfg.hydra.overrides.task)], chosen_files(cfg)):
+    groups = [each for each in map(parse_override, task_settings(cfg)) if is_choice(each)]
+    if run and not chooses_model(groups, chosen_files(cfg)):
         parts = {key: option for key, option in parts.items() if "model" not in key}
     source = [f"init_from={quote(run)}"] if run else []
     trees: list[Any] = [

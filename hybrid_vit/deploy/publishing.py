@@ -1,6 +1,7 @@
 """Publishing: trained runs of one configuration -> weights, description, scores and a model card in one folder."""
 
 import csv
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -149,7 +150,8 @@ def write_card(name: str, runs: Sequence[Path], directory: Path, published: Publ
         found = estimate(scores)
         low, high = max(0.0, found.span[0]), min(100.0, found.span[1])  # a t-interval knows no limits
         kind = "95 % t-interval" if len(runs) > 2 else "both runs"
-        extent = "all equal" if found.lowest == found.highest else f"{low:.2f} to {high:.2f} %, {kind}"
+        equal = math.isnan(found.span[0]) or found.lowest == found.highest
+        extent = "all equal" if equal else f"{low:.2f} to {high:.2f} %, {kind}"
         rows.append(("mean over seeds", f"{found.mean:.2f} % ({extent})", f"{len(runs)} runs"))
         listed = ", ".join(f"{score:.2f}" for score in scores)
         scope = f"The weights are those of the first run given to `publish`, whatever its score; all scores: {listed}."

@@ -359,9 +359,7 @@ class Run:
         assert self.trainer
         data, directory, table = self.data, self.directory, self.table
         net = self.task.scored
-        write_weights(
-            directory, net.state_dict()
-        )  # first: no unreadable picture may lose it
+        write_weights(directory, net.state_dict())  # first: no unreadable picture may lose it
         self.describe()
         values, confusion = score_test_set(net, data, self.choice, self.epoch.test_batches)
         source = self.summary.get("init_from")

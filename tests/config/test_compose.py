@@ -189,7 +189,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(line: str, expected: str, 
         "hydra.job.chdir=false",
         "epochs=3 debug=fast",
         "sweep=transfer_time debug=fast",
-        "sweep=transfer optim.lr=0.01",  # two of its arms set it
+        "sweep=transfer optim.lr=0.01",  # one of its arms does not set it
         "model=hybrid_fast model.block=conv model.embed_dim=100 model.stem.channels=[64,256,100]",  # has no heads
         "-m model.stem.depth=2,3,4 model.depth=4,6 model.embed_dim=96,192 accelerator=cpu",
         "-m augment=glob(run*) seed=range(3)",
@@ -284,7 +284,7 @@ def test_options_may_lie_in_subfolders(tmp_path: Path) -> None:
 def test_each_of_several_paths_may_begin_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     override = parse_override("data.root=~/a,~/b c")
-    assert [*override.sweep_iterator()] == ["'/home/me/a'", "'/home/me/b c'"]
+    assert [*override.sweep_string_iterator()] == ["'/home/me/a'", "'/home/me/b c'"]
     assert parse_override("data.root=~/a b").value() == "/home/me/a b"
 
 

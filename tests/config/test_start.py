@@ -67,6 +67,12 @@ def test_what_a_file_sets_beside_its_source_is_left(mine: Path) -> None:
     assert spec["model"] == FAST["model"] | {"drop_path_rate": 0.2}
     assert (spec["data"]["mean"], spec["data"]["std"]) == ([0.5] * 3, FAST["std"])
     assert spec_of("experiment=b")["model"] == spec_of("model=hybrid_tiny", "model.drop_path_rate=0.2")["model"]
+    (mine.parent / "sweep").mkdir()
+    (mine.parent / "sweep" / "c.yaml").write_text(f"{head}model: {{drop_path_rate: 0.4}}\n")
+    (mine.parent / "sweep" / "d.yaml").write_text(f"{head}init_from: quickstart\n")
+    assert spec_of("experiment=a", "sweep=c")["model"]["drop_path_rate"] == 0.4
+    source = json.loads((PUBLISHED / "quickstart" / "model.json").read_text())
+    assert spec_of("experiment=b", "sweep=d")["model"]["embed_dim"] == source["model"]["embed_dim"]
     assert spec_of("experiment=a", "init_from=record_4m")["model"]["embed_dim"] == 352  # the command line comes last
 
 

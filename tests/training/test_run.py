@@ -150,6 +150,7 @@ def test_callbacks_by_name_and_as_objects(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.chdir(tmp_path)
     settings = dict(text.split("=") for text in [*TINY, "steps=6"])
+    del settings["epochs"]
     hybrid_vit.fit(callbacks=[Steps(), "Timer"], **settings | {"hydra.run.dir": tmp_path / "run"})
     assert len(seen) == 6 and {"Steps", "Timer"} <= {*seen[0]}
 

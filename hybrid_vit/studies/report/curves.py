@@ -60,7 +60,8 @@ def curves(study: Study) -> tuple[Figure, Picture] | None:
     note = "" if named == len(study.configurations) else f" The reference and the {len(SERIES)} best are named."
     if len(found) > 1:
         note += " One row for each family, with the same axes; within a row only the amount of data differs."
-    if any(len({len(run.epochs) for run in each.runs}) > 1 for each in study.configurations):
+    lengths = [{len(run.epochs) for run in each.runs if not run.epochs.empty} for each in study.configurations]
+    if any(len(found) > 1 for found in lengths):
         note += " A line of runs of several lengths ends, with its value, where the shortest does."
     if over == MINUTES:
         note += " Points are ends of epochs; minutes are the mean over seeds and hold validation too."
