@@ -197,10 +197,8 @@ def is_group(key: str) -> bool:
 def options(group: str) -> list[str]:
     """What can be chosen in a group: its files."""
     places = [folder / group for folder in FOLDERS]
-    files = [
-        file.relative_to(place) for place in places for name in ("*", "[!.]*/*") for file in place.glob(f"{name}.yaml")
-    ]
-    return sorted({file.with_suffix("").as_posix() for file in files})
+    files = [(place, file) for place in places for file in (*place.glob("*.yaml"), *place.glob("[!.]*/*.yaml"))]
+    return sorted({file.relative_to(place).with_suffix("").as_posix() for place, file in files})
 
 
 def sweep_name() -> str | None:
