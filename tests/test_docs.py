@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ import hybrid_vit
 from hybrid_vit import models
 from hybrid_vit.cli.command import check
 from hybrid_vit.config import schema
+from hybrid_vit.config.build import TRANSFORMS
 from hybrid_vit.config.compose import compose_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -160,9 +162,10 @@ def keys_of(argument: str) -> list[str]:
     return hooks.generated_table(argument).splitlines()
 
 
-def test_every_model_is_in_the_python_reference() -> None:
-    shown = re.findall(r"^::: hybrid_vit\.models\.(\w+)$", (DOCS / "reference/python.md").read_text(), re.MULTILINE)
-    assert sorted(shown) == sorted(models.__all__)
+@pytest.mark.parametrize(("package", "names"), [("models", models.__all__), ("augment", TRANSFORMS)])
+def test_every_part_of_a_configuration_is_in_the_python_reference(package: str, names: Sequence[str]) -> None:
+    page = (DOCS / "reference/python.md").read_text()
+    assert sorted(re.findall(rf"^::: hybrid_vit\.{package}\.(\w+)$", page, re.MULTILINE)) == sorted(names)
 
 
 def test_the_picture_of_computing_has_our_runs_and_names_the_source_of_others() -> None:

@@ -130,7 +130,8 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     parts = [
         each for each in map(parse_override, several) if is_group(each.key_or_group) and not each.is_interval_sweep()
     ]
-    firsts = [text for each in parts if each.key_or_group not in WHOLE for text in each_value(each)[:1]]
+    known = [each for each in parts if not each.is_add() and each.key_or_group not in WHOLE]
+    firsts = [text for each in known for text in each_value(each)[:1]]
     cfg = compose_config([*firsts, *(text for text in settings if text not in several)], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if several and not multirun:

@@ -24,7 +24,7 @@ def purpose(cfg: DictConfig, settings: Sequence[str]) -> Spec:
     """What a sweep compares: the keys `varied`, of which each job has its own value, and the `settings` that all share.
 
     Args:
-        cfg: composed from the settings with one value.
+        cfg: composed from the settings with one value, and the first option of groups with several.
         settings: of the command line.
     """
     several = [override.get_key_element() for override in map(parse_override, settings) if override.is_sweep_override()]

@@ -238,10 +238,12 @@ def parse_override(text: str) -> Override:
 def quote_free_text(text: str) -> str:
     """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
     key, _, value = text.partition("=")
-    if key in PATHS and re.search("(^|,)~[^'\"([]*$", value):  # the shell leaves it, as behind data.root=
+    if key in PATHS and re.search("(^|,)~", value):  # the shell leaves it, as behind data.root=
         whole = os.path.expanduser(value)
-        parts = [whole] if Path(whole).exists() else map(os.path.expanduser, value.split(","))
-        return f"{key}={','.join(map(quote, parts))}"
+        if Path(whole).exists():
+            return f"{key}={quote(whole)}"
+        if not re.search(r"['\"()\[\]{}]", value):
+            return f"{key}={','.join(quote(os.path.expanduser(part)) for part in value.split(','))}"
     free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
     return f"{key}={quote(value)}" if free else text
 
@@ -390,8 +392,9 @@ def format_experiment(cfg: DictConfig, comment: str) -> str:
         key: option for key, option in parts.items() if (CONF / key.partition("@")[0] / f"{option}.yaml").is_file()
     }
     run = cfg.get("init_from")
-    groups = [each for each in map(parse_override, task_settings(cfg)) if is_choice(each)]
-    if run and not chooses_model(groups, chosen_files(cfg)):
+    settings = [*map(parse_override, task_settings(cfg))]
+    files = [] if any(each.key_or_group == "init_from" for each in settings) else chosen_files(cfg)
+    if run and not chooses_model([each for each in settings if is_choice(each)], files):
         parts = {key: option for key, option in parts.items() if "model" not in key}
     source = [f"init_from={quote(run)}"] if run else []
     trees: list[Any] = [

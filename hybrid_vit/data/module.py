@@ -69,6 +69,7 @@ class DataModule(LightningDataModule):
     Attributes:
         normalize: uint8 images -> float32.
         weak: asked for each training batch: whether only the crop and the flip of `augment` are left.
+        class_names: by class index; empty before `setup`.
         class_parts: the classes of each of the data sets that the source joins; empty if it is one.
     """
 

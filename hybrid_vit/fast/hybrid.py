@@ -41,7 +41,7 @@ class FastHybridViT(HybridViT):
         for block in blocks:
             x = block(x, (h, w))
         first = self.pool.num_prefix_tokens
-        plain = isinstance(last, Block) and isinstance(last.attn, FastAttention) and isinstance(last.mlp, MLP)
+        plain = type(last) is Block and type(last.attn) is FastAttention and type(last.mlp) is MLP
         x = first_tokens(last, x, (h, w), first) if plain and first > 0 else last(x, (h, w))
         return self.forward_head(self.norm(x))
 
@@ -65,7 +65,7 @@ def set_hybrid(net: nn.Module, shards: int = 1) -> None:
     Its last block computes only the tokens that the pool reads. With a class token it then costs about a quarter.
     """
     for module in net.modules():
-        if isinstance(module, HybridViT):
+        if type(module) in (HybridViT, FastHybridViT):  # another class has a forward of its own
             module.__class__ = FastHybridViT
             assert isinstance(module, FastHybridViT)
             module.shards = shards

@@ -193,7 +193,6 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(line: str, expected: str, 
         "model=hybrid_fast model.block=conv model.embed_dim=100 model.stem.channels=[64,256,100]",  # has no heads
         "-m model.stem.depth=2,3,4 model.depth=4,6 model.embed_dim=96,192 accelerator=cpu",
         "-m augment=glob(run*) seed=range(3)",
-        "-m optim=muon,sgd optim.momentum=0.8",  # which adamw does not take
         "-m stem@model.stem=patch,whitened model.stem.patch_size=2",  # which conv does not take
         "--cfg job data=folder",
         "--help modle=3",
@@ -286,6 +285,7 @@ def test_each_of_several_paths_may_begin_at_home(monkeypatch: pytest.MonkeyPatch
     override = parse_override("data.root=~/a,~/b c")
     assert [*override.sweep_string_iterator()] == ["'/home/me/a'", "'/home/me/b c'"]
     assert parse_override("data.root=~/a b").value() == "/home/me/a b"
+    assert parse_override("data.root='x,y','~/z'").input_line == "data.root='x,y','~/z'"
 
 
 def test_one_composition_does_not_leak_into_the_next() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import hybrid_vit
 from hybrid_vit.fast import set_attention
@@ -114,18 +115,19 @@ def test_attention_dropout_acts_in_training_only(device: str) -> None:
     assert torch.equal(attention(x, (2, 2)), attention(x, (2, 2)))
 
 
-class Sharpened(Attention):
+class Doubled(nn.Module):
     """A variant, as one would write it for an experiment."""
 
-    def forward(self, x: torch.Tensor, grid: tuple[int, int]) -> torch.Tensor:
-        return 2 * super().forward(x, grid)
+    def forward(self, *inputs: Any) -> torch.Tensor:
+        return 2 * super().forward(*inputs)
 
 
-def test_another_class_of_attention_keeps_its_forward() -> None:
+@pytest.mark.parametrize("part", ["", "blocks.3", "blocks.3.attn", "blocks.3.mlp"])
+def test_another_class_keeps_its_forward(part: str) -> None:
     torch.manual_seed(0)
     net = hybrid_vit.build_model("hybrid_tiny", num_classes=3, pool="cls").eval()
-    for block in net.blocks:
-        block.attn.__class__ = Sharpened
+    module = net.get_submodule(part)
+    module.__class__ = type("Variant", (Doubled, type(module)), {})
     x = torch.randn(2, 3, 32, 32)
     before = net(x)
     choose("cpu", precision="32-true").tune(net)

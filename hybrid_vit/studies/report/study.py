@@ -170,7 +170,8 @@ def families(study: Study) -> dict[str, list[Configuration]]:
 
 def counterparts(study: Study) -> dict[str, str]:
     """Columns of metrics.csv -> those of a published curve to be laid over; test if all have it."""
-    monitored = all("published_test_top1" in run.epochs for _, run in study.runs if not run.epochs.empty)
+    logged = [run.epochs for _, run in study.runs if not run.epochs.empty]
+    monitored = bool(logged) and all("published_test_top1" in epochs for epochs in logged)
     return {"published_test_top1" if monitored else "val_top1": "val_acc", "train_top1": "train_acc"}
 
 
