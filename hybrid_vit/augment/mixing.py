@@ -81,7 +81,8 @@ class Mix:
     """Mixup or CutMix, drawn anew for every batch.
 
     Args:
-        mixup_alpha, cutmix_alpha: their Beta parameters; None leaves that one out.
+        mixup_alpha: the Beta parameter of Mixup; None leaves it out.
+        cutmix_alpha: that of CutMix; None leaves it out.
         p: probability that a batch is mixed at all.
         switch_p: probability of CutMix in a mixed batch where both are there.
     """

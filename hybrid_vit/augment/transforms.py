@@ -172,7 +172,9 @@ class ColorJitter:
     """Brightness, contrast, saturation and hue changed by random factors, in a random order for every sample.
 
     Args:
-        brightness, contrast, saturation: strength s for factors in [max(0, 1 - s), 1 + s], or that range itself.
+        brightness: strength s for factors in [max(0, 1 - s), 1 + s], or that range itself.
+        contrast: the same.
+        saturation: the same.
         hue: strength s <= 0.5 for turns in [-s, s] of the colour circle, or that range itself.
     """
 

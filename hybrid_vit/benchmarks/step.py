@@ -81,7 +81,7 @@ def difference(name: str, accelerator: dict[str, Any], batch_size: int = 32) -> 
     """Relative L2 difference of ours from the plain model, without dropout: of the logits, and of the gradient.
 
     The gradient is taken in double precision, unless ours is in bf16 or on an Apple GPU: in single precision rounding
-    changes the sign of some inputs of a ReLU, which alone changes the gradient by a thousandth, of the plain model as well.
+    changes the sign of some inputs of a ReLU, which alone changes the gradient by a thousandth, also the plain one.
     """
     still = {f"{part}_rate": 0.0 for part in ("pos_drop", "proj_drop", "drop_path")}
     torch.manual_seed(0)
