@@ -96,10 +96,10 @@ def test_what_cannot_be_joined_is_a_sentence(
     for argv, sentence in (
         ([runs[0]], "an ensemble needs at least two runs"),
         ([*runs, runs[0]], "a run was given twice"),
-        ([runs[0], "fast_4m"], "join runs of the same data"),
+        ([runs[0], "fast_4m"], "combine runs of the same data"),
         ([runs[0], "limited"], "limited is limited to some of its batches (test_batches); leave it out"),
         ([runs[0], "failed"], "failed has no score of a whole test set"),
-        ([runs[0], "other"], "differ in 350 fewer test images; join runs of the same data"),
+        ([runs[0], "other"], "differ in 350 fewer test images; combine runs of the same data"),
         ([*runs, f"hydra.run.dir={runs[0]}"], "holds a model already"),
     ):
         with pytest.raises(SystemExit):

@@ -305,7 +305,7 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_none")
-    with pytest.raises(ValueError, match=r"^push=a b is no name of a repository \(.*\); write push=USER/NAME$"):
+    with pytest.raises(ValueError, match=r"^push=a b is not a valid repository name \(.*\); write push=USER/NAME$"):
         check_push("a b")
     check_push("me/digits")
     with pytest.raises(ValueError, match=r"^push=me/digits failed \(.*is complete: `hf upload me/digits "):

@@ -144,10 +144,10 @@ def test_a_published_study_is_what_its_command_makes(
     [
         ((), "no directory was given"),
         (("nowhere",), "nowhere does not exist"),
-        (("runs", "reference=depth=5"), "reference: depth=5 is no configuration; it is one of: depth=2; depth=4"),
+        (("runs", "reference=depth=5"), "reference: depth=5 is not a configuration; it is one of: depth=2; depth=4"),
         (
             ("runs", "pairs=[['depth=2','depth=5']]"),
-            "pairs: depth=5 is no configuration; it is one of: depth=2; depth=4",
+            "pairs: depth=5 is not a configuration; it is one of: depth=2; depth=4",
         ),
         (("runs", "pairs=[['depth=2']]"), "pairs: [depth=2] are not two configurations; write pairs=[[A,B],[C,D]]"),
         (("runs", "metric=top1"), "has no top1; it has val_top1, val_loss, test_top1, test_loss"),

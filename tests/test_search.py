@@ -251,7 +251,10 @@ def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str
     Path("s").mkdir()
     Path("s/report.md").write_text("of somebody")
     assert main("trials=1", "out=s") == 2
-    assert "s holds report.md, which is of no search; choose another place with out=PATH" in capsys.readouterr().err
+    assert (
+        "s holds report.md, which is not part of a search; choose another place with out=PATH"
+        in capsys.readouterr().err
+    )
     assert [*Path().rglob("*")] == [Path("s"), Path("s/report.md")]
 
 

@@ -73,7 +73,7 @@ def jobs(
             named.add(key)
             lists[key] = each_value(override)
             if not lists[key]:
-                raise UserError(f"{override.input_line} is no value at all, so there is nothing to run")
+                raise UserError(f"{override.input_line} has no value, so there is nothing to run")
     names: set[str] = set()
     for values in itertools.product(*lists.values()):
         said = [value for key, value in zip(lists, values, strict=True) if key in named]

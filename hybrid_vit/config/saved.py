@@ -38,9 +38,7 @@ def read_config(folder: Path) -> DictConfig:
             raise UserError("it is empty or not a configuration")
         content = OmegaConf.to_container(cfg, resolve=False)
     except (OSError, ValueError, AttributeError, OmegaConfBaseException, YAMLError) as error:
-        raise UserError(
-            f"{path} cannot be read ({first_lines(error)}); copy it again from where the run was made"
-        ) from None
+        raise UserError(f"{path} cannot be read ({first_lines(error)}); copy it again from the original") from None
     for text in find_texts(content):
         for start in re.finditer(r"\$\{", text):
             if not OWN_REFERENCE.match(text, start.start()):

@@ -44,7 +44,7 @@ def start_from(cfg: DictConfig, run: str, *, model: bool, files: Sequence[dict[s
     except (AttributeError, KeyError, TypeError, OmegaConfBaseException) as error:
         raise UserError(
             f"{path} is damaged or of another version ({str(error).splitlines()[0]}); "
-            "copy it again from where the run was made, or train it again"
+            "copy it again from the original, or train it again"
         ) from None
     for file in files:
         data = {key: value for key, value in file.get("data", {}).items() if key in ("mean", "std")}
@@ -53,7 +53,9 @@ def start_from(cfg: DictConfig, run: str, *, model: bool, files: Sequence[dict[s
             if model:
                 OmegaConf.update(cfg, "model", file.get("model", {}), merge=True)
         except OmegaConfBaseException as error:
-            raise UserError(f"a file sets what the model of init_from={run} lacks ({error.full_key})") from None
+            raise UserError(
+                f"the chosen files set {error.full_key}, which the model of init_from={run} does not have; leave it out"
+            ) from None
 
 
 def typed(spec: dict[str, Any]) -> DictConfig:

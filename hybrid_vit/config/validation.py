@@ -95,7 +95,7 @@ def check_model(spec: Spec) -> None:
         limits.derive_heads(model["embed_dim"], model["num_heads"])
     if isinstance(stem, dict) and stem["embed_dim"] != model["embed_dim"]:
         here = f"model.stem.embed_dim={stem['embed_dim']} is not model.embed_dim={model['embed_dim']}"
-        raise UserError(f"{here}; set both to one number")
+        raise UserError(f"{here}; set both to one value")
 
 
 def check_training(spec: Spec) -> None:
@@ -168,7 +168,7 @@ def check_data(data: Spec) -> None:
         return
     root = expanded(data["root"])
     if data["source"] == "folder" and not root.exists():
-        raise UserError(f"the picture folder {root} does not exist; set data.root to one that does")
+        raise UserError(f"the image folder {root} does not exist; set data.root to one that does")
     suffix = {"folder": ".csv", "medmnist": ".npz"}.get(data["source"])
     if root.exists() and not root.is_dir() and root.suffix.lower() != suffix:
         raise UserError(f"data.root={root} is a file; give the folder that holds the data")

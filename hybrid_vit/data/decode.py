@@ -74,7 +74,7 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
         name = "the picture" if isinstance(source, Image.Image) else source
         remedy = "make it smaller" if isinstance(error, Image.DecompressionBombError) else "repair or remove it"
-        raise UserError(f"{name} cannot be read as a picture ({' '.join(reason.split())}); {remedy}") from None
+        raise UserError(f"{name} cannot be read as an image ({' '.join(reason.split())}); {remedy}") from None
 
 
 def square(picture: Image.Image, size: int) -> Tensor:
@@ -129,7 +129,7 @@ def _of_numbers(values: np.ndarray | Tensor) -> Image.Image:
 
 def _no_picture(given: str) -> str:
     return (
-        f"{given} is no picture; give a path, a PIL image, a (H, W) or (H, W, 3) array of uint8, "
+        f"{given} is not an image; give a path, a PIL image, a (H, W) or (H, W, 3) array of uint8, "
         "a (3, H, W) tensor of uint8, or a list of them"
     )
 

@@ -206,7 +206,7 @@ def _tops(folder: Path, paths: Sequence[Path]) -> list[Path]:
 def _folder(root: str | Path) -> Path:
     folder = expanded(root)
     if not folder.exists():
-        raise FileNotFoundError(f"the picture folder {folder} does not exist; set data.root to one that does")
+        raise FileNotFoundError(f"the image folder {folder} does not exist; set data.root to one that does")
     if not folder.is_dir():
         raise NotADirectoryError(f"data.root={folder} is a file; give the folder that holds the pictures")
     return folder

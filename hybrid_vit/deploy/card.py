@@ -63,7 +63,7 @@ def check_scored(run: Path) -> None:
     if summary.get("state") != "done":
         raise UserError(f"{run} is {summary.get('state')}, not done; finish it with resume={run}")
     if summary.get("limited"):
-        raise UserError(f"{run} was limited to some batches, so its score is none; train it on all of them")
+        raise UserError(f"{run} used only some of its batches, so its score does not count; train it on all of them")
 
 
 def score_row(top1: float, images: int) -> tuple[str, str, str]:

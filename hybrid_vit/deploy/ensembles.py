@@ -31,7 +31,7 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
         different = [key for key in COMMON if description[key] != descriptions[0][key]]
         different += changes_of_test_set(descriptions[0].get("fingerprint"), description.get("fingerprint"))
         if different:
-            raise UserError(f"{run} and {runs[0]} differ in {', '.join(different)}; join runs of the same data")
+            raise UserError(f"{run} and {runs[0]} differ in {', '.join(different)}; combine runs of the same data")
     keep_memory()
     choice = choose(**accelerator)
     members = [load(run) for run in runs]

@@ -178,7 +178,7 @@ def check_push(repository: str) -> None:
     try:
         huggingface_hub.utils.validate_repo_id(repository)
     except HFValidationError as error:
-        raise UserError(f"push={repository} is no name of a repository ({error}); write push=USER/NAME") from None
+        raise UserError(f"push={repository} is not a valid repository name ({error}); write push=USER/NAME") from None
 
 
 def push(directory: Path, repository: str) -> str:

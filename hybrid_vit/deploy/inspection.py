@@ -76,7 +76,7 @@ class Inspector:
         """The image of a file as the network gets it, (3, H, H) uint8, with noise, blur and fog of these strengths.
 
         Raises:
-            UserError: it cannot be read as a picture, or has more than MAX_PIXELS.
+            UserError: it cannot be read as an image, or has more than MAX_PIXELS.
         """
         with decoding:
             image = read(path, self.trained.image_size)

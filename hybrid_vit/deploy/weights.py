@@ -13,7 +13,7 @@ from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import replacing
 from hybrid_vit.utils.paths import WEIGHTS, weights_of
 
-AGAIN = "copy it again from where the run was made, or train it again"
+AGAIN = "copy it again from the original, or train it again"
 
 
 def write_weights(directory: Path, tensors: Mapping[str, Tensor]) -> None:

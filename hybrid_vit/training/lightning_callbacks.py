@@ -29,7 +29,9 @@ def early_stopping(settings: EarlyStopping, scored: bool, num_classes: int) -> S
             "keep some with data.val_size=N and trainer.limit_val_batches=null, or leave it out"
         )
     if settings.monitor.endswith("_top5") and num_classes <= 5:
-        raise UserError(f"early_stopping.monitor={settings.monitor} is no score of {num_classes} classes; use val_top1")
+        raise UserError(
+            f"early_stopping.monitor={settings.monitor} is no score for {num_classes} classes; use val_top1"
+        )
     mode = "min" if settings.monitor.endswith("_loss") else "max"
     return Stopping(settings.monitor, min_delta=settings.min_delta, patience=settings.patience, mode=mode)
 

@@ -404,5 +404,5 @@ def check_same_data(directory: Path, fingerprint: dict[str, Any]) -> None:
     if before and (found := changes(before, fingerprint)):
         raise UserError(
             f"the data has changed since {directory} began: {', '.join(found)}; "
-            "bring that data back, or start a new run without resume"
+            "restore that data, or start a new run without resume"
         )

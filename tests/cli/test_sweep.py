@@ -271,8 +271,8 @@ def test_a_sweep_of_other_pictures_is_another_one(train: Train, capsys: pytest.C
         (["-m", "sweep=stem_depth,width"], "is a sweep itself; run one sweep at a time"),
         (["-m", "experiment=fast_4m,pretrained_vs_scratch"], "is a sweep itself; run one sweep at a time"),
         (["sweep=seeds", "trainer.devices=2"], "a job of a sweep is trained by one process; use trainer.devices=1"),
-        (["-m", "model=glob(hybird*)"], "model=glob(hybird*) is no value at all, so there is nothing to run"),
-        (["-m", "seed=range(0)"], "seed=range(0) is no value at all"),
+        (["-m", "model=glob(hybird*)"], "model=glob(hybird*) has no value, so there is nothing to run"),
+        (["-m", "seed=range(0)"], "seed=range(0) has no value"),
     ],
 )
 def test_no_sweep(train: Train, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str) -> None:

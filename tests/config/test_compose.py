@@ -51,7 +51,7 @@ MISTAKES = [
     ("bs=3", "write batch_size=VALUE"),
     ("dataset=digits", "write data=VALUE"),
     ("stem@model.stem=patch model.stem.depth=3", "model.stem.depth is not a key"),
-    ("model.stem.embed_dim=50", "model.stem.embed_dim=50 is not model.embed_dim=192; set both to one number"),
+    ("model.stem.embed_dim=50", "model.stem.embed_dim=50 is not model.embed_dim=192; set both to one value"),
     ("init_from=fast_4m model.embed_dim=256", "model.stem.embed_dim=320 is not model.embed_dim=256"),
     ("data=folder data.root=~nobody_has_this_name", "picture folder ~nobody_has_this_name does not exist"),
     # without effect
@@ -141,7 +141,7 @@ MISTAKES = [
     ("augment.erase=true augment=none", "augment.erase=True is no part of an augmentation; use augment.erase=null"),
     ("data.mean=[0.5]", "data.mean=[0.5] must be 3 numbers, one for each channel"),
     ("data.root=null", "data=cifar100 needs a directory; set data.root=PATH"),
-    ("data=folder data.root=/no/where", "the picture folder /no/where does not exist"),
+    ("data=folder data.root=/no/where", "the image folder /no/where does not exist"),
     (f"data.root={__file__}", "is a file; give the folder that holds the data"),
     ("accelerator=mps", "accelerator=mps is not available here; use accelerator=cpu, or auto"),
     # every value of a multirun

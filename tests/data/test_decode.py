@@ -153,7 +153,7 @@ IPTC = {(3, 60): b"\1\0", (3, 20): b"\0\x09", (3, 30): b"\0\x09", (3, 120): b"\5
 def test_a_program_in_disguise_is_not_run(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "1.jpg"
     path.write_bytes(content)
-    sentence = r"1\.jpg cannot be read as a picture \(cannot identify image file '.*1\.jpg'\)"  # and not one in it
+    sentence = r"1\.jpg cannot be read as an image \(cannot identify image file '.*1\.jpg'\)"  # and not one in it
     with pytest.raises(ValueError, match=sentence):
         decode(path)
 
@@ -164,7 +164,7 @@ def test_unreadable_is_one_sentence(tmp_path: Path) -> None:
     for source, reason in ((path, ""), (tmp_path / "absent.png", "No such file or directory")):
         with pytest.raises(ValueError) as caught:
             decode(source)
-        assert str(caught.value).startswith(f"{source} cannot be read as a picture ({reason}")
+        assert str(caught.value).startswith(f"{source} cannot be read as an image ({reason}")
         assert "\n" not in str(caught.value)
 
 
@@ -190,7 +190,7 @@ def test_large_pictures_are_read_and_bombs_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     assert decode(tmp_path / "1.png").size == (30, 30)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
-    with pytest.raises(ValueError, match=r"1\.png cannot be read as a picture \(Image size"):
+    with pytest.raises(ValueError, match=r"1\.png cannot be read as an image \(Image size"):
         decode(tmp_path / "1.png")
 
 
@@ -205,7 +205,7 @@ def test_with_a_limit_nothing_is_decoded_before_its_size_is_known(
     with pytest.raises(ValueError, match=r"1\.png .* 24 x 24 pixels, more than 0\.0003 million"):
         decode(tmp_path / "1.png", max_pixels=300)
     for suffix in ("ico", "icns", "tga"):
-        with pytest.raises(ValueError, match=rf"1\.{suffix} cannot be read as a picture \(cannot identify image file"):
+        with pytest.raises(ValueError, match=rf"1\.{suffix} cannot be read as an image \(cannot identify image file"):
             decode(tmp_path / f"1.{suffix}", max_pixels=300)
 
 

@@ -368,5 +368,5 @@ def test_unreadable_picture_is_one_sentence_from_a_worker_too(picture_root: Path
     pictures.paths[30] = Path(__file__)
     with pytest.raises(ValueError) as caught:
         list(stream(pictures, num_workers=num_workers))
-    assert str(caught.value).startswith(f"{__file__} cannot be read as a picture (")
+    assert str(caught.value).startswith(f"{__file__} cannot be read as an image (")
     assert "\n" not in str(caught.value)

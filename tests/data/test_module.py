@@ -94,7 +94,7 @@ def test_small_folders_are_checked_before_the_training(
     for check in (None, True):
         with pytest.raises(ValueError) as caught:
             module("folder", root, check=check, **settings).setup()  # type: ignore[arg-type]
-        assert str(caught.value).startswith(f"{bad} cannot be read as a picture (")
+        assert str(caught.value).startswith(f"{bad} cannot be read as an image (")
     with pytest.raises(ValueError, match="has 3 classes, not 4"):  # what is known at once comes first
         module("folder", root, num_classes=4, **settings).setup()  # type: ignore[arg-type]
     module("folder", root, check=False, **settings).setup()  # type: ignore[arg-type]

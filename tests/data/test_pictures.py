@@ -88,7 +88,7 @@ def test_unreadable_picture_is_named(tmp_path: Path, content: bytes | str) -> No
     with pytest.raises(ValueError) as caught:
         PictureFolder(tmp_path, 8)[0]
     sentence = str(caught.value)
-    assert sentence.startswith(f"{bad} cannot be read as a picture (") and sentence.endswith("; repair or remove it")
+    assert sentence.startswith(f"{bad} cannot be read as an image (") and sentence.endswith("; repair or remove it")
     assert "\n" not in sentence and caught.value.__suppress_context__
 
 
@@ -109,7 +109,7 @@ def test_wrong_folders(tmp_path: Path) -> None:
 
     absent = tmp_path / "absent"
     assert sentence(FileNotFoundError, absent) == (
-        f"the picture folder {absent} does not exist; set data.root to one that does"
+        f"the image folder {absent} does not exist; set data.root to one that does"
     )
     file = tmp_path / "file"
     file.write_text("")
@@ -228,11 +228,11 @@ def test_check_names_what_cannot_be_read(picture_root: Path, caplog: pytest.LogC
     assert not caplog.records
     with pytest.raises(ValueError) as caught:
         check([*whole, Path(__file__)], threads=2)
-    assert str(caught.value).startswith(f"{__file__} cannot be read as a picture (")
+    assert str(caught.value).startswith(f"{__file__} cannot be read as an image (")
     with pytest.raises(ValueError) as caught:
         check([Path("absent.png"), *whole, Path(__file__), Path("absent.jpg")], threads=2)
     assert str(caught.value) == (
-        "absent.png cannot be read as a picture (No such file or directory); repair or remove it; "
+        "absent.png cannot be read as an image (No such file or directory); repair or remove it; "
         "2 more of 48 cannot be read either"
     )
 

@@ -133,7 +133,7 @@ def test_an_uploaded_image_is_answered(address: str) -> None:
 def test_what_is_no_image_is_refused(address: str, tmp_path: Path) -> None:
     (tmp_path / "archive.png").write_bytes(b"PK\x03\x04" + bytes(100))
     refused, label, *_ = asked(address, tmp_path / "archive.png")
-    assert refused.startswith('<p role="alert"') and "archive.png cannot be read as a picture" in refused
+    assert refused.startswith('<p role="alert"') and "archive.png cannot be read as an image" in refused
     assert not label
     (tmp_path / "long.png").write_bytes(bytes(26 << 20))
     with pytest.raises(urllib.error.HTTPError) as error:

@@ -137,7 +137,7 @@ def test_hostile_files(page: Any, apple: Path, tmp_path: Path) -> None:
         upload(page, tmp_path / name)
         sentence = page.get_by_role("alert").filter(has_text=name)
         sentence.wait_for()
-        assert "cannot be read as a picture" in sentence.inner_text()
+        assert "cannot be read as an image" in sentence.inner_text()
         assert "\n" not in sentence.inner_text().strip()
         page.locator("#picture .image-frame").wait_for(state="detached")  # no browser has to show it
     (tmp_path / "long.png").write_bytes(bytes(26 << 20))

@@ -188,7 +188,7 @@ def hostile(folder: Path) -> dict[str, Path]:
 
 def test_hostile_files_are_refused_in_a_sentence_and_named(inspector: Inspector, tmp_path: Path) -> None:
     for name, path in hostile(tmp_path).items():
-        with pytest.raises(UserError, match=f"^{name} cannot be read as a picture") as refused:
+        with pytest.raises(UserError, match=f"^{name} cannot be read as an image") as refused:
             inspector.see(str(path))
         assert str(tmp_path) not in str(refused.value) and "\n" not in str(refused.value)
     with pytest.raises(UserError, match="8000 x 8000 pixels, more than 50 million"):

@@ -99,7 +99,7 @@ def test_probabilities_are_those_at_the_temperature(run: Path) -> None:
     ],
 )
 def test_what_is_no_picture(run: Path, wrong: Any, named: str) -> None:
-    with pytest.raises(ValueError, match=f"^{named} is no picture; give a path, a PIL image, "):
+    with pytest.raises(ValueError, match=f"^{named} is not an image; give a path, a PIL image, "):
         hybrid_vit.load(run).preprocess(wrong)
 
 
@@ -107,7 +107,7 @@ def test_no_pictures_and_damaged_ones(run: Path, tmp_path: Path) -> None:
     trained = hybrid_vit.load(run)
     with pytest.raises(ValueError, match="there are no pictures to preprocess"):
         trained.preprocess([])
-    with pytest.raises(ValueError, match=r"absent\.jpg cannot be read as a picture"):
+    with pytest.raises(ValueError, match=r"absent\.jpg cannot be read as an image"):
         trained.preprocess(tmp_path / "absent.jpg")
 
 

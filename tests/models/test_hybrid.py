@@ -334,7 +334,7 @@ def test_what_does_not_fit_is_a_sentence_with_the_remedy(arguments: dict, senten
 
 
 def test_the_stem_is_as_wide_as_the_blocks() -> None:
-    with pytest.raises(ValueError, match=r"stem\.embed_dim 64 is not model\.embed_dim 32; set both to one number"):
+    with pytest.raises(ValueError, match=r"stem\.embed_dim 64 is not model\.embed_dim 32; set both to one value"):
         hybrid_vit(stem=PatchStem(embed_dim=64), num_classes=3, embed_dim=32)
 
 

@@ -128,7 +128,7 @@ def test_a_summary_of_the_wrong_type_is_one_sentence(whole: Path, tmp_path: Path
     with pytest.raises(ValueError, match=r"summary\.json cannot be read .it has no number of steps.; start a new run"):
         run(tmp_path, resume=True)
     (tmp_path / "summary.json").write_text("")
-    with pytest.raises(ValueError, match=r"summary\.json cannot be read .*; copy it again from where the run was made"):
+    with pytest.raises(ValueError, match=r"summary\.json cannot be read .*; copy it again from the original"):
         hybrid_vit.load(tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_a_run_continues_on_its_own_data_only(picture_root: Path, tmp_path: Path
     before = (tmp_path / "run" / "model.json").read_bytes()
     for change, said in CHANGES.items():
         change(root)
-        refused = f"the data has changed since .*run began: .*{said}.*; bring that data back"
+        refused = f"the data has changed since .*run began: .*{said}.*; restore that data"
         with pytest.raises(ValueError, match=refused):
             run(tmp_path / "run", *settings, resume=True)
         assert (tmp_path / "run" / "model.json").read_bytes() == before

@@ -93,7 +93,7 @@ def named(configurations: Sequence[Configuration], label: str, setting: str) -> 
     found = next((each for each in configurations if each.label == label), None)
     if found is None:
         labels = "; ".join(each.label for each in configurations)
-        raise UserError(f"{setting}: {label} is no configuration; it is one of: {labels}")
+        raise UserError(f"{setting}: {label} is not a configuration; it is one of: {labels}")
     return found
 
 

@@ -80,7 +80,9 @@ def inspect(directory: Path, plan: Plan) -> None:
     elif begun:
         raise UserError(f"{directory / PLAN} is missing, and the search in {directory} cannot go on; {REMEDY}")
     elif directory.is_dir() and (others := foreign(directory)):
-        raise UserError(f"{directory} holds {others[0]}, which is of no search; choose another place with out=PATH")
+        raise UserError(
+            f"{directory} holds {others[0]}, which is not part of a search; choose another place with out=PATH"
+        )
     ended(directory / "trials")
 
 
