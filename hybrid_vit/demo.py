@@ -1,5 +1,6 @@
 """Command: show trained models in the browser. `python -m hybrid_vit.demo`."""
 
+import signal
 import socket
 import sys
 import threading
@@ -43,6 +44,7 @@ def demo(spec: Spec, directory: Path) -> None:
         share=spec["share"],
     )
     print(f"{address} shows {', '.join(run.resolve().name for run in [chosen, *others])}; Ctrl-C ends it", flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that temporary files are removed
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
     page.close()

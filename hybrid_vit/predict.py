@@ -14,7 +14,7 @@ def main() -> None:
     with clear(code=2):
         _, given, flags = arguments(sys.argv[1:])
     places = [text for text in given if is_place(text)]
-    settings = name_run([text for text in given if text not in places])
+    settings = name_run([text for text in given if not is_place(text)])
 
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
         if not places:
@@ -42,6 +42,8 @@ def predict(spec: Spec, places: list[str]) -> None:
     keep_memory()
     paths = find_images(places)
     trained = load(spec["run"], fast=spec["fast"])
+    if trained.temperature == 1:
+        print("the probabilities are not calibrated: this model has no temperature", file=sys.stderr)
     write = FORMATS[spec["format"]](sys.stdout, paths, trained.class_names, spec["top"])
     hidden = sys.stdout.isatty() or not sys.stderr.isatty()
     failed = 0

@@ -89,6 +89,12 @@ def test_a_place_without_an_image_is_named_and_the_others_go_on(
     assert "File name too long" in rows[4]["error"] and "5 of 6 images could not be read" in said.err
 
 
+def test_a_file_on_stdin_is_no_list_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(DIGIT.read_bytes()), encoding="utf-8"))
+    with pytest.raises(ValueError, match="the standard input is not a list of names"):
+        find_images(["-"])
+
+
 def test_what_folders_and_patterns_leave_out_is_told_once(images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (images / "phone.heic").write_bytes(b"?")
     whole = find_images(["photos"])

@@ -85,7 +85,8 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
         if text.startswith("-"):
             raise UserError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")
     settings = args.overrides + rest
-    return args, settings, [text for text in argv if text not in settings]
+    known = set(settings)  # there may be thousands of paths
+    return args, settings, [text for text in argv if text not in known]
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ def check_data(data: Spec) -> None:
         raise UserError(f"the image folder {root} does not exist; set data.root to one that does")
     suffix = {"folder": ".csv", "medmnist": ".npz"}.get(data["source"])
     if root.exists() and not root.is_dir() and root.suffix.lower() != suffix:
-        raise UserError(f"data.root={root} is a file; give the folder that holds the data")
+        or_file = f", or a file {suffix}" if suffix else ""
+        raise UserError(f"data.root={root} is a file; give the folder that holds the data{or_file}")
 
 
 def check_machine(kind: str, devices: int) -> None:

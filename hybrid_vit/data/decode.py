@@ -3,7 +3,9 @@
 Training, evaluation and prediction all decode here, so a picture gives the same numbers in each of them.
 """
 
+import threading
 import warnings
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +32,15 @@ MAX_ASPECT = 16
 # Formats that say how large a picture is before it is decoded. Icons do not, and FITS may hold compressed data of any
 # size. Pillow opens MPO, which some phones write, as JPEG.
 SIZED = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
+# Pictures of more pixels are decoded one at a time, as several threads would need gigabytes each.
+LARGE = 20_000_000
+decoding_large = threading.Lock()
+REMEDIES: dict[type[Exception], str] = {
+    Image.DecompressionBombError: "make it smaller",
+    FileNotFoundError: "check its name",
+    IsADirectoryError: "give the images in it",
+    PermissionError: "check who may read it",
+}
 
 
 Source = str | Path | Image.Image | np.ndarray | Tensor
@@ -61,19 +72,22 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
         raise UserError(_no_picture(type(source).__name__))
     try:
         if isinstance(source, Image.Image):
+            if 0 in source.size:
+                raise ValueError("it has no pixels")
             return _rgb(source)
         formats = [name for name in readable_formats() if max_pixels is None or name in SIZED]
         with Image.open(source, formats=formats) as file:
             if max_pixels is not None and file.width * file.height > max_pixels:
                 size = f"{file.width} x {file.height}"
                 raise Image.DecompressionBombError(f"it has {size} pixels, more than {max_pixels / 1e6:g} million")
-            return _rgb(file)
+            with decoding_large if file.width * file.height > LARGE else nullcontext():
+                return _rgb(file)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them to
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error) or repr(error)
         name = "the picture" if isinstance(source, Image.Image) else source
-        remedy = "make it smaller" if isinstance(error, Image.DecompressionBombError) else "repair or remove it"
+        remedy = next((text for kind, text in REMEDIES.items() if isinstance(error, kind)), "repair or remove it")
         raise UserError(f"{name} cannot be read as an image ({' '.join(reason.split())}); {remedy}") from None
 
 

@@ -38,7 +38,9 @@ def find_images(places: Sequence[str]) -> list[Path]:
         if place == "-":
             if isinstance(sys.stdin, io.TextIOWrapper):
                 sys.stdin.reconfigure(errors="surrogateescape")  # a name may hold any byte
-            names += [line for text in sys.stdin if (line := text.rstrip("\r\n"))]
+            names += [line for text in sys.stdin or () if (line := text.rstrip("\r\n"))]
+            if any("\0" in name for name in names):
+                raise UserError("the standard input is not a list of names; give one name on each line")
         else:
             names.append(place)
     if not names:
@@ -64,13 +66,13 @@ def images_at(place: str, left_out: LeftOut) -> list[Path]:
     if os.path.exists(place):
         return [Path(place)]
     found: list[Path] = []
-    folders: list[Path] = []
+    folders: set[Path] = set()
     for path in map(Path, sorted(glob.glob(place, recursive=True))):
-        if any(path.is_relative_to(folder) for folder in folders):  # "**" matches what lies in them, too
+        if not folders.isdisjoint(path.parents):  # "**" matches what lies in them, too
             continue
         if os.path.isdir(path):
             found += pictures_in(path, left_out)
-            folders.append(path)
+            folders.add(path)
         elif has_readable_suffix(path, left_out):
             found.append(path)
     return found
@@ -84,13 +86,16 @@ def answers(trained: Trained, paths: Sequence[Path], *, batch_size: int) -> Iter
             return trained.preprocess(path)[0]
         except UserError as error:
             return error
+        except MemoryError:
+            return UserError(f"{path} needs more memory than there is; make it smaller")
 
-    with ThreadPoolExecutor(READERS) as pool, torch.inference_mode():
+    with ThreadPoolExecutor(READERS) as pool:
         for first in range(0, len(paths), batch_size):
             batch = paths[first : first + batch_size]
             images = [*pool.map(read, batch)]
             whole = [image for image in images if isinstance(image, Tensor)]
-            said = iter(trained.rank(trained(torch.stack(whole))) if whole else [])
+            with torch.inference_mode():
+                said = iter(trained.rank(trained(torch.stack(whole))) if whole else [])
             for path, image in zip(batch, images, strict=True):
                 yield path, image if isinstance(image, UserError) else next(said)
 

@@ -250,9 +250,7 @@ def hybrid_vit(
         UserError: numbers that do not fit together, with the remedy.
     """
     if stem.embed_dim != embed_dim:
-        raise UserError(
-            f"stem.embed_dim {stem.embed_dim} is not model.embed_dim {embed_dim}; set both to one value"
-        )
+        raise UserError(f"stem.embed_dim {stem.embed_dim} is not model.embed_dim {embed_dim}; set both to one value")
     pools: dict[str, Callable[[], Pool]] = {
         "cls": ClsPool,
         "distilled": DistilledPool,

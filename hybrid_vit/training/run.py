@@ -65,6 +65,8 @@ from hybrid_vit.utils.provenance import peak_memory_mib, provenance, reset_peak_
 
 log = logging.getLogger(__name__)
 
+FEW_STEPS = 100  # with fewer, a trained model has hardly begun to learn other classes
+
 EXAMPLES = 32  # augmented images in a run's picture
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -164,6 +166,9 @@ class Run:
             if checkpoint:
                 lengthened = [*lengthened, before["steps"]]
             steps, clock = fix_steps(config, choice, net, data, teacher, began)
+        short = config.init_from and not (config.steps or config.budget or config.trainer.limit_train_batches)
+        if short and steps < FEW_STEPS:
+            log.warning("%d steps are few; steps=300 suits some hundreds of images to some thousands", steps)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
         data.weak = lambda: task.share_done >= config.augment_until

@@ -170,7 +170,7 @@ def test_unreadable_is_one_sentence(tmp_path: Path) -> None:
 
 def test_squares_of_ordinary_pictures_are_resized_whole() -> None:
     random = np.random.default_rng(0)
-    for size in ((7, 9), (32, 32), (640, 480), (33, 500), (500, 33), (3, 48)):
+    for size in ((1, 1), (7, 9), (32, 32), (640, 480), (33, 500), (500, 33), (3, 48)):
         given = Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
         whole = TF.pil_to_tensor(TF.center_crop(TF.resize(given, [32]), [32]))
         assert torch.equal(square(given, 32), whole), size
@@ -222,3 +222,21 @@ def test_a_dark_pgm_of_16_bits_stays_dark(tmp_path: Path) -> None:
     for brightest in (200, 60000):
         Image.fromarray(np.array([[0, brightest]], dtype=np.int32)).save(tmp_path / "dark.pgm")
         assert decode(tmp_path / "dark.pgm").getpixel((1, 0)) == (brightest >> 8,) * 3
+
+
+def test_jpegs_of_phones_and_printers(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    Image.new("RGB", (24, 16), RED).save(tmp_path / "turned.jpg", exif=exif)
+    assert decode(tmp_path / "turned.jpg").size == (16, 24)
+    Image.new("CMYK", (16, 16), (0, 255, 255, 0)).save(tmp_path / "print.jpg", quality=95)
+    red, green, blue = decode(tmp_path / "print.jpg").getpixel((8, 8))
+    assert red > 240 and max(green, blue) < 15
+
+
+def test_what_a_remedy_is(tmp_path: Path) -> None:
+    for source, remedy in ((tmp_path, "give the images in it"), (tmp_path / "absent.png", "check its name")):
+        with pytest.raises(ValueError, match=f"{remedy}$"):
+            decode(source)
+    with pytest.raises(ValueError, match="it has no pixels"):
+        decode(Image.new("RGB", (0, 4)))

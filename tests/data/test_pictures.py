@@ -232,7 +232,7 @@ def test_check_names_what_cannot_be_read(picture_root: Path, caplog: pytest.LogC
     with pytest.raises(ValueError) as caught:
         check([Path("absent.png"), *whole, Path(__file__), Path("absent.jpg")], threads=2)
     assert str(caught.value) == (
-        "absent.png cannot be read as an image (No such file or directory); repair or remove it; "
+        "absent.png cannot be read as an image (No such file or directory); check its name; "
         "2 more of 48 cannot be read either"
     )
 

@@ -306,9 +306,7 @@ def test_a_training_that_gets_no_better_ends_and_is_scored(
 
 
 def test_top_5_of_few_classes_does_not_stop_a_training() -> None:
-    with pytest.raises(
-        ValueError, match=r"early_stopping\.monitor=val_top5 is no score for 5 classes; use val_top1"
-    ):
+    with pytest.raises(ValueError, match=r"early_stopping\.monitor=val_top5 is no score for 5 classes; use val_top1"):
         early_stopping(EarlyStopping(patience=1, monitor="val_top5"), True, 5)
 
 
