@@ -44,9 +44,10 @@ def demo(spec: Spec, directory: Path) -> None:
         share=spec["share"],
     )
     print(f"{address} shows {', '.join(run.resolve().name for run in [chosen, *others])}; Ctrl-C ends it", flush=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that temporary files are removed
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that temporary files are removed
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
+    signal.signal(signal.SIGTERM, before)
     page.close()
 
 

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
     from commands import Train
 
 
+# A test decides by itself what it finds in the environment; Lightning reads these when it is imported.
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+for name in [*os.environ]:
+    if name.startswith(("WANDB_", "HYDRA_", "SLURM_", "TORCHELASTIC_")) or name in RANKS:
+        del os.environ[name]
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost"  # where tests serve pages
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Trainings come first: what they share is made in one process, and the last tests are short."""
     items.sort(key=lambda item: item.path.parent.name != "training")
@@ -73,6 +81,23 @@ def imported_modules_are_no_garbage(one_thread: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def measurements_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Not in the cache of the user."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_cores() -> Iterator[None]:
+    """A machine of one core takes two processes, too, as far as the tests are concerned."""
+    cores = max(2, os.cpu_count() or 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "cpu_count", lambda: cores)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def small_shards() -> Iterator[None]:
     """Networks of tests are small, and so are their shards."""
     with pytest.MonkeyPatch.context() as patch:
@@ -107,6 +132,14 @@ def what_is_the_same_for_all_runs(one_thread: None) -> Iterator[None]:
         patch.setitem(SOURCES, "digits", functools.cache(digits))
         patch.setattr(run, "provenance", functools.cache(run.provenance))
         yield
+
+
+@pytest.fixture(autouse=True)
+def options_are_those_of_the_package() -> Iterator[None]:
+    """What --config-dir added is not known to the next test."""
+    yield
+    if compose := sys.modules.get("hybrid_vit.config.compose"):
+        compose.look_in(None)
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ def served(command: list[str], directory: Path, **environment: str) -> Iterator[
         process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while True:
             try:
                 with urllib.request.urlopen(address, timeout=5):
@@ -41,4 +41,8 @@ def served(command: list[str], directory: Path, **environment: str) -> Iterator[
         yield address
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -284,7 +284,7 @@ def test_a_missing_package_is_a_sentence(
     ("change", "sentence"),
     [
         ({"state": "stopped"}, "is stopped, not done"),
-        ({"limited": {"test_batches": 1}}, "was limited to some batches"),
+        ({"limited": {"test_batches": 1}}, "used only some of its batches"),
         ({"members": ["a", "b"]}, "is an ensemble, which has no model card; give one of a, b"),
     ],
 )

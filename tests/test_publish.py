@@ -74,7 +74,7 @@ def test_a_published_run_is_loaded_by_name_and_states_its_score(
     ("change", "sentence"),
     [
         ({"state": "stopped"}, "is stopped, not done; finish it with resume="),
-        ({"limited": {"test_batches": 1}}, "was limited to some batches"),
+        ({"limited": {"test_batches": 1}}, "used only some of its batches"),
         ({"seed": 0}, "the runs have the seeds [0, 0]; give each seed once"),
     ],
 )

@@ -91,6 +91,7 @@ def quieten() -> None:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
+        "GPU available but not used",  # as it was asked for
         "Found .* module.* in eval mode",  # the average is never in training mode
         "`isinstance.treespec, LeafSpec.` is deprecated",  # Lightning 2.6 with torch 2.14
         "The '.*_dataloader' does not have many workers",

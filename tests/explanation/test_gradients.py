@@ -1,5 +1,7 @@
 """Integrated gradients against captum, against their completeness, and against what they should say."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from captum.attr import IntegratedGradients
@@ -24,7 +26,7 @@ def test_they_are_those_of_captum(name: str) -> None:
 
 def test_they_sum_to_the_difference_from_the_baseline() -> None:
     trained = hybrid_vit.load("quickstart")
-    images = trained.preprocess("docs/digit.png")
+    images = trained.preprocess(Path(__file__).parents[2] / "docs" / "digit.png")
     with torch.no_grad():
         logits = trained(images)
         difference = (logits - trained(torch.zeros_like(images)))[0]

@@ -115,10 +115,10 @@ def test_two_processes_have_the_losses_and_the_scores_of_one(
 def test_two_processes_save_and_stop_together(tmp_path: Path) -> None:
     """Only the first one's clock says so; the second would wait for ever in a collective that nobody else enters."""
     logged = ("logger=csv", "callbacks=[LearningRateMonitor]")
-    when = ("checkpoint_minutes=1e-4", "trainer.max_time=1s")
+    when = ("checkpoint_minutes=1e-4", "trainer.max_time=3s")
     by_forks(tmp_path, *SETTINGS, "epochs=1000", "data.val_size=0", *logged, leader=when)
     assert (tmp_path / "checkpoints" / "previous.ckpt").is_file()
-    assert summary(tmp_path)["state"] == "stopped" and summary(tmp_path)["reason"] == "trainer.max_time of 1 s"
+    assert summary(tmp_path)["state"] == "stopped" and summary(tmp_path)["reason"] == "trainer.max_time of 3 s"
 
 
 @pytest.mark.slow
