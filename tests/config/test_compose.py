@@ -146,9 +146,7 @@ MISTAKES = [
     ("data.root=null", "data=cifar100 needs a directory; set data.root=PATH"),
     ("data=folder data.root=/no/where", "the image folder /no/where does not exist"),
     (f"data.root={__file__}", "is a file; give the folder that holds the data"),
-    *[("accelerator=mps", "accelerator=mps is not available here; use accelerator=cpu, or auto")][
-        : sys.platform == "linux"
-    ],
+    *([("accelerator=mps", "accelerator=mps is not available here; use accelerator=cpu")] if LINUX_HERE else []),
     # every value of a multirun
     ("-m model.depth=4,abc", "model.depth=abc: 'abc' is not a whole number"),
     ("-m model=hybrid_192,hybrid_129", "model=hybrid_129 does not exist"),
