@@ -36,19 +36,22 @@ def demo(spec: Spec, directory: Path) -> None:
 
     chosen = find_run(spec["run"])
     others = [run for run in published() if run.resolve() != chosen.resolve()]
-    page, address = launch(
-        [chosen, *others],
-        root=spec["data"]["root"],
-        host=spec["host"],
-        port=spec["port"],
-        share=spec["share"],
-    )
-    print(f"{address} shows {', '.join(run.resolve().name for run in [chosen, *others])}; Ctrl-C ends it", flush=True)
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that temporary files are removed
-    with suppress(KeyboardInterrupt):
-        threading.Event().wait()
-    signal.signal(signal.SIGTERM, before)
-    page.close()
+    try:
+        page, address = launch(
+            [chosen, *others],
+            root=spec["data"]["root"],
+            host=spec["host"],
+            port=spec["port"],
+            share=spec["share"],
+        )
+        names = ", ".join(run.resolve().name for run in [chosen, *others])
+        print(f"{address} shows {names}; Ctrl-C ends it", flush=True)
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        page.close()
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

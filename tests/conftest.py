@@ -83,7 +83,10 @@ def imported_modules_are_no_garbage(one_thread: None) -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def measurements_are_kept_apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Not in the cache of the user."""
+    import matplotlib
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLCONFIGDIR", matplotlib.get_cachedir())  # its list of fonts takes seconds to make
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 

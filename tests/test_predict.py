@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import hybrid_vit
 from hybrid_vit import predict
 from hybrid_vit.cli import command
 from hybrid_vit.deploy.prediction import find_images, json_lines
+from hybrid_vit.deploy.trained import Trained
 from hybrid_vit.utils.errors import UserError
 
 DIGIT = Path(__file__).parents[1] / "docs" / "digit.png"
@@ -87,6 +89,22 @@ def test_a_place_without_an_image_is_named_and_the_others_go_on(
     assert [row["path"] for row in rows] == [*places[:2], "photos/broken.png", *places[3:]]
     assert [bool(row["error"]) for row in rows] == [True] * 5 + [False]
     assert "File name too long" in rows[4]["error"] and "5 of 6 images could not be read" in said.err
+
+
+def test_a_picture_that_needs_too_much_memory_is_named(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    read = Trained.preprocess
+
+    def preprocess(trained: Trained, source: object) -> torch.Tensor:
+        if Path(str(source)).name == "a.png":
+            raise MemoryError
+        return read(trained, source)
+
+    monkeypatch.setattr(Trained, "preprocess", preprocess)
+    assert call(monkeypatch, "photos/a.png", "photos/z.png", "format=csv") == 1
+    rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
+    assert [row["error"].rpartition("; ")[2] for row in rows] == ["make it smaller", ""]
 
 
 def test_a_file_on_stdin_is_no_list_of_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ MAX_ASPECT = 16
 # size. Pillow opens MPO, which some phones write, as JPEG.
 SIZED = {"AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP"}
 # Pictures of more pixels are decoded one at a time, as several threads would need gigabytes each.
-LARGE = 20_000_000
+LARGE = 50_000_000
 decoding_large = threading.Lock()
 REMEDIES: dict[type[Exception], str] = {
     Image.DecompressionBombError: "make it smaller",

@@ -55,7 +55,7 @@ def check_scored(run: Path) -> None:
     """The card of a run can state a score.
 
     Raises:
-        UserError: it is not done, was limited to some batches, or is an ensemble of runs.
+        UserError: it is not done, used only some of its batches, or is an ensemble of runs.
     """
     summary = read_json(run / "summary.json")
     if "members" in summary:

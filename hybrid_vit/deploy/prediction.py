@@ -68,7 +68,7 @@ def images_at(place: str, left_out: LeftOut) -> list[Path]:
     found: list[Path] = []
     folders: set[Path] = set()
     for path in map(Path, sorted(glob.glob(place, recursive=True))):
-        if not folders.isdisjoint(path.parents):  # "**" matches what lies in them, too
+        if not folders.isdisjoint([path, *path.parents]):  # "**" matches what lies in them, too
             continue
         if os.path.isdir(path):
             found += pictures_in(path, left_out)

@@ -105,7 +105,7 @@ class Trained(nn.Module):
             batch_size: pictures that are in memory at once.
 
         Raises:
-            UserError: something that is no picture, or one that cannot be read.
+            UserError: something that is not an image, or one that cannot be read.
         """
         if isinstance(pictures, str) or not isinstance(pictures, Sequence):
             return self.predict([pictures])[0]

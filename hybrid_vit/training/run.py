@@ -166,8 +166,9 @@ class Run:
             if checkpoint:
                 lengthened = [*lengthened, before["steps"]]
             steps, clock = fix_steps(config, choice, net, data, teacher, began)
-        short = config.init_from and not (config.steps or config.budget or config.trainer.limit_train_batches)
-        if short and steps < FEW_STEPS:
+        learns = config.init_from and config.transfer != "scratch" and not checkpoint
+        chosen = config.steps or config.budget or config.trainer.limit_train_batches
+        if learns and not chosen and steps < FEW_STEPS:
             log.warning("%d steps are few; steps=300 suits some hundreds of images to some thousands", steps)
         epoch = Epoch.of(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
