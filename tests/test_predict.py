@@ -101,8 +101,9 @@ def test_a_picture_that_needs_too_much_memory_is_named(
             raise MemoryError
         return read(trained, source)
 
+    shutil.copy(DIGIT, images / "whole.png")
     monkeypatch.setattr(Trained, "preprocess", preprocess)
-    assert call(monkeypatch, "photos/a.png", "photos/z.png", "format=csv") == 1
+    assert call(monkeypatch, "photos/a.png", "photos/whole.png", "format=csv") == 1
     rows = [*csv.DictReader(io.StringIO(capsys.readouterr().out))]
     assert [row["error"].rpartition("; ")[2] for row in rows] == ["make it smaller", ""]
 
