@@ -17,7 +17,7 @@ from served import served
 
 import hybrid_vit
 from hybrid_vit.deploy.measured import read_examples
-from hybrid_vit.utils.paths import PUBLISHED
+from hybrid_vit.utils.paths import PUBLISHED, published
 
 LABEL = "document.querySelector('[data-testid=label-output-value]').innerText.trim()"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -106,7 +106,8 @@ def test_the_keyboard_is_enough(page: Any, apple: Path) -> None:
     page.wait_for_function("src => document.querySelector('.figures img').src != src", arg=before)
     page.keyboard.press("Home")
     page.get_by_label("Model", exact=True).focus()  # which opens the list
-    page.keyboard.press("ArrowDown")
+    for _ in range(1 + [run.name for run in published() if run.name != "fast_4m"].index("cifar110")):
+        page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.get_by_text("110 classes of cifar110").wait_for()
     example = page.locator("#examples button").nth(109)
