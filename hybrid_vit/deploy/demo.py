@@ -150,7 +150,7 @@ def make_page(gr: Any, models: Models) -> Any:
         try:
             image = inspector.see(path, sd=sd, sigma=sigma, amount=amount)
         except UserError as error:
-            yield {refused: alert(error), **emptied}
+            yield {refused: alert(error), gone: f'<i data-time="{time.time()}"></i>', **emptied}
             return
         answer = inspector.answer(image)
         said = {refused: "", label: answer.top, verdict: status(answer.sentence, answer.unknown)}
@@ -206,6 +206,7 @@ def make_page(gr: Any, models: Models) -> Any:
                 picture.preprocess = lambda payload: payload and payload.path
                 picture.async_move_resource_to_block_cache = uploaded
                 refused = gr.HTML()
+                gone = gr.HTML()  # another text, which nobody sees, takes the image away
                 sd = gr.Slider(0, 0.5, 0, step=0.01, label="Noise (standard deviation)")
                 sigma = gr.Slider(0, 4, 0, step=0.1, label="Blur (pixels)")
                 amount = gr.Slider(0, 3, 0, step=0.05, label="Fog")
@@ -238,7 +239,7 @@ def make_page(gr: Any, models: Models) -> Any:
         live = {"trigger_mode": "always_last", "show_progress": "hidden"}
         # At once, in the browser: what is shown of another image or model is not that of the answer to come.
         gr.on([model.change, picture.change], None, None, [looks, near], js="() => ['', '']")
-        gr.on(changes, inspect, given, [refused, *emptied], **live)
+        gr.on(changes, inspect, given, [refused, gone, *emptied], **live)
         gr.on([*changes, again.tick], compare, given, [near, again], concurrency_limit=8, **live)
         gr.on(
             [page.load, model.change],
@@ -249,7 +250,7 @@ def make_page(gr: Any, models: Models) -> Any:
             **live,
         )
         once_more.tick(find_examples, [model], [examples, without, once_more], **live)
-        refused.change(None, [refused, picture], [picture], js="(said, image) => said ? null : image")
+        gone.change(None, None, [picture], js="() => null")
         picture.clear(lambda: ["", *emptied.values()], None, [refused, *emptied], show_progress="hidden")
         examples.select(choose, [model], [picture], show_progress="hidden")
     return page

@@ -95,6 +95,14 @@ def test_upload_click_read(page: Any, apple: Path) -> None:
     page.wait_for_function(f"before => {LABEL} != before", arg=expected)
 
 
+def test_an_example_that_is_chosen_before_the_page_is_whole(page: Any, address: str) -> None:
+    page.goto(address, wait_until="commit")
+    page.locator("#examples button").first.click()
+    page.wait_for_function("document.querySelectorAll('.figures img').length >= 3")
+    time.sleep(1)  # and it stays
+    assert page.locator(".figures img").count() >= 3
+
+
 def test_the_keyboard_is_enough(page: Any, apple: Path) -> None:
     upload(page, apple)
     answered(page)
