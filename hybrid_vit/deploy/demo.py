@@ -239,7 +239,7 @@ def make_page(gr: Any, models: Models) -> Any:
         live = {"trigger_mode": "always_last", "show_progress": "hidden"}
         # At once, in the browser: what is shown of another image or model is not that of the answer to come.
         gr.on([model.change, picture.change], None, None, [looks, near], js="() => ['', '']")
-        gr.on(changes, inspect, given, [refused, gone, *emptied], **live)
+        gr.on(changes, inspect, given, [refused, *emptied, gone], **live)
         gr.on([*changes, again.tick], compare, given, [near, again], concurrency_limit=8, **live)
         gr.on(
             [page.load, model.change],

@@ -119,7 +119,7 @@ def fetched(request: urllib.request.Request) -> Any:
 
 @needs_gradio
 def test_an_uploaded_image_is_answered(address: str) -> None:
-    refused, label, verdict, looks, _ = asked(address, DIGIT)
+    refused, label, verdict, looks, *_ = asked(address, DIGIT)
     expected = [*hybrid_vit.load("quickstart").predict(DIGIT).probabilities.items()][:5]
     assert [each["label"] for each in label["confidences"]] == [name for name, _ in expected]
     found = [each["confidence"] for each in label["confidences"]]
