@@ -1,6 +1,7 @@
 """The commit that a figure belongs to."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hybrid_vit.utils import provenance
 from hybrid_vit.utils.provenance import find_commit, peak_memory_mib
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_commit_is_that_of_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     for name in ("DIR", "WORK_TREE", "INDEX_FILE"):  # which git sets for its hooks
