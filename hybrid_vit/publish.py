@@ -8,7 +8,7 @@ from hybrid_vit.config.compose import Spec
 from hybrid_vit.config.saved import load_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import PUBLISHED, check_vacant, find_run
+from hybrid_vit.utils.paths import PUBLISHED, check_vacant, complete, find_run
 
 COPIED = ("metrics.csv", "augmented.png")
 MAY_DIFFER = ("seed", "name", "tags", "logger", "resume", "checkpoint_minutes", "verbose")
@@ -40,8 +40,9 @@ def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
 
 
 def compared(run: Path) -> Spec:
-    """The settings in which published runs agree."""
-    return {key: value for key, value in load_run_config(run).items() if key not in MAY_DIFFER}
+    """The settings in which published runs agree, and whether and when they were lengthened."""
+    settings = {key: value for key, value in load_run_config(run).items() if key not in MAY_DIFFER}
+    return settings | {"lengthened": read_json(run / "summary.json").get("lengthened")}
 
 
 def publish(spec: Spec, directory: Path) -> float:
@@ -56,11 +57,12 @@ def publish(spec: Spec, directory: Path) -> float:
             raise UserError(
                 f"{run} was scored on another test set than {runs[0]} ({', '.join(found)}); publish it alone"
             )
-    published = publish_weights(runs[0], directory, spec["data"], spec["accelerator"], cost=COST)
-    for name in COPIED:
-        if (runs[0] / name).is_file():
-            (directory / name).write_bytes((runs[0] / name).read_bytes())
-    write_card(spec["name"], runs, directory, published, load_run_config(runs[0]))
+    with complete(directory):
+        published = publish_weights(runs[0], directory, spec["data"], spec["accelerator"], cost=COST)
+        for name in COPIED:
+            if (runs[0] / name).is_file():
+                (directory / name).write_bytes((runs[0] / name).read_bytes())
+        write_card(spec["name"], runs, directory, published, load_run_config(runs[0]))
     print(f"{published.top1:.2f} % of {published.images:,} test images; the model card: {directory / 'README.md'}")
     return published.top1
 

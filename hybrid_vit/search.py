@@ -10,7 +10,7 @@ from typing import Any
 from hybrid_vit.cli.command import arguments, clear, run_command
 from hybrid_vit.config.compose import Spec, as_train, parse_override
 from hybrid_vit.studies.search.plan import attempted, common, planned, trainable
-from hybrid_vit.studies.search.space import Plan, inspect
+from hybrid_vit.studies.search.space import Plan, ended, inspect
 from hybrid_vit.utils.errors import UserError
 
 OWN = ("search", "out", "trials", "sampler", "cost")
@@ -38,7 +38,7 @@ def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
     """All arguments -> those of the search, and the training settings of all trials, key and value."""
     args, settings, _ = arguments(argv)
     if args.multirun:
-        raise UserError("a search is many trainings already; leave out -m")
+        raise UserError("a search is many training runs already; leave out -m")
     given: dict[str, str] = {}
     for text in settings:
         override, (key, _, value) = parse_override(text), text.partition("=")
@@ -63,11 +63,11 @@ def search(plan: Plan, total: int, directory: Path) -> None:
 
     def report() -> list[dict[str, Any]]:
         with study.lock:
-            trials = study.ended()
+            trials = ended(study.trials)
             front.write(directory, trials, cost, lambda trial, name: trainable(trial, name, plan, directory))
         return trials
 
-    began, before = time.monotonic(), len(study.ended())
+    began, before = time.monotonic(), len(ended(study.trials))
     print(f"a search of {total} trials in {directory}, {before} ended already", flush=True)
     while claim := study.claim(total):
         drawn = "  ".join(f"{front.short(key)} {front.shown(value)}" for key, value in claim.params.items())

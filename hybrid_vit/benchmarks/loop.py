@@ -7,7 +7,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
@@ -74,18 +75,12 @@ def bare(turn: Turn, config: Train, steps: int) -> None:
             done += 1
 
 
-class Pace(Callback):
-    """Takes a turn every `steps` training steps."""
-
-    def __init__(self, turn: Turn, steps: int) -> None:
-        self.turn, self.steps = turn, steps
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx: int) -> None:
-        if trainer.global_step % self.steps == 0:
-            self.turn(self.steps)
-
-
 def trained(turn: Turn, config: Train, steps: int) -> None:
     """Case: the training itself, in a directory that is thrown away."""
+
+    def pace(trainer: Trainer, *_: object) -> None:
+        if trainer.global_step % steps == 0:
+            turn(steps)
+
     with tempfile.TemporaryDirectory() as directory, redirect_stderr(io.StringIO()):
-        train(config, Path(directory), callbacks=[Pace(turn, steps)])
+        train(config, Path(directory), callbacks=[LambdaCallback(on_train_batch_start=pace)])

@@ -11,7 +11,7 @@ from hybrid_vit.benchmarks.peers import LABELS, peer
 from hybrid_vit.benchmarks.table import Row, Table
 from hybrid_vit.benchmarks.timing import Case, Span, Turn, compare, ratio
 from hybrid_vit.benchmarks.work import noise, our_step, peer_step, repeat, set_up
-from hybrid_vit.evaluation import count_macs
+from hybrid_vit.evaluation.scoring import count_macs
 from hybrid_vit.fast.accelerator import choose
 
 MODELS = ("hybrid_192", "hybrid_384")

@@ -17,7 +17,7 @@ from typing import Any
 
 Turn = Callable[[int], None]
 PATIENCE = 5  # seconds for a process to end by itself
-TOLD = 20  # turns of a case that are logged; of more, so many of them
+TOLD = 20  # turns of a case that are printed; of more, so many of them
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def compare(cases: Sequence[Case], *, rounds: int) -> dict[str, list[float]]:
         for number in range(-1, rounds):
             for name in list(players)[:: -1 if number % 2 else 1]:
                 took = players[name].turn()
-                tell(name, number, rounds, took)
+                tell(players[name].case, number, rounds, took)
                 if number >= 0:
                     seconds[name].append(took)
         return seconds
@@ -91,18 +91,22 @@ def alone(case: Case, *, rounds: int, warmup: int = 1) -> tuple[list[float], int
         seconds = []
         for number in range(-warmup, rounds):
             seconds.append(player.turn())
-            tell(case.name, number, rounds, seconds[-1])
+            tell(case, number, rounds, seconds[-1])
         return seconds[warmup:], player.memory()
     finally:
         player.end()
 
 
-def tell(case: str, number: int, rounds: int, took: float) -> None:
-    """Log a turn: a line, and as the record's `turn` its case, round (0: warm-up) and seconds."""
-    turn = {"case": case, "round": max(number + 1, 0), "seconds": took}
-    if (number + 1) % max(1, rounds // TOLD) == 0:
-        what = f"round {number + 1} of {rounds}" if number >= 0 else "warm-up"
-        log.info("%s, %s: %.4g ms", case, what, 1e3 * took, extra={"turn": turn})
+def tell(case: Case, number: int, rounds: int, took: float) -> None:
+    """Log a turn: a line, and as the record's `turn` its case, arguments, round (0: warm-up) and seconds.
+
+    The record is `told` for TOLD turns of a case, or for each of fewer.
+    """
+    arguments = [f"{key}={value}" for key, value in case.arguments.items() if isinstance(value, str | int | float)]
+    turn = {"case": case.name, "arguments": " ".join(arguments), "round": max(number + 1, 0), "seconds": took}
+    told = (number + 1) % max(1, rounds // TOLD) == 0
+    what = f"round {number + 1} of {rounds}" if number >= 0 else "warm-up"
+    log.info("%s, %s: %.4g ms", case.name, what, 1e3 * took, extra={"turn": turn, "told": told})
 
 
 def ratio(seconds: dict[str, list[float]], other: str, ours: str) -> Span:

@@ -41,7 +41,8 @@ class Turns(logging.Handler):
             self.write()
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(f"  {self.suite}: {record.getMessage()}", file=sys.stderr, flush=True)
+        if vars(record)["told"]:
+            print(f"  {self.suite}: {record.getMessage()}", file=sys.stderr, flush=True)
         self.rows.append({"suite": self.suite, **vars(record)["turn"]})
         if time.monotonic() - self.written > OFTEN:
             self.write()

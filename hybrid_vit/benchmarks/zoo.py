@@ -16,7 +16,7 @@ from hybrid_vit.benchmarks.timing import Case, Span, Turn, alone
 from hybrid_vit.benchmarks.work import train_steps
 from hybrid_vit.config.build import build
 from hybrid_vit.config.saved import load_recorded_config
-from hybrid_vit.evaluation import count_macs
+from hybrid_vit.evaluation.scoring import count_macs
 from hybrid_vit.utils.files import read_json
 from hybrid_vit.utils.paths import PUBLISHED
 

@@ -58,7 +58,7 @@ class Scores(Metric):
         labels = targets.argmax(1) if targets.ndim == 2 else targets
         before, n = places(logits, labels), len(logits)
         self.classes = logits.shape[1]
-        self.totals += torch.stack([(before == 0).sum(), (before < K).sum(), loss * n, loss.new_tensor(n)])
+        self.totals += torch.stack([(before == 0).sum(), (before < K).sum(), loss * n, torch.full_like(loss, n)])
 
     def compute(self) -> dict[str, float]:
         """{"loss": nats, "top1": per cent, "top5": per cent, "images": their number}; no "top5" of 5 classes or fewer.

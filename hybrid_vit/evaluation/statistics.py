@@ -201,7 +201,7 @@ def _welch(scores: Sequence[Score], reference: Sequence[Score]) -> Comparison:
 def _tested(found: Comparison, test: Any, *, effect: float, df: int) -> Comparison:
     """With the results of a t-test of scipy, and the size of the effect."""
     interval, p = test.confidence_interval(LEVEL), float(test.pvalue)
-    hedges = effect * _unbiased(df)
+    hedges = effect * (math.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / math.sqrt(df / 2))  # Hedges 1981, exact
     return found._replace(low=float(interval.low), high=float(interval.high), p=p, effect=effect, hedges=hedges)
 
 
@@ -218,8 +218,3 @@ def _difference(value: Fraction, noise: float) -> float:
 def _margin(error: float, df: int) -> float:
     """Half of a t-interval."""
     return float(stats.t.ppf((1 + LEVEL) / 2, df)) * error
-
-
-def _unbiased(df: int) -> float:
-    """Hedges' exact factor (Hedges 1981), for two degrees of freedom or more."""
-    return math.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / math.sqrt(df / 2)

@@ -176,7 +176,7 @@ def in_this_process(cases: Sequence[timing.Case], *, rounds: int) -> dict[str, l
             case.run(turn, **case.arguments)
         warmup, *seconds[case.name] = [b - a for a, b in pairwise(starts)]
         for number, took in enumerate([warmup, *seconds[case.name]], -1):
-            timing.tell(case.name, number, rounds, took)
+            timing.tell(case, number, rounds, took)
     return seconds
 
 
@@ -204,15 +204,18 @@ def test_a_suite_runs_through(
 
 def test_what_was_measured_is_kept_when_it_is_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(suite: str, spec: dict[str, Any]) -> Table:
-        timing.tell("ours", 0, 2, 0.25)
+        timing.tell(timing.Case("ours", print, {"batch_size": 8, "name": "a", "spec": {}}), 0, 2, 0.25)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("hybrid_vit.bench.measure", interrupted)
     with pytest.raises(KeyboardInterrupt):
         bench({"suite": "step", "rounds": 2, "accelerator": {"kind": "cpu"}}, tmp_path)
-    turn = {"suite": "step", "case": "ours", "round": 1, "seconds": 0.25}
+    turn = {"suite": "step", "case": "ours", "arguments": "batch_size=8 name=a", "round": 1, "seconds": 0.25}
     assert json.loads((tmp_path / "bench.json").read_text())["turns"] == [turn]
-    assert (tmp_path / "turns.csv").read_text().splitlines() == ["suite,case,round,seconds", "step,ours,1,0.25"]
+    assert (tmp_path / "turns.csv").read_text().splitlines() == [
+        "suite,case,arguments,round,seconds",
+        "step,ours,batch_size=8 name=a,1,0.25",
+    ]
 
 
 @pytest.mark.slow

@@ -53,7 +53,8 @@ def test_a_case_alone_tells_its_memory_and_of_many_turns_a_few(caplog: pytest.Lo
         seconds, memory = alone(Case("a", hungry), rounds=60)
     assert len(seconds) == 60
     assert 200 < memory < 2000
-    assert len(caplog.records) == 21  # with the warm-up
+    assert len(caplog.records) == 61  # with the warm-up
+    assert sum(vars(record)["told"] for record in caplog.records) == 21
 
 
 def test_each_turn_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -62,7 +63,7 @@ def test_each_turn_is_told(caplog: pytest.LogCaptureFixture) -> None:
         assert [record.getMessage().partition(": ")[0] for record in caplog.records] == [
             *("a, warm-up", "a, round 1 of 2", "a, round 2 of 2")
         ]
-        assert vars(caplog.records[1])["turn"].keys() == {"case", "round", "seconds"}
+        assert vars(caplog.records[1])["turn"].keys() == {"case", "arguments", "round", "seconds"}
 
 
 def test_a_turn_of_several_repeats_counts_as_one_of_them() -> None:

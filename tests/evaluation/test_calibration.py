@@ -4,7 +4,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from hybrid_vit.evaluation import Calibration, fit_temperature
+from hybrid_vit.evaluation.calibration import fit_temperature
+from hybrid_vit.evaluation.metrics import Calibration
 
 
 def drawn(temperature: float, images: int = 20_000) -> tuple[torch.Tensor, torch.Tensor]:

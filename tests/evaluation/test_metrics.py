@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from hybrid_vit.evaluation import Confusion, Scores
-from hybrid_vit.evaluation.metrics import places
+from hybrid_vit.evaluation.metrics import Confusion, Scores, places
 from hybrid_vit.evaluation.metrics import predictions as predicted
 
 

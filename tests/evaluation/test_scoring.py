@@ -10,9 +10,9 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor, nn
 
-from hybrid_vit.evaluation import EVALUATORS, Evaluator, forgotten, per_class, score
+from hybrid_vit.evaluation.metrics import EVALUATORS, Evaluator
 from hybrid_vit.evaluation.plots import confusion_matrix
-from hybrid_vit.evaluation.scoring import score_parts
+from hybrid_vit.evaluation.scoring import forgotten, per_class, score, score_parts
 
 
 class Coarse(nn.Module):

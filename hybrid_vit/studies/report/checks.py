@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from hybrid_vit.studies.report.records import Configuration, Pair, Run, shown
@@ -16,12 +18,16 @@ EQUAL: tuple[tuple[str, Value, str], ...] = (
     ("number of test images", lambda run: run.summary["images"].get("test"), "the scores are of different test sets"),
     ("scoring", lambda run: scoring(run), "the scores were computed in different ways"),
     ("validation split", lambda run: "val" in run.summary["images"], "some were trained without one"),
-    ("start from trained weights", lambda run: bool(run.summary.get("pretrained")), "not all began fresh"),
-    ("device", lambda run: run.summary["device"], "seconds and images/s are not comparable"),
-    ("threads", lambda run: run.summary["threads"], "seconds and images/s are not comparable"),
-    ("precision", lambda run: run.summary["accelerator"]["precision"], "rounding may be a part of a difference"),
-    ("versions", lambda run: versions(run), "the libraries may be a part of a difference"),
-    ("commit", lambda run: (run.summary["commit"] or "unknown")[:10], "the code may be a part of a difference"),
+    (
+        "start from trained weights",
+        lambda run: bool(run.summary.get("pretrained")),
+        "a difference may be that of the start",
+    ),
+    ("device", lambda run: in_turn(run, itemgetter("device")), "seconds and images/s are not comparable"),
+    ("threads", lambda run: in_turn(run, itemgetter("threads")), "seconds and images/s are not comparable"),
+    ("precision", lambda run: in_turn(run, precision), "rounding may be a part of a difference"),
+    ("versions", lambda run: in_turn(run, versions), "the libraries may be a part of a difference"),
+    ("commit", lambda run: in_turn(run, lambda part: commit(part)[:10]), "the code may be a part of a difference"),
 )
 LOOKED = "test set looked at every epoch"
 
@@ -37,14 +43,29 @@ def scoring(run: Run) -> str:
     return run.summary["protocol"].rpartition("; ")[2].removesuffix(f", {LOOKED}")
 
 
-def versions(run: Run) -> str:
-    """The libraries of a run, as one text."""
-    return ", ".join(f"{name} {number}" for name, number in run.summary["versions"].items())
+def parts(run: Run) -> list[dict[str, Any]]:
+    """Machine and code of each part of a run that continued elsewhere or with other code, in turn."""
+    return [*run.summary.get("earlier", []), run.summary]
 
 
-def commit(run: Run) -> str:
-    """The code of a run; "+" stands for changed files."""
-    text = run.summary["commit"] or "unknown"
+def in_turn(run: Run, value: Callable[[dict[str, Any]], Any]) -> str:
+    """A value of each part of a run, if they differ."""
+    return ", then ".join(text for text, _ in groupby(shown(value(part)) for part in parts(run)))
+
+
+def precision(part: dict[str, Any]) -> str:
+    """In which a part of a run was computed."""
+    return part["accelerator"]["precision"]
+
+
+def versions(part: dict[str, Any]) -> str:
+    """The libraries of a part of a run, as one text."""
+    return ", ".join(f"{name} {number}" for name, number in part["versions"].items())
+
+
+def commit(part: dict[str, Any]) -> str:
+    """The code of a part of a run; "+" stands for changed files."""
+    text = part["commit"] or "unknown"
     return text[:10] + "+" * text.endswith("+")
 
 
@@ -57,10 +78,12 @@ def warnings(configurations: Sequence[Configuration], pairs: Sequence[Pair], met
         if len(counts) > 1:
             kinds = "; ".join(f"{kind} ({count} run{'s' * (count > 1)})" for kind, count in counts.items())
             found.append(f"The runs differ in {name}: {kinds}. So {meaning}.")
+    found += same_settings(configurations)
     found += amounts(configurations, pairs)
-    if any("+" in (run.summary["commit"] or "") for run in runs):
+    commits = [part["commit"] for run in runs for part in parts(run)]
+    if any("+" in (text or "") for text in commits):
         found.append("Some runs were made with changed files: their commit does not say with which code.")
-    if not all(run.summary["commit"] for run in runs):
+    if not all(commits):
         found.append("Some runs were made outside a repository: it is unknown with which code.")
     return found + numbers(configurations)
 
@@ -68,11 +91,17 @@ def warnings(configurations: Sequence[Configuration], pairs: Sequence[Pair], met
 def honesty(configurations: Sequence[Configuration], runs: Sequence[Run], metric: str) -> list[str]:
     """Where a score was chosen by, or looked at on, the images that it is reported for."""
     found = []
-    looked = [configuration.label for configuration in configurations if any(map(peeked, configuration.runs))]
+    looked = [each.label for each in configurations if any(LOOKED in run.summary["protocol"] for run in each.runs)]
     if looked:
         found.append(
             f"The test set was looked at every epoch while these were trained: {'; '.join(looked)}. "
             "If anything was decided by what was seen, their test scores are optimistic."
+        )
+    seen = [each.label for each in configurations if any(map(known_validation, each.runs))]
+    if seen:
+        found.append(
+            f"The initial weights of these were perhaps trained on the validation images: {'; '.join(seen)}. Their "
+            "validation scores are too high: choose nothing by them."
         )
     if metric.startswith("val_"):
         found.append(f"{metric} is a score of the images that training was watched on; it is no test score.")
@@ -80,15 +109,29 @@ def honesty(configurations: Sequence[Configuration], runs: Sequence[Run], metric
         validated = all("val_top1" in run.summary["scores"] for run in runs)
         remedy = "Instead," if validated else "Instead, train with validation images (data.val_size=N) and"
         found.append(
-            f"Whoever picks the best of these {len(configurations)} configurations by {metric} selects on the test "
-            f"set, and the score of the one picked is optimistic. {remedy} pick by validation (metric=val_top1)."
+            f"The best of these {len(configurations)} configurations by {metric} would be chosen on the test set, so "
+            "its score is too high on average." + ("" if seen else f" {remedy} pick by validation (metric=val_top1).")
         )
     return found
 
 
-def peeked(run: Run) -> bool:
-    """Whether the test set was looked at during training."""
-    return LOOKED in run.summary["protocol"]
+def known_validation(run: Run) -> bool:
+    """Whether the weights that a run began with were perhaps trained on its validation images."""
+    source: dict[str, Any] | None = run.summary.get("init_from")
+    return source is not None and "val" in run.summary["images"] and source.get("may_know_validation", True)
+
+
+def same_settings(configurations: Sequence[Configuration]) -> list[str]:
+    """Configurations whose runs have the same settings, and not the same images or initial weights."""
+    return [
+        f"The runs of {each.label} have the same settings, but not the same {what}: they are no repetitions."
+        for each in configurations
+        for what, kinds in (
+            ("images", {run.images for run in each.runs}),
+            ("initial weights", {run.initial_weights for run in each.runs}),
+        )
+        if len(kinds - {None}) > 1
+    ]
 
 
 def amounts(configurations: Sequence[Configuration], pairs: Sequence[Pair]) -> list[str]:
@@ -102,8 +145,8 @@ def amounts(configurations: Sequence[Configuration], pairs: Sequence[Pair]) -> l
     ]
     if mixed:
         found.append(
-            "These were trained on another number of images than what they are compared with, and differ from it in "
-            f"other ways too: {'; '.join(mixed)}. Their differences are not of one cause."
+            "These were trained on another number of images than the compared runs, and differ from them in other ways "
+            f"too: {'; '.join(mixed)}. Their differences are not of one cause."
         )
     seen = [
         f"{each.label} ({each.images_seen:,.0f} against {base.images_seen:,.0f})"
@@ -112,8 +155,8 @@ def amounts(configurations: Sequence[Configuration], pairs: Sequence[Pair]) -> l
     ]
     if seen:
         found.append(
-            f"These saw another number of images in training than what they are compared with: {'; '.join(seen)}. "
-            "Their differences are those of longer or shorter training too."
+            f"The number of training images seen differs from that of the compared runs: {'; '.join(seen)}. "
+            "So their differences are also those of longer or shorter training."
         )
     for each in configurations:
         steps = {run.summary["steps"] for run in each.runs}

@@ -74,8 +74,11 @@ def claim(label: str, reference: str, metric: str, found: Comparison) -> str:
 
 
 def shown_p(p: float) -> str:
-    """A p-value with two digits; nothing for none."""
-    return "" if math.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+    """A p-value with three digits, or as many as show on which side of ALPHA it is; nothing for none."""
+    if math.isnan(p):
+        return ""
+    texts = (f"{p:.{digits}g}" for digits in range(3, 18))
+    return "< 0.0001" if p < 1e-4 else next(text for text in texts if (float(text) < ALPHA) == (p < ALPHA))
 
 
 def equation(p: float) -> str:

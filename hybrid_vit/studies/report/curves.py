@@ -79,9 +79,9 @@ def overlay(study: Study, published: dict[str, pd.DataFrame]) -> tuple[Figure, P
         ends = []
         for (name, table), own in zip(published.items(), SERIES[::-1] * len(published), strict=False):
             style = Style(FAINT, own.marker, ":", hollow=True)
-            part = table["epoch"] + 1 <= last
-            x, y = table["epoch"][part] + 1, table[theirs][part]
-            if part.any():
+            part = table.loc[table["epoch"] + 1 <= last, ["epoch", theirs]].dropna()  # not every log scores each epoch
+            x, y = part["epoch"] + 1, part[theirs]
+            if len(part):
                 ax.add_line(line(x.to_numpy(), y.to_numpy(), style))
                 ends.append(End(float(x.iloc[-1]), float(y.iloc[-1]), f"{short(name)}  {y.iloc[-1]:.1f} %", style))
         label_lines(ax, [*ends, *lines(ax, whole(study), ours, "{:.1f} %")])

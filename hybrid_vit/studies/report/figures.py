@@ -32,7 +32,7 @@ from hybrid_vit.studies.report.style import (
 from hybrid_vit.utils.plots import BLUE, FAINT, INK, ORANGE, OTHER, SERIES, End, frame, label_ends, line, log_axis, save
 
 UNNAMED = "#c4c4c4"
-CLASSES = 10  # shown at each end
+CLASSES = 20  # shown
 
 
 def draw(study: Study, overlays: dict[str, pd.DataFrame], out: Path) -> list[Picture]:
@@ -161,13 +161,17 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
 
     Two sizes fix a law, so nothing is said of it until a family has three.
     """
-    series = {}
+    series, perfect = {}, []
     for label, group in families(study).items():
         runs = [run for each in group for run in each.runs]
         scores = [(run.summary["images"]["train"], float(run.score(study.metric))) for run in runs]
         known = [(size, score if lower_is_better(study.metric) else 100 - score) for size, score in scores]
-        if len({size for size, _ in known}) > 1 and min(value for _, value in known) > 0:
+        if len({size for size, _ in known}) < 2:
+            continue
+        if min(value for _, value in known) > 0:
             series[label] = sorted(known)
+        else:
+            perfect.append(short(label))
     if not series:
         return None
     tested = any(len({size for size, _ in known}) > 2 for known in series.values())
@@ -210,6 +214,8 @@ def scaling(study: Study) -> tuple[Figure, Picture] | None:
         else "A point a run; the lines join the means of the logarithms."
     )
     told = ["Within a family the amount of data alone differs.", *equals(series)]
+    if perfect:
+        told.append(f"Left out, since a run without errors has no logarithm: {'; '.join(perfect)}.")
     return figure, Picture("scaling", title, " ".join([caption, *told]))
 
 
@@ -235,7 +241,7 @@ def classes(study: Study) -> tuple[Figure, Picture] | None:
         return None
     reference = bases[best.label]
     change = (by_class(best) - by_class(reference)).dropna().round(6).sort_values(kind="stable")
-    chosen = change if len(change) <= 2 * CLASSES else pd.concat([change.head(CLASSES), change.tail(CLASSES)])
+    chosen = change[change.abs().rank(method="first", ascending=False) <= CLASSES]
     if chosen.empty:
         return None
     figure, ax = sheet(7, 0.9 + 0.26 * len(chosen))

@@ -14,10 +14,10 @@ import markdown  # type: ignore[import-untyped]
 import pandas as pd
 from markdown.treeprocessors import Treeprocessor  # type: ignore[import-untyped]
 from markdown.util import AtomicString  # type: ignore[import-untyped]
-from markupsafe import Markup, escape
+from markupsafe import Markup, escape  # jinja2's
 
 from hybrid_vit.evaluation.statistics import ENOUGH, Comparison, Estimate, estimate
-from hybrid_vit.studies.report.checks import commit, versions, warnings
+from hybrid_vit.studies.report.checks import commit, in_turn, versions, warnings
 from hybrid_vit.studies.report.claims import shown_p, written
 from hybrid_vit.studies.report.figures import Picture
 from hybrid_vit.studies.report.records import Configuration
@@ -233,10 +233,8 @@ def machines(study: Study) -> pd.DataFrame:
     """A row for each place where configurations were computed: machine, versions, code, protocol."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for each, run in study.runs:
-        summary = run.summary
-        threads = f"{summary['threads']} thread{'s' * (summary['threads'] > 1)}"
-        machine = f"{summary['device']}, {threads}, {summary['accelerator']['precision']}"
-        rows.setdefault((machine, versions(run), commit(run), summary["protocol"]), []).append(each.label)
+        place = (in_turn(run, machine), in_turn(run, versions), in_turn(run, commit), run.summary["protocol"])
+        rows.setdefault(place, []).append(each.label)
     columns = ("machine", "versions", "commit", "protocol")
     everything = len(study.configurations)
     return pd.DataFrame(
@@ -247,3 +245,9 @@ def machines(study: Study) -> pd.DataFrame:
             for place, labels in rows.items()
         ]
     )
+
+
+def machine(part: dict[str, Any]) -> str:
+    """Where a part of a run was computed, as one text."""
+    threads = f"{part['threads']} thread{'s' * (part['threads'] > 1)}"
+    return f"{part['device']}, {threads}, {part['accelerator']['precision']}"

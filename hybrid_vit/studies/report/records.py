@@ -34,6 +34,7 @@ NEEDED: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("protocol", "device"), str),
     "commit": (str, type(None)),
 }
+PART = ("device", "threads", "accelerator", "versions", "commit")  # of a part of a run that continued elsewhere
 COLUMNS = {"metrics": ("epoch",), "per_class": ("class", "images", "top1")}
 TEXT = ("class", "taken_for")  # columns of words; the others are of numbers
 FEW = 3  # a label states no more settings than these; the page has a table of all that differ
@@ -43,17 +44,27 @@ ENDLESS = 20_000  # folders without a single run: it is the wrong folder
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where it lies, the value of every dotted key, its summary, a row an epoch, a row a class."""
+    """A finished run: where it lies, the value of every dotted key, its summary, a row an epoch, a row a class.
+
+    Attributes:
+        images: how many it was trained and validated on, and the checksum of the test images; None if it is old.
+    """
 
     directory: Path
     settings: Settings
     summary: dict[str, Any]
     epochs: pd.DataFrame
     classes: pd.DataFrame
+    images: tuple[int, str] | None
 
     @property
     def seed(self) -> int:
         return self.summary["seed"]
+
+    @property
+    def initial_weights(self) -> str | None:
+        """The checksum of the weights that it began with, if it began with some."""
+        return (self.summary.get("init_from") or {}).get("sha256")
 
     def score(self, metric: str) -> Fraction:
         """A score of the summary; an accuracy as the exact share of the images, where their number is known.
@@ -102,7 +113,7 @@ class Configuration:
     @property
     def family(self) -> Settings:
         """The settings but for the amount of data."""
-        return {key: value for key, value in known(self.settings) if key not in self.amount}
+        return {key: value for key, value in known(self.settings) if key not in AMOUNT}
 
     @property
     def amount(self) -> Settings:
@@ -151,14 +162,17 @@ def collect(places: Iterable[Path], metric: str) -> tuple[list[Run], list[LeftOu
     shorten_roots(found)
     runs: list[Run] = []
     seen: dict[str, Path] = {}
+    by_place = {run.directory: run for run in found}
     for run in found:
         first = seen.setdefault(f"{known(identity(run))} {run.seed}", run.directory)
         if first == run.directory:
             runs.append(run)
         else:
-            left_out.append(
-                LeftOut(run.directory, f"repeats {first}: the same configuration and seed, which counts once")
+            images = {run.images, by_place[first].images} - {None}
+            what = (
+                "same settings on other images" if len(images) > 1 else "same configuration and seed, which counts once"
             )
+            left_out.append(LeftOut(run.directory, f"repeats {first}: the {what}"))
     if not runs:
         reasons = "; ".join(f"{left.directory} {left.why}" for left in left_out)
         raise UserError(f"there is no finished run to report ({reasons or 'no directory was given'})")
@@ -229,7 +243,23 @@ def load(directory: Path, metric: str) -> Run:
     settings = settings_of(directory)
     if lengthened := summary.get("lengthened"):  # its schedule is not that of a run that was as long from the beginning
         settings["lengthened"] = lengthened
-    return Run(directory, settings, summary, table(directory, "metrics"), table(directory, "per_class"))
+    tables = table(directory, "metrics"), table(directory, "per_class")
+    return Run(directory, settings, summary, *tables, images_of(directory, settings["data.fraction"]))
+
+
+def images_of(directory: Path, fraction: float) -> tuple[int, str] | None:
+    """`Run.images`; with a fraction of the images their number is 0, since it depends on the seed."""
+    path = directory / "model.json"
+    if not path.is_file():
+        return None
+    try:
+        found = read_json(path).get("fingerprint")
+        if found is None:
+            return None
+        counts = [found[part]["images"] for part in ("train", "val") if part in found]
+        return sum(counts) if fraction == 1 else 0, found["test"]["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError("has a model.json that is damaged") from None
 
 
 def check_summary(summary: dict[str, Any]) -> None:
@@ -246,6 +276,10 @@ def check_summary(summary: dict[str, Any]) -> None:
         wrong.append("images")
     if "accelerator" not in wrong and "precision" not in summary["accelerator"]:
         wrong.append("accelerator")
+    wrong += ["init_from"] if not is_a(summary.get("init_from"), (dict, type(None))) else []
+    parts = summary.get("earlier", [])
+    if not (is_a(parts, list) and all(is_a(part, dict) and {*PART} <= part.keys() for part in parts)):
+        wrong.append("earlier")
     if wrong:
         raise UserError(f"has a summary.json whose {', '.join(wrong)} no training here has written")
 
@@ -291,8 +325,15 @@ def flat(tree: Any, prefix: str = "") -> Settings:
     settings: Settings = {}
     for key, value in tree.items():
         name = prefix.rstrip(".") if key == "_target_" else f"{prefix}{key}"
-        settings |= flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        settings |= flat(value, f"{name}.") if isinstance(value, dict) else {name: plain(value)}
     return settings
+
+
+def plain(value: Any) -> Any:
+    """1 for 1.0: the same setting, however it was written."""
+    if isinstance(value, list):
+        return [plain(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def identity(run: Run) -> Settings:

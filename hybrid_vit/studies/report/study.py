@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from hybrid_vit.evaluation.statistics import Comparison, compare, estimate, family
-from hybrid_vit.studies.report.checks import commit, versions
+from hybrid_vit.studies.report.checks import commit, in_turn, precision, versions
 from hybrid_vit.studies.report.claims import lower_is_better, sentence
 from hybrid_vit.studies.report.records import (
     Configuration,
@@ -116,8 +117,9 @@ def runs_table(study: Study) -> pd.DataFrame:
             | {key: float(run.score(key)) for key, value in run.summary["scores"].items() if value is not None}
             | {key: run.summary[key] for key in ("parameters", "macs", "steps", "seconds", "images_per_second")}
             | {"images_seen": run.images_seen, "training_images": run.summary["images"]["train"]}
-            | {key: run.summary[key] for key in ("device", "threads", "protocol")}
-            | {"precision": run.summary["accelerator"]["precision"], "versions": versions(run), "commit": commit(run)}
+            | {key: in_turn(run, itemgetter(key)) for key in ("device", "threads")}
+            | {"protocol": run.summary["protocol"], "precision": in_turn(run, precision)}
+            | {"versions": in_turn(run, versions), "commit": in_turn(run, commit)}
             for each, run in study.runs
         ]
     )

@@ -18,7 +18,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from hybrid_vit.studies.search.space import PLAN, REMEDY, Plan, agree, distributions, ended, inspect
+from hybrid_vit.studies.search.space import PLAN, REMEDY, Plan, agree, distributions, inspect
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import Lock, read_json, write_json
 
@@ -98,10 +98,6 @@ class Study:
         write_end(claim, outcome)
         with self.lock:
             self._tell(claim, outcome)
-
-    def ended(self) -> list[Outcome]:
-        """How each trial ended that did, by number."""
-        return ended(self.trials)
 
     def _deaths(self, claim: Claim) -> int:
         """How often in a row a process was killed that trained this trial, none of them ending an epoch more."""

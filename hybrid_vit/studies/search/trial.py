@@ -160,14 +160,9 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise
         ending = {"state": "failed", "why": str(error) or type(error).__name__}
-    return ending | measured(directory)
-
-
-def measured(directory: Path) -> dict[str, Any]:
-    """The figures of a trial, as far as its run came."""
     scores = accuracies(directory)
-    found: dict[str, Any] = {"val_top1": scores[-1], "epochs": len(scores)} if scores else {}
-    return found | costs(directory)
+    reached: dict[str, Any] = {"val_top1": scores[-1], "epochs": len(scores)} if scores else {}
+    return ending | reached | costs(directory)
 
 
 def costs(directory: Path) -> dict[str, Any]:

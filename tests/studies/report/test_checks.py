@@ -15,6 +15,15 @@ LOOKED = (
 )
 
 
+EARLIER = {
+    "device": "old",
+    "accelerator": {"precision": "bf16"},
+    "threads": 1,
+    "commit": "b+",
+    "versions": {"torch": "2.14.1"},
+}
+
+
 def warned(folder: Path, metric: str = "test_top1") -> list[str]:
     found = study([folder], metric=metric, reference=None)
     return warnings(found.configurations, [pair[:2] for pair in found.comparisons], metric)
@@ -37,11 +46,15 @@ def test_one_sound_configuration_has_none(tmp_path: Path) -> None:
         ({"protocol": LOOKED}, {}, "The test set was looked at every epoch while these were trained"),
         ({"device": "another"}, {}, "differ in device: a cpu (3 runs); another (1 run)"),
         ({"threads": 2}, {}, "differ in threads"),
+        ({"earlier": [EARLIER]}, {}, "differ in device: a cpu (3 runs); old, then a cpu (1 run)"),
+        ({"earlier": [EARLIER]}, {}, "differ in precision: 32-true (3 runs); bf16, then 32-true (1 run)"),
+        ({"earlier": [EARLIER]}, {}, "made with changed files"),
+        ({"init_from": {"may_know_validation": True}}, {}, "perhaps trained on the validation images: tiny"),
         ({"accelerator": {"precision": "bf16-mixed"}}, {}, "differ in precision"),
         ({"versions": {"torch": "2.11"}}, {}, "differ in versions: torch 2.14.1 (3 runs); torch 2.11 (1 run)"),
         ({"commit": "b" * 40}, {}, "differ in commit"),
         ({"commit": "a" * 40 + "+"}, {}, "made with changed files"),
-        ({"pretrained": True}, {}, "not all began fresh"),
+        ({"pretrained": True}, {}, "may be that of the start"),
         ({"steps": 40}, {}, "30 to 40 steps, as a budget of time allows"),
         ({"steps": 40, "stopped_early": "no gain"}, {}, "30 to 40 steps: early stopping ended them"),
         ({"images": {"train": 500, "test": 400, "val": 100}}, {"optim.lr": 0.1}, "not of one cause"),
@@ -50,7 +63,7 @@ def test_one_sound_configuration_has_none(tmp_path: Path) -> None:
         (
             {},
             {"optim.lr": 0.1},
-            "Whoever picks the best of these 2 configurations by test_top1 selects on the test set",
+            "The best of these 2 configurations by test_top1 would be chosen on the test set",
         ),
     ],
 )
@@ -60,6 +73,32 @@ def test_a_run_that_is_not_like_the_others(
     fake_runs.sweep(tmp_path, "model.depth", {4: [50, 51, 52]})
     fake_runs.write(tmp_path / "z", seed=3, summary=summary, settings=settings)
     assert any(words.lower() in text.lower() for text in warned(tmp_path)), warned(tmp_path)
+
+
+def test_runs_of_one_configuration_on_other_images(tmp_path: Path) -> None:
+    fake_runs.sweep(tmp_path, "model.depth", {4: [50, 51, 52]})
+    for seed, test in enumerate("aab"):
+        fingerprint = {"train": {"images": 1000}, "test": {"images": 400, "sha256": test}}
+        (tmp_path / f"4_s{seed}" / "model.json").write_text(json.dumps({"fingerprint": fingerprint}))
+    assert warned(tmp_path) == [
+        "The runs of tiny have the same settings, but not the same images: they are no repetitions."
+    ]
+
+
+def test_runs_of_one_configuration_from_other_weights(tmp_path: Path) -> None:
+    for seed, weights in enumerate("ab"):
+        source = {"sha256": weights, "may_know_validation": False}
+        fake_runs.write(tmp_path / weights, seed=seed, summary={"init_from": source})
+    assert warned(tmp_path) == [
+        "The runs of tiny have the same settings, but not the same initial weights: they are no repetitions."
+    ]
+
+
+def test_validation_images_that_may_be_known_choose_nothing(tmp_path: Path) -> None:
+    known = {"init_from": {"sha256": "a", "may_know_validation": True}}
+    for depth in (2, 4):
+        fake_runs.write(tmp_path / str(depth), settings={"model.depth": depth}, summary=known)
+    assert not any("pick by validation" in text for text in warned(tmp_path))
 
 
 def test_a_test_set_that_was_looked_at_is_not_scored_in_another_way(tmp_path: Path) -> None:
@@ -81,7 +120,7 @@ def test_longer_training_is_said(tmp_path: Path) -> None:
     fake_runs.write(tmp_path / "a", epochs=3)
     fake_runs.write(tmp_path / "b", epochs=5)
     assert any(
-        "saw another number of images" in text and "epochs=5 (5,000 against 3,000)" in text for text in warned(tmp_path)
+        "training images seen differs" in text and "epochs=5 (5,000 against 3,000)" in text for text in warned(tmp_path)
     )
 
 

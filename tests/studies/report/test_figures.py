@@ -385,6 +385,23 @@ def test_classes_are_the_most_changed(depths: Study) -> None:
     assert "depth=8 minus depth=2" in figure.axes[0].get_title(loc="left")
 
 
+def test_of_many_classes_the_largest_changes_are_shown(tmp_path: Path) -> None:
+    for depth, step in ((2, 0), (4, 1)):
+        run = fake_runs.write(tmp_path / str(depth), settings={"model.depth": depth}, top1=50 + step)
+        rows = [f"c{i},100,{20 + step * i},c0" for i in range(30)]  # class i changes by i points
+        (run / "per_class.csv").write_text("\n".join(["class,images,top1,taken_for", *rows]) + "\n")
+    figure = drawn(figures.classes(of(tmp_path)))
+    assert {label.get_text() for label in figure.axes[0].get_yticklabels()} == {f"c{i}" for i in range(10, 30)}
+
+
+def test_a_published_curve_may_have_gaps(tmp_path: Path) -> None:
+    rows = [f"{epoch},4,{10 + epoch},4,{20 + epoch if epoch != 2 else ''},0.1" for epoch in range(200)]
+    (tmp_path / "paper.csv").write_text("\n".join([PUBLISHED.splitlines()[0], *rows]) + "\n")
+    fake_runs.write(tmp_path / "run")
+    figure, _ = curves.overlay(of(tmp_path / "run"), {"paper": curves.read_overlay(tmp_path / "paper.csv")})
+    assert {"paper  21.0 %", "tiny  50.0 %"} <= {text.get_text() for text in figure.axes[0].texts}
+
+
 PUBLISHED = "epoch,train_loss,train_acc,val_loss,val_acc,lr\n" + "".join(
     f"{epoch},4,{10 + epoch},4,{20 + epoch},0.1\n" for epoch in range(200)
 )

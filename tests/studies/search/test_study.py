@@ -14,6 +14,7 @@ import optuna
 import pytest
 
 import hybrid_vit
+from hybrid_vit.studies.search.space import ended
 from hybrid_vit.studies.search.study import Study
 
 ROOT = Path(hybrid_vit.__file__).parent.parent
@@ -103,7 +104,7 @@ def test_two_processes_share_the_trials_and_what_a_killed_one_left_is_taken_up(t
     assert len({process for number, process in runs if number == 0}) == 2
     assert {process for _, process in runs} == {process.pid for process in processes}
     assert [trial.state.name for trial in journal(tmp_path)] == ["COMPLETE"] * 9
-    assert [end["number"] for end in study.ended()] == [*range(9)]
+    assert [end["number"] for end in ended(study.trials)] == [*range(9)]
     assert study.claim(9) is None
     more = study.claim(10)
     assert more is not None
@@ -240,7 +241,7 @@ def test_a_trial_in_which_processes_are_killed_is_given_up_unless_it_comes_furth
     (tmp_path / "trials/0000/metrics.csv").write_text("epoch\n0\n")
     killed(0)  # it has an epoch more than before
     killed(1)
-    end = study.ended()
+    end = ended(study.trials)
     assert [(each["number"], each["state"]) for each in end] == [(0, "failed")]
     assert end[0]["why"] == "2 processes were killed in it, perhaps because memory ran out"
     assert [trial.state.name for trial in journal(tmp_path)] == ["PRUNED", "RUNNING"]
