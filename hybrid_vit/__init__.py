@@ -98,12 +98,16 @@ def _settings(prefix: str, values: dict[str, Any]) -> list[str]:
     for key, value in values.items():
         # stem@model.stem and data.image_size say their place themselves
         name = key if "@" in key or key.startswith("data.") else f"{prefix}{key}"
-        found += _settings(f"{name}.", value) if isinstance(value, dict) else [f"{name}={_written(value)}"]
+        # Another transform has other arguments, so it is given as a whole.
+        whole = not isinstance(value, dict) or (name.startswith("augment.") and "_target_" in value)
+        found += [f"{name}={_written(value)}"] if whole else _settings(f"{name}.", value)
     return found
 
 
 def _written(value: Any) -> str:
     """A value as it is written on the command line."""
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_written(each)}' for key, each in value.items())}}}"
     if isinstance(value, str | Path):
         from hybrid_vit.config.compose import quote
 

@@ -7,7 +7,7 @@ from hybrid_vit.cli.command import gather_runs, run_command
 from hybrid_vit.config.compose import Spec
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import check_vacant, find_run
+from hybrid_vit.utils.paths import check_vacant, complete, find_run
 
 
 def main() -> None:
@@ -35,7 +35,8 @@ def ensemble(spec: Spec, directory: Path) -> float:
     from hybrid_vit.deploy.ensembles import join  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.utils.tables import text_table
 
-    rows = join([find_run(run) for run in spec["runs"]], directory, spec["data"], spec["accelerator"])
+    with complete(directory):
+        rows = join([find_run(run) for run in spec["runs"]], directory, spec["data"], spec["accelerator"])
     print(text_table(("", "test top-1"), [(name, f"{top1:.2f} %") for name, top1 in rows.items()]))
     print(f"\n{directory}")
     return rows["ensemble"]

@@ -39,8 +39,8 @@ def evaluate(spec: Spec, directory: Path) -> float:
     from hybrid_vit.deploy.card import score_row
     from hybrid_vit.deploy.scoring import load_data, score_test_set
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
-    from hybrid_vit.evaluation import per_class
     from hybrid_vit.evaluation.plots import confusion_matrix
+    from hybrid_vit.evaluation.scoring import per_class
     from hybrid_vit.fast.accelerator import choose, keep_memory
     from hybrid_vit.models import mirrored
     from hybrid_vit.utils.files import write_csv, write_json, write_text

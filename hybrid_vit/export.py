@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 
 from hybrid_vit.cli.command import name_run, run_command
@@ -30,6 +30,8 @@ def exportable(spec: Spec, directory: Path, multirun: bool) -> None:
         from hybrid_vit.deploy.card import check_scored
 
         check_scored(run)
+        if directory.resolve() == run.resolve():
+            raise UserError(f"{directory} is the run itself; choose another directory with hydra.run.dir=PATH")
     if spec["push"]:
         from hybrid_vit.deploy.hub import check_push
 
@@ -57,7 +59,7 @@ def export_network(spec: Spec, directory: Path) -> None:
     from hybrid_vit.deploy.graphs import describe, write_graphs
     from hybrid_vit.deploy.parity import compare, draw_images, table
     from hybrid_vit.deploy.publishing import portable
-    from hybrid_vit.deploy.scoring import load_data, load_same_data
+    from hybrid_vit.deploy.scoring import load_data
     from hybrid_vit.deploy.trained import load  # here, with torch: --help and a wrong key need not wait for it
     from hybrid_vit.fast.accelerator import keep_memory
     from hybrid_vit.utils.files import write_json
@@ -67,8 +69,8 @@ def export_network(spec: Spec, directory: Path) -> None:
     target, run = spec["target"], find_run(spec["run"])
     trained, preprocess = load(run), spec["preprocess"] or target == "hub"
     comparing = spec["images"] != 0
-    loaded = load_same_data if comparing else load_data  # what is compared is a score of the run
-    data = loaded(trained, spec["data"]) if spec["int8"] or comparing else None
+    # What is compared is a score of the run.
+    data = load_data(trained, spec["data"], same=comparing) if spec["int8"] or comparing else None
     if target == "hub":
         from hybrid_vit.deploy.hub import write_hub, write_hub_card
 
@@ -83,7 +85,7 @@ def export_network(spec: Spec, directory: Path) -> None:
         "target": target,
         **describe(trained, preprocess=preprocess),
         "files": {file.name: asdict(parity[file.name]) if parity else None for file in files},
-        "versions": provenance()["versions"] | {name: version(name) for name in EXPORT[target]},
+        "versions": provenance()["versions"] | {name: import_module(name).__version__ for name in EXPORT[target]},
     }
     write_json(directory / "export.json", portable(content))
     print(f"{table(files, parity)}\n")

@@ -72,6 +72,8 @@ def test_a_run_that_cannot_begin_leaves_nothing(tmp_path: Path, monkeypatch: pyt
         ({"model": "hybrid_huge"}, "model=hybrid_huge does not exist"),
         ({"model": {"dept": 3}}, "did you mean model.depth"),
         ({"epochs": -1}, "epochs=-1 must be positive"),
+        ({"distill": {"kind": "soft"}}, "distill.kind=soft has no effect without distill.teacher; set that, too"),
+        ({"early_stopping.monitor": "val_top1"}, "val_top1 has no effect without early_stopping.patience"),
         ({"trainer": {"devices": 2, "strategy": "ddp"}}, "trains in one process; for several use the command line"),
     ],
 )
@@ -82,7 +84,7 @@ def test_a_wrong_setting_is_a_sentence(settings: dict, sentence: str, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_predict_takes_a_picture_of_any_kind(run: Trained, tmp_path: Path) -> None:
+def test_predict_takes_a_picture_of_any_kind(run: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     array = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     path = tmp_path / "picture.png"
     Image.fromarray(array).save(path)
@@ -101,6 +103,18 @@ def test_predict_takes_a_picture_of_any_kind(run: Trained, tmp_path: Path) -> No
     assert run.predict([]) == []
     with pytest.raises(ValueError, match=r"nothing\.png"):
         run.predict("nothing.png")
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        run.predict(pictures, batch_size=0)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run.predict("~/picture.png") == run.predict(path)
+
+
+def test_a_run_directory_may_be_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Exception, match=r"max_time.*; continue with hybrid_vit\.fit\(resume='.*/runs/a'\)$"):
+        hybrid_vit.fit(**SMALL, **{"trainer.max_time": "0.001s"}, hydra={"run": {"dir": "~/runs/a"}})
+    assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
 def test_importing_has_no_side_effects() -> None:

@@ -11,7 +11,7 @@ from hybrid_vit.augment import Augment
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import choices, compose_config, compose_groups, options, resolve
 from hybrid_vit.config.validation import check_together, check_values
-from hybrid_vit.evaluation import count_macs
+from hybrid_vit.evaluation.scoring import count_macs
 from hybrid_vit.fast import set_attention
 from hybrid_vit.utils.limits import warmup
 from hybrid_vit.utils.paths import CONF

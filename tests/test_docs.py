@@ -104,7 +104,7 @@ def test_the_python_runs(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hybrid_vit, "fit", fit)
     (code,) = blocks(page, "python")
-    exec(code, {})
+    exec(code, {"__name__": "__main__"})
     assert capsys.readouterr().out.startswith("3")  # docs/digit.png, of the test set
 
 

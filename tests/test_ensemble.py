@@ -81,6 +81,20 @@ def test_it_is_loaded_scored_and_taught_from(
     assert student.summary["state"] == "done"
 
 
+def test_one_that_is_stopped_is_none(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr("hybrid_vit.deploy.ensembles.score_test_set", stopped)
+        call(patch, *runs, "name=pair")
+    with pytest.raises(ValueError, match="is not a run directory"):
+        hybrid_vit.load("outputs/ensembles/pair")
+    call(monkeypatch, *runs, "name=pair")
+    assert hybrid_vit.load("outputs/ensembles/pair").summary["state"] == "done"
+
+
 def test_what_cannot_be_joined_is_a_sentence(
     runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import forked
@@ -269,6 +270,35 @@ def test_mistakes_are_a_sentence_and_write_nothing(
     assert not [*tmp_path.iterdir()]
 
 
+def test_the_hubs_folder_is_not_the_run_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = shutil.copytree(ROOT / "outputs/published/quickstart", tmp_path / "run")
+    with pytest.raises(SystemExit):
+        call(run, "target=hub", f"hydra.run.dir={run}")
+    assert f"{run} is the run itself; choose another directory" in capsys.readouterr().err
+    assert (run / "README.md").read_text() == (ROOT / "outputs/published/quickstart/README.md").read_text()
+
+
+def test_only_what_belongs_to_the_folder_is_uploaded(
+    hub_export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import filter_repo_objects
+
+    from hybrid_vit.deploy.hub import WRITTEN, push
+
+    folder = shutil.copytree(hub_export.folder, tmp_path / "hub")
+    (folder / ".env").write_text("SECRET=1")
+    sent: list[str] = []
+
+    def upload(api: object, *, folder_path: Path, allow_patterns: list[str], **others: object) -> None:
+        sent.extend(filter_repo_objects([path.name for path in folder_path.iterdir()], allow_patterns=allow_patterns))
+
+    monkeypatch.setattr(HfApi, "create_repo", lambda *given, **others: SimpleNamespace(repo_id="me/x"))
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    assert push(folder, "me/x") == "https://huggingface.co/me/x"
+    assert sorted(sent) == sorted(WRITTEN)
+
+
 @pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
 def test_a_missing_package_is_a_sentence(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -307,6 +337,8 @@ def test_a_hub_that_cannot_be_reached_is_a_sentence(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: "hf_none")
     with pytest.raises(ValueError, match=r"^push=a b is not a valid repository name \(.*\); write push=USER/NAME$"):
         check_push("a b")
+    with pytest.raises(ValueError, match=r"^push=digits is not a valid repository name \(it has no user\)"):
+        check_push("digits")
     check_push("me/digits")
     with pytest.raises(ValueError, match=r"^push=me/digits failed \(.*is complete: `hf upload me/digits "):
         push(tmp_path, "me/digits")

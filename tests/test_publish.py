@@ -118,8 +118,13 @@ def test_other_settings_and_no_runs_are_a_sentence(
     shutil.copytree(runs[1], other)
     config = other / ".hydra/config.yaml"
     config.write_text(config.read_text().replace("batch_size: 64", "batch_size: 32"))
+    longer = tmp_path / "longer"
+    shutil.copytree(runs[1], longer)
+    summary = json.loads((longer / "summary.json").read_text())
+    (longer / "summary.json").write_text(json.dumps(summary | {"lengthened": [5]}))
     for argv, sentence in (
         ([runs[0], other, "name=small"], "is of another configuration than"),
+        ([runs[0], longer, "name=small"], "(lengthened); give seeds of one"),
         (["name=small"], "no run was given"),
         ([runs[0], f"runs=[{other}]", "name=small"], "and runs= are both given; name all runs in one way"),
         ([runs[0], "name=fast_4m"], "fast_4m holds a model already; choose another name"),  # which load would find

@@ -127,9 +127,9 @@ class Draw:
             return noise[self.share]
         return noise.index_select(0, moved(self.share, like.device))
 
-    def batch_uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """One number in [low, high) for the whole batch."""
-        return random.Random(self._next_seed()).uniform(low, high)
+    def batch_uniform(self) -> float:
+        """One number in [0, 1) for the whole batch."""
+        return random.Random(self._next_seed()).random()
 
     def batch_integer(self, high: int) -> int:
         """One integer in [0, high) for the whole batch."""

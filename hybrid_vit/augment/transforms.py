@@ -165,7 +165,7 @@ def _jitter_range(
     if not 0 <= value <= high - centre or math.isinf(value):
         limits = "0 or more" if math.isinf(high) else f"0 to {high - centre:g}"
         raise UserError(f"{name} is {value}, but it is a strength; use {limits}, or a range (low, high)")
-    return (max(0.0, centre - value) if centre else -value, centre + value)
+    return max(low, centre - value), centre + value
 
 
 class ColorJitter:

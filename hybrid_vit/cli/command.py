@@ -54,14 +54,14 @@ from hybrid_vit.config.compose import (
 from hybrid_vit.config.validation import check_together, check_values
 from hybrid_vit.utils.errors import UserError, out_of_memory
 from hybrid_vit.utils.files import Lock, read_json, write_json
-from hybrid_vit.utils.paths import CONF
+from hybrid_vit.utils.paths import CONF, expanded
 
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
 
 PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
 # What a user can fix, by name, so that torch and Lightning need not be imported to recognise their errors.
-FIXABLE = {"UserError", "OSError", "MemoryError", "OutOfMemoryError", "MisconfigurationException"}
+FIXABLE = {"UserError", "OSError", "MisconfigurationException"}
 # Settings of Hydra that have no effect here, or a wrong one.
 REFUSED = {
     "hydra/sweeper": "-m has a sweeper here, and python -m hybrid_vit.search has Optuna's",
@@ -119,8 +119,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     if args.config_name or args.config_path:
         raise UserError("--config-name and --config-path are not taken; --config-dir adds a folder like conf/")
     look_in(args.config_dir)
-    elsewhere = args.experimental_rerun
-    if args.help or args.hydra_help or args.info or args.shell_completion or elsewhere:
+    if args.help or args.hydra_help or args.info or args.shell_completion or args.experimental_rerun:
         return None
     for text in settings:
         key = text.partition("=")[0].strip("+~")
@@ -147,9 +146,6 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         resolve(cfg)  # what is wrong in the settings is said of them, not of the directory that is named by them
     kind = "sweep" if multirun else "run"
     place, fresh = destination(cfg, kind)
-    if place != Path():  # where nothing is written
-        pattern = str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
-        check_place(place, "out" if "${out}" in pattern else f"hydra.{kind}.dir")
     if not multirun:
         check_job(cfg, name, place, also)
         return Plan(cfg, place, fresh, [])
@@ -163,7 +159,7 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
             raise UserError(f"{job} is a sweep itself; run one sweep at a time")
     own = purpose(cfg, settings)
     given = fresh or any(text.startswith("hydra.sweep.dir=") for text in settings)
-    # Only trainings can be compared with what is asked for now.
+    # Only training runs can be compared with what is asked for now.
     if name != "train" and (place / RECORD).exists() and (difference := other_purpose(place, own)):
         raise UserError(f"{place} is of {difference}; choose another folder with hydra.sweep.dir=PATH")
     different: Differs | None = None
@@ -197,11 +193,17 @@ def destination(cfg: DictConfig, kind: str) -> tuple[Path, bool]:
     Two commands of the same second would share a name: what is there already is left to the other.
     """
     with resolving(cfg):
-        place = Path(cfg.hydra[kind].dir)
+        place = expanded(cfg.hydra[kind].dir)
     pattern = str(OmegaConf.to_container(cfg.hydra[kind], resolve=False))
+    given = "out" if "${out}" in pattern else f"hydra.{kind}.dir"
+    if given == "out":
+        pattern = str(OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["out"]), resolve=False))
     named = kind == "sweep" and "${either:" in pattern and cfg.hydra.runtime.choices.get("sweep")
     fresh = "${now:" in pattern and not named
-    return (unused(place) if fresh else place), fresh
+    place = unused(place) if fresh else place
+    if place != Path():  # where nothing is written
+        check_place(place, given)
+    return place, fresh
 
 
 def claim(place: Path) -> Path:
@@ -436,7 +438,8 @@ class Told(SystemExit):
 def sentence(error: Exception) -> str:
     """An error as a user wants to read it."""
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return f"the disk is full ({error.filename2 or error.filename}); free some space, then continue"
+        place = error.filename2 or error.filename
+        return f"the disk is full{f' ({place})' if place else ''}; free some space, then continue"
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f"{error.filename}: {error.strerror}"
     if out_of_memory(error):

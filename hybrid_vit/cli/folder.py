@@ -52,10 +52,7 @@ def candidates(place: Path, own: Spec) -> Iterator[tuple[Path, str]]:
     pattern = re.compile(re.escape(place.name) + r"_(\d+)")
     others = [path for path in place.parent.glob("*") if pattern.fullmatch(path.name) and (path / RECORD).exists()]
     why = ""
-    for folder in [
-        *([place] if place.exists() else []),
-        *sorted(others, key=lambda path: int(path.name.rpartition("_")[2])),
-    ]:
+    for folder in [*filter(Path.exists, [place]), *sorted(others, key=lambda path: int(path.name.rpartition("_")[2]))]:
         difference = other_purpose(folder, own) if (folder / RECORD).exists() else None
         if difference is None:
             yield folder, why

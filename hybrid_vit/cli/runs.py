@@ -13,11 +13,12 @@ from hybrid_vit.cli.overview import look
 from hybrid_vit.config.changeable import WORDS, changeable
 from hybrid_vit.config.compose import Spec, as_train, dotted_keys, get_value, parse_override, quote, resolve
 from hybrid_vit.config.saved import load_run_config, make_paths_absolute, save_run_config
+from hybrid_vit.config.schema import Distill, EarlyStopping
 from hybrid_vit.config.validation import check_values
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json, write_text
 from hybrid_vit.utils.logs import logged
-from hybrid_vit.utils.paths import expanded, images_place
+from hybrid_vit.utils.paths import expanded, same_place
 from hybrid_vit.utils.processes import is_helper
 
 LENGTHS = ("epochs", "steps")
@@ -33,7 +34,7 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
         UserError: a setting that cannot be, with the remedy.
         Stopped: by a signal or by `trainer.max_time`; it can be resumed.
     """
-    from hybrid_vit.training.callbacks import latest  # with torch
+    from hybrid_vit.training.callbacks import Stopped, latest  # with torch
     from hybrid_vit.training.parts import processes
     from hybrid_vit.training.run import train
 
@@ -53,7 +54,12 @@ def fit(settings: list[str], callbacks: Sequence[Any] = ()) -> Path:
                 write_text(directory / ".hydra" / "overrides.yaml", OmegaConf.to_yaml(own))
         more = lengthening(spec, directory)
         with logged(directory / "train.log"):
-            train(as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more)
+            try:
+                train(
+                    as_train(spec), directory, checkpoint=latest(directory / "checkpoints"), callbacks=callbacks, **more
+                )
+            except Stopped as error:
+                raise Stopped(f"{error}; continue with hybrid_vit.fit(resume={str(directory)!r})") from None
     return directory
 
 
@@ -66,6 +72,11 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
     """A new run has one length, and its directory holds no run, or in a multirun the same one."""
     if spec["budget"] is not None and spec["steps"] is not None:
         raise UserError(f"budget={spec['budget']} and steps={spec['steps']} both set the length; give one of them")
+    for group, switch, part in () if multirun else SWITCHES:  # an arm of a multirun may be without
+        changed = [key for key, value in vars(part()).items() if spec[group][key] != value]
+        if changed and spec[group][switch] is None:
+            setting = f"{group}.{changed[0]}={spec[group][changed[0]]}"
+            raise UserError(f"{setting} has no effect without {group}.{switch}; set that, too")
     if multirun and spec["trainer"]["devices"] * spec["trainer"]["num_nodes"] > 1:
         raise UserError(
             "a job of a sweep is trained by one process; use trainer.devices=1 and trainer.num_nodes=1, "
@@ -82,6 +93,7 @@ def startable(spec: Spec, directory: Path, multirun: bool) -> None:
             )
 
 
+SWITCHES = (("distill", "teacher", Distill), ("early_stopping", "patience", EarlyStopping))
 CHECKPOINTS = ("last.ckpt", "previous.ckpt")
 RUN = ("summary.json", "checkpoints/last.ckpt", ".hydra/config.yaml")
 
@@ -109,8 +121,7 @@ def same_run(spec: Spec, directory: Path) -> None:
             raise UserError(f"{directory / 'summary.json'} cannot be read (it has no number of steps)")
     except UserError as error:
         raise Unusable(f"{error}; delete {directory} to train this job from its beginning") from None
-    places = [images_place(spec["data"]["source"], spec["data"]["root"]) for spec in (own, here)]
-    if places[0] != places[1]:
+    if not same_place(own["data"], here["data"]):
         raise Differs(f"{directory} holds a run with data.root={own['data']['root']}, not {here['data']['root']}")
     for key in dotted_keys(here):
         there, value = get_value(own, key), get_value(here, key)

@@ -236,7 +236,10 @@ def parse_override(text: str) -> Override:
 
 
 def quote_free_text(text: str) -> str:
-    """An argument whose value is an existing path or a free text, quoted: it may hold commas, spaces or '='."""
+    """An argument whose value is an existing path, a new one with letters that are not ASCII, or a free text, quoted.
+
+    So it may hold commas, spaces or '='.
+    """
     key, _, value = text.partition("=")
     if key in PATHS and re.search("(^|,)~", value):  # the shell leaves it, as behind data.root=
         whole = os.path.expanduser(value)
@@ -244,8 +247,11 @@ def quote_free_text(text: str) -> str:
             return f"{key}={quote(whole)}"
         if not re.search(r"['\"()\[\]{}]", value):
             return f"{key}={','.join(quote(os.path.expanduser(part)) for part in value.split(','))}"
-    free = (key in PATHS and Path(value).exists()) or (key in TEXTS and value[0] not in "'\"") if value else False
-    return f"{key}={quote(value)}" if free else text
+    if not value or value[0] in "'\"":
+        return text
+    # The grammar refuses letters that are not ASCII.
+    path = key in PATHS and (Path(value).exists() or not (value.isascii() or re.search(r"['\"()\[\]{},]", value)))
+    return f"{key}={quote(value)}" if path or key in TEXTS else text
 
 
 def quote(text: str | Path) -> str:
@@ -302,7 +308,9 @@ def set_value(cfg: DictConfig, override: Override, tree: dict[str, Any]) -> None
             raise UserError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
         raise UserError(f"{text}: {key} holds several keys; {suggest(key, choices(cfg)) or f'set one of {parts}'}")
     try:
-        OmegaConf.update(cfg, key, value, merge=True)
+        # Another transform has other arguments.
+        other = key.startswith("augment.") and isinstance(value, dict) and "_target_" in value
+        OmegaConf.update(cfg, key, value, merge=not other)
     except OmegaConfBaseException as error:
         line = first_lines(error)
         kind = TYPES.get(line.rpartition(" ")[2])

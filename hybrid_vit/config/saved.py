@@ -120,13 +120,8 @@ def add_defaults(spec: Any) -> Any:
     return (defaults(kind) if kind else {}) | {key: add_defaults(spec[key]) for key in spec}
 
 
-def defaults(kind: type) -> Spec:
-    """The values that a schema states, without those that are missing or refer to others."""
-    return copy.deepcopy(stated(kind))
-
-
 @functools.cache
-def stated(kind: type) -> Spec:
-    """The same, which must not be changed."""
+def defaults(kind: type) -> Spec:
+    """The values that a schema states, without those that are missing or refer to others; not to be changed."""
     tree: Any = OmegaConf.to_container(OmegaConf.structured(kind))
     return {key: value for key, value in tree.items() if not (isinstance(value, str) and value[:2] in ("??", "${"))}

@@ -259,7 +259,7 @@ class Train:
     budget: str | None = None
     budget_by: str = limited(("steps", "clock"), "steps")
     batch_size: int = limited("[1, 1e6]", 128)
-    label_smoothing: float = limited("[0, 1)", 0.0)
+    label_smoothing: float = limited("[0, 1)", 0.05)
     dropout: bool = True  # false: every rate of the model that ends in drop_rate or path_rate is 0
     augment_until: float = limited("[0, 1]", 1.0)
     score: str = limited(("ema", "raw"), "ema")

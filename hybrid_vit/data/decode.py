@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import expanded
 
 # How to turn a picture upright, by the value of its EXIF orientation; 1 is upright.
 ORIENTATIONS = {
@@ -76,7 +77,7 @@ def decode(source: Source, max_pixels: int | None = None) -> Image.Image:
                 raise ValueError("it has no pixels")
             return _rgb(source)
         formats = [name for name in readable_formats() if max_pixels is None or name in SIZED]
-        with Image.open(source, formats=formats) as file:
+        with Image.open(expanded(source), formats=formats) as file:
             if max_pixels is not None and file.width * file.height > max_pixels:
                 size = f"{file.width} x {file.height}"
                 raise Image.DecompressionBombError(f"it has {size} pixels, more than {max_pixels / 1e6:g} million")
@@ -111,7 +112,8 @@ def readable_formats() -> tuple[str, ...]:
     # Pillow warns of pictures above 90 million pixels, which are large but usual, and refuses twice as many.
     warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     Image.init()
-    stubs = {name for name, (reader, _) in Image.OPEN.items() if _is_stub(reader)}
+    # Of a stub Pillow only recognises the format, for a plugin to read.
+    stubs = {n for n, (r, _) in Image.OPEN.items() if isinstance(r, type) and issubclass(r, ImageFile.StubImageFile)}
     return tuple(name for name in Image.ID if name not in {"EPS", "IPTC", "MPEG", *stubs})
 
 
@@ -120,11 +122,6 @@ def readable_suffixes() -> frozenset[str]:
     """Suffixes of `readable_formats` in lower case, such as ".jpg"."""
     formats = readable_formats()
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
-
-
-def _is_stub(reader: object) -> bool:
-    """Whether Pillow only recognises the format, for a plugin to read."""
-    return isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
 
 
 def _of_numbers(values: np.ndarray | Tensor) -> Image.Image:

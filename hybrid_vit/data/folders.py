@@ -85,16 +85,23 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
                 f"{path} holds nothing but {', '.join(f'{name}/' for name in sorted(inside))}, which look like splits; "
                 f"set data.root={path} if it is the data set, or put the splits above the classes: train/CLASS/1.jpg"
             )
-    found = {path.name: pictures_in(path, left_out) for path in classes}
+    found, skipped = {}, {}
+    for path in classes:
+        skipped[path.name] = LeftOut()
+        found[path.name] = pictures_in(path, skipped[path.name])
+        left_out.update(skipped[path.name])
     if not any(found.values()):
         pictures = sum(path.suffix.lower() in readable_suffixes() for path in outside)
         raise FileNotFoundError(
-            f"{folder} holds {f'{pictures} pictures, but none in a class folder' if pictures else 'no pictures'}; "
-            f"give a folder with one folder per class, such as {folder / 'cat' / '1.jpg'}"
+            f"{folder} holds {f'{pictures} pictures, but none in a class folder' if pictures else 'no pictures'}"
+            f"{without(sum(skipped.values(), LeftOut()))}; give a folder with one folder per class, such as "
+            f"{folder / 'cat' / '1.jpg'}"
         )
     empty = [name for name, paths in found.items() if not paths]
     if empty:
-        raise FileNotFoundError(f"{folder / empty[0]} holds no pictures; fill or remove that folder")
+        raise FileNotFoundError(
+            f"{folder / empty[0]} holds no pictures{without(skipped[empty[0]])}; fill or remove that folder"
+        )
     if len(found) == 1:
         raise UserError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
     # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
@@ -151,6 +158,11 @@ def has_readable_suffix(path: Path, left_out: LeftOut) -> bool:
 def in_words(left_out: LeftOut) -> str:
     """'2 x hidden, 1 x .txt file', or 'nothing'."""
     return ", ".join(f"{count} x {reason}" for reason, count in sorted(left_out.items())) or "nothing"
+
+
+def without(left_out: LeftOut) -> str:
+    """' (left out: 2 x .heic file)', or nothing."""
+    return f" (left out: {in_words(left_out)})" if +left_out else ""
 
 
 def _plain_files(folder: Path, left_out: LeftOut) -> list[Path]:

@@ -9,11 +9,11 @@ import signal
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_convert
 
 from hybrid_vit.augment import Draw, RandomResizedCrop, derive_seed
 from hybrid_vit.data.pictures import PictureFolder
@@ -123,13 +123,9 @@ class EpochSampler:
             total = end - begin
             share = slice(total * self.rank // self.world_size, total * (self.rank + 1) // self.world_size)
             seed = derive_seed(self.seed, self.epoch, step)
-            if self.led:
-                led = torch.arange(share.start - 1, share.stop) % total
-                here = None if turned is None else turned[begin:end]
-                yield begin + led, Draw(seed, total, led, led=True, turned=here)
-            else:
-                draw = None if turned is None else Draw(seed, total, share, turned=turned[begin:end])
-                yield slice(begin + share.start, begin + share.stop), draw
+            rows: slice | Tensor = torch.arange(share.start - 1, share.stop) % total if self.led else share
+            draw = None if turned is None else Draw(seed, total, rows, led=self.led, turned=turned[begin:end])
+            yield slice(begin + share.start, begin + share.stop) if isinstance(rows, slice) else begin + rows, draw
 
 
 class Loader(ABC):
@@ -236,7 +232,7 @@ class StreamLoader(Loader):
                 self._batch_reader,
                 batch_sampler=self._rest,
                 num_workers=self._num_workers,
-                collate_fn=_as_it_is,
+                collate_fn=default_convert,
                 worker_init_fn=_ignore_interrupt,
                 pin_memory=self._pin_memory,
                 persistent_workers=self._num_workers > 0,
@@ -282,7 +278,3 @@ class _WholeBatches(Dataset[tuple[Tensor, Tensor] | UserError]):
 def _ignore_interrupt(worker: int) -> None:
     """Ctrl-C reaches the workers as well; the main process ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _as_it_is(batch: Any) -> Any:  # torch types a collate function by lists of samples; this one is given a batch
-    return batch

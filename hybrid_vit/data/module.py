@@ -61,7 +61,7 @@ class DataModule(LightningDataModule):
         seed: of the validation split, the shuffles and the augmentation.
         num_workers: processes that decode the pictures of a folder.
         check: decode all pictures of a folder before anything else, so that a damaged one is found early; None for
-            all of up to 20,000 pictures and a sample of 1,000 of more.
+            all of up to 20,000 pictures; of more, those of validation and test and a sample of 1,000 others.
         drop_last: leave out an epoch's last training batch where it is smaller than the others.
         monitor_test: also give the test set in validation, as the published runs did. Not for choosing anything.
         world_size: number of processes, until a trainer says it: an epoch may have fewer steps on several.
@@ -146,7 +146,7 @@ class DataModule(LightningDataModule):
             log.warning("batch_size=%d is larger than the %d training images, so it is %d", self.batch_size, n, n)
             self.batch_size = n
         if self.check is not False and os.environ.get("LOCAL_RANK", "0") == "0":
-            self._check([path for part in parts.values() if isinstance(part, PictureFolder) for path in part.paths])
+            self._check({name: part for name, part in parts.items() if isinstance(part, PictureFolder)})
         self._parts, self.class_names = parts, class_names
 
     def train_dataloader(self) -> ResidentLoader | StreamLoader:
@@ -286,12 +286,15 @@ class DataModule(LightningDataModule):
             )
         return nested_subset(labels, size, self.seed)
 
-    def _check(self, paths: list[Path]) -> None:
-        if self.check is None and len(paths) > CHECKED:
-            sample = paths[:: math.ceil(len(paths) / SAMPLE)]
-            log.info("%d of %d pictures are checked; data.check=true checks all of them", len(sample), len(paths))
-            paths = sample
-        check(paths, max(1, self.num_workers))
+    def _check(self, parts: dict[str, PictureFolder]) -> None:
+        """Of many pictures a sample of those to train on: each of the others is scored, and a bad one ends the run."""
+        paths = {name: part.paths for name, part in parts.items()}
+        total = sum(map(len, paths.values()))
+        if self.check is None and total > CHECKED:
+            paths["train"] = paths["train"][:: math.ceil(len(paths["train"]) / SAMPLE)]
+            some = sum(map(len, paths.values()))
+            log.info("%d of %d pictures are checked; data.check=true checks all of them", some, total)
+        check([path for part in paths.values() for path in part], max(1, self.num_workers))
 
     def _checksum(self, part: Part) -> str:
         checksum = hashlib.sha256()
@@ -363,16 +366,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """How two fingerprints differ, in words such as "7 more training images"; empty if they do not."""
     found = []
     if before["class_names"] != now["class_names"]:
-        gone, new = (
-            [name for name in one["class_names"] if name not in other["class_names"]]
-            for one, other in ((before, now), (now, before))
-        )
-        parts = [
-            f"{word} {', '.join(names[:5])}{', ...' if names[5:] else ''}"
-            for word, names in (("without", gone), ("with", new))
-            if names
-        ]
-        found.append(f"other classes ({'; '.join(parts) or 'in another order'})")
+        found.append(changed_classes(before["class_names"], now["class_names"]))
     for key, kind in (("train", "training"), ("val", "validation"), ("test", "test")):
         one, other = (fingerprint.get(key, {"images": 0, "sha256": ""}) for fingerprint in (before, now))
         more = other["images"] - one["images"]
@@ -383,3 +377,14 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
         elif any(one[part] != other[part] for part in ("sha256", "heads") if part in one and part in other):
             found.append(f"other {kind} images, as many as before")
     return found
+
+
+def changed_classes(before: list[str], now: list[str]) -> str:
+    """How two lists of classes differ: 'other classes (without eel; with owl)'."""
+    gone, new = [name for name in before if name not in now], [name for name in now if name not in before]
+    parts = [
+        f"{word} {', '.join(names[:5])}{', ...' if names[5:] else ''}"
+        for word, names in (("without", gone), ("with", new))
+        if names
+    ]
+    return f"other classes ({'; '.join(parts) or 'in another order'})"

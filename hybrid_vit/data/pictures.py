@@ -128,10 +128,12 @@ def picture_splits(
     train, val, test = parts["train"], parts.get("val"), parts.get("test")
     for part in (val, test):
         if part is not None and part.class_names != train.class_names:
-            odd = sorted(set(part.class_names) ^ set(train.class_names))
+            odd = sorted(set(part.class_names) ^ set(train.class_names))[0]
+            has, lacks = (train, part) if odd in train.class_names else (part, train)
             raise UserError(
-                f"{train.root} and {part.root} must have the same class folders, but {odd[0]!r} is in one only; "
-                "add or remove it"
+                f"{train.root} and {part.root} must have the same class folders, but {odd!r} is in {has.root} and not "
+                f"in {lacks.root}; add or remove it, or list the pictures in a CSV, where only the training split must "
+                "have every class"
             )
     if test is None:
         train, test = _split(train, None, "test")

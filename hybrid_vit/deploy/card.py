@@ -13,7 +13,7 @@ from hybrid_vit.utils.tables import markdown_table
 
 TEMPLATE = """# {name}
 
-An image classifier, {start}: {parameters:,} parameters, {macs:,.0f} million multiply-adds for an image of
+An image classifier, {start}: {parameters:,} parameters, {macs:,.0f} million multiply-accumulates for an image of
 {size} x {size} pixels, {classes} classes.
 
 {figures}
@@ -124,16 +124,6 @@ def model_card(
     recipe = [
         ("optimizer", ", ".join([config["optim"]["name"], *settings])),
         ("steps, batch size", f"{summary['steps']:,} ({summary['epochs']:.3g} epochs), {batch}"),
-        *(
-            [
-                (
-                    "computing",
-                    f"{summary['gmac_epochs']:.3g} (forward multiply-adds of an image, in 10⁹, times epochs{source})",
-                )
-            ]
-            if "gmac_epochs" in summary  # older runs do not say
-            else []
-        ),
         ("label smoothing, EMA decay", f"{config['label_smoothing']:g}, {config['ema']['decay']:g}"),
         ("seed", str(summary["seed"])),
         ("training", f"{spoken(summary['seconds'])}, {summary['images_per_second']:.0f} images/s"),
@@ -141,6 +131,9 @@ def model_card(
         ("versions", ", ".join(f"{key} {value}" for key, value in summary["versions"].items())),
         ("commit, date", ", ".join(filter(None, (summary["commit"], summary["started"][:10])))),
     ]
+    if "gmac_epochs" in summary:  # older runs do not say
+        meaning = f"forward multiply-accumulates of an image, in 10⁹, times epochs{source}"
+        recipe.insert(2, ("training compute", f"{summary['gmac_epochs']:.3g} ({meaning})"))
     return TEMPLATE.format(
         name=name,
         start=start(summary),

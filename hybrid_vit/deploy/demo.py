@@ -58,7 +58,7 @@ def launch(
 
     Args:
         runs: the run directories to choose from.
-        root: directory of the data set of the first one, if it has moved; also of the others whose data is there.
+        root: directory of the data sets of the models, if they have moved; an image folder is that of the first.
         host, port: left out, what the variables GRADIO_SERVER_NAME and GRADIO_SERVER_PORT say.
         share: make a public address through Gradio's server.
 
@@ -70,6 +70,8 @@ def launch(
     """
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when it is imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    for name in ("NO_PROXY", "no_proxy"):  # Gradio asks itself whether it has started
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     gradio = needed("gradio", extra="demo", what="the demo")
     models = Models(runs, root)
     gradio.set_static_paths(models.folder)

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from hybrid_vit.data.module import changes_of_test_set
-from hybrid_vit.deploy.scoring import load_same_data, score_test_set
+from hybrid_vit.deploy.scoring import load_data, score_test_set
 from hybrid_vit.deploy.trained import load, read_description, splits
 from hybrid_vit.deploy.weights import write_weights
-from hybrid_vit.evaluation import count_macs
+from hybrid_vit.evaluation.scoring import count_macs
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.models import Ensemble
 from hybrid_vit.utils.errors import UserError
@@ -35,7 +35,7 @@ def join(runs: Sequence[Path], directory: Path, data: dict[str, Any], accelerato
     keep_memory()
     choice = choose(**accelerator)
     members = [load(run) for run in runs]
-    images = load_same_data(members[0], data)
+    images = load_data(members[0], data, same=True)
     net = Ensemble([member.net for member in members])
     parameters = sum(parameter.numel() for parameter in net.parameters())
     macs = count_macs(net, members[0].image_size)

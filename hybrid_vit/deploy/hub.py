@@ -28,6 +28,8 @@ from hybrid_vit.utils.files import write_json, write_text
 
 CURVE = "learning_curve.png"
 CARD = ("README.md", "config.yaml", CURVE)
+# What belongs to the folder, and is uploaded.
+WRITTEN = [*CARD, "config.json", "model.json", "model.safetensors", "summary.json", "model.pt2", "export.json"]
 LIBRARY = {"library_name": "hybrid_vit", "license": "mit", "pipeline_tag": "image-classification"}
 USE = """With this package, in this folder:
 
@@ -65,7 +67,8 @@ logits = net(torch.from_numpy(np.array(image))[None])
 print(class_names[logits.argmax()])
 ```
 
-A transparent image is put on white first by this package.
+The package hybrid_vit puts a transparent image on white first, and divides 16-bit greys by 256, which `convert` makes
+white.
 
 The weights are in `model.safetensors` ({weights}), the preprocessing and the class names in `config.json`."""
 
@@ -177,6 +180,8 @@ def check_push(repository: str) -> None:
         raise UserError(f"push={repository} needs a token of the Hub: run `hf auth login`, or set HF_TOKEN")
     try:
         huggingface_hub.utils.validate_repo_id(repository)
+        if "/" not in repository:
+            raise HFValidationError("it has no user")
     except HFValidationError as error:
         raise UserError(f"push={repository} is not a valid repository name ({error}); write push=USER/NAME") from None
 
@@ -191,7 +196,7 @@ def push(directory: Path, repository: str) -> str:
     try:
         name = hub.create_repo(repository, exist_ok=True).repo_id
         hub.upload_folder(
-            repo_id=name, folder_path=directory, commit_message="hybrid_vit.export", ignore_patterns=[".lock"]
+            repo_id=name, folder_path=directory, commit_message="hybrid_vit.export", allow_patterns=WRITTEN
         )
     except (HTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]

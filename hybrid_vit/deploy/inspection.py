@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -247,6 +248,7 @@ class Measuring:
 def measure(run: Path, root: str | None, messages: Connection) -> None:
     """What the process does."""
     os.nice(10)  # whoever waits for an answer comes first
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the page, and with it this process
     send: Callable[[str], None] = messages.send
     send("The images of the run are being loaded.")
     try:

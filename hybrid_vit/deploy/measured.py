@@ -8,6 +8,7 @@ The first two lie in a published run. What a run directory does not have is in t
 """
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import cache_folder, weights_of
+from hybrid_vit.utils.paths import weights_of
 
 FAMILIARITY, EXAMPLES, NEIGHBOURS = "familiarity.json", "examples.png", "neighbours.safetensors"
 COLUMNS = 10  # of examples.png
@@ -43,8 +44,9 @@ def find(run: Path, name: str) -> Path | None:
 
 
 def cached(run: Path) -> Path:
-    """The folder of the user's cache that belongs to the weights of a run."""
-    return cache_folder() / checksum(run)[:16]
+    """The folder of the user's cache (of the XDG specification) that belongs to the weights of a run."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "hybrid_vit" / checksum(run)[:16]
 
 
 def checksum(run: Path) -> str:

@@ -104,10 +104,10 @@ def measure(run: Path, root: str | None, progress: Callable[[str], None]) -> Non
         UserError, OSError: the data is not there, or is not that of the run.
     """
     # Imported here: it imports Lightning, which reading the files does not need.
-    from hybrid_vit.deploy.scoring import load_same_data
+    from hybrid_vit.deploy.scoring import load_data
 
     trained, directory = load(run), cached(run)
-    data = load_same_data(trained, {"root": root, "num_workers": 0})
+    data = load_data(trained, {"root": root, "num_workers": 0}, same=True)
     directory.mkdir(parents=True, exist_ok=True)
     if not (find(run, FAMILIARITY) and find(run, EXAMPLES)):
         progress("The test images are being measured.")

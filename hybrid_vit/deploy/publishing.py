@@ -15,12 +15,13 @@ from torch import Tensor
 from hybrid_vit.deploy.card import ONE_RUN, further_rows, model_card, score_row
 from hybrid_vit.deploy.measured import EXAMPLES, FAMILIARITY, checksum
 from hybrid_vit.deploy.measuring import first_of_each_class, write_examples, write_familiarity
-from hybrid_vit.deploy.scoring import load_same_data, logits_of_part, score_test_set
+from hybrid_vit.deploy.scoring import load_data, logits_of_part, score_test_set
 from hybrid_vit.deploy.trained import load
 from hybrid_vit.deploy.weights import halved, write_weights
-from hybrid_vit.evaluation import Calibration, fit_temperature, forgotten, per_class
-from hybrid_vit.evaluation.calibration import ENOUGH
+from hybrid_vit.evaluation.calibration import ENOUGH, fit_temperature
+from hybrid_vit.evaluation.metrics import Calibration
 from hybrid_vit.evaluation.plots import confusion_matrix, learning_curve
+from hybrid_vit.evaluation.scoring import forgotten, per_class
 from hybrid_vit.evaluation.statistics import estimate
 from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.utils.files import read_json, write_csv, write_json, write_text
@@ -72,7 +73,7 @@ def publish_weights(
     trained = load(run)
     full = {key: value.clone() for key, value in trained.net.state_dict().items()}
     choice.tune(trained)
-    images = load_same_data(trained, data)
+    images = load_data(trained, data, same=True)
     scored = {}
     versions = {False: full, True: halved(full)}
     if not all(value.isfinite().all() for value in versions[True].values()):

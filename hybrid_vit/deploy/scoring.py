@@ -9,22 +9,23 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from hybrid_vit.augment import Augment
-from hybrid_vit.data.module import DataModule, changes_of_test_set
+from hybrid_vit.data.module import DataModule, changed_classes, changes_of_test_set
 from hybrid_vit.deploy.trained import Trained
-from hybrid_vit.evaluation import logits_of, score
+from hybrid_vit.evaluation.scoring import logits_of, score
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
 
 
-def load_data(trained: Trained, given: dict[str, Any]) -> DataModule:
+def load_data(trained: Trained, given: dict[str, Any], *, same: bool = False) -> DataModule:
     """The data that a run was trained on, split as there.
 
     Args:
         given: settings of the data that replace the run's own, unless they are None.
+        same: the test set must be the one that was scored in training.
 
     Raises:
-        UserError: it has other classes now.
+        UserError: it has other classes now, or another test set than it must.
     """
     description = read_json(trained.directory / "model.json")
     own = description["data"] | {"check": False} | {key: value for key, value in given.items() if value is not None}
@@ -32,19 +33,10 @@ def load_data(trained: Trained, given: dict[str, Any]) -> DataModule:
     data.setup()
     if data.class_names != trained.class_names:
         raise UserError(
-            f"data.root={own['root']} has other classes than {trained.directory} was trained on; give that run's data"
+            f"data.root={own['root']} has {changed_classes(trained.class_names, data.class_names)} than "
+            f"{trained.directory} was trained on; give that run's data"
         )
-    return data
-
-
-def load_same_data(trained: Trained, given: dict[str, Any]) -> DataModule:
-    """As `load_data`.
-
-    Raises:
-        UserError: also, the test set is not the one that was scored in training.
-    """
-    data = load_data(trained, given)
-    if found := changes_of_test_set(trained.fingerprint, data.fingerprint()):
+    if same and (found := changes_of_test_set(trained.fingerprint, data.fingerprint())):
         raise UserError(
             f"the test set is not that of {trained.directory}: {', '.join(found)}; give that data with data.root=PATH"
         )

@@ -49,7 +49,7 @@ license: mit
 {sentence}
 
 The page shows the most probable classes of an image, where the model looks, and whether the image is probably of none
-of its classes. To run it on your computer: `pip install -r requirements.txt`, then `python app.py`.
+of its classes. To run it on your computer (Linux or macOS): `pip install -r requirements.txt`, then `python app.py`.
 """
 
 

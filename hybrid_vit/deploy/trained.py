@@ -105,8 +105,10 @@ class Trained(nn.Module):
             batch_size: pictures that are in memory at once.
 
         Raises:
-            UserError: something that is not an image, or one that cannot be read.
+            UserError: something that is not an image, or one that cannot be read; a batch_size below 1.
         """
+        if batch_size < 1:
+            raise UserError(f"batch_size={batch_size} must be at least 1")
         if isinstance(pictures, str) or not isinstance(pictures, Sequence):
             return self.predict([pictures])[0]
         found: list[Prediction] = []

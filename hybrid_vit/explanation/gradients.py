@@ -11,7 +11,7 @@ from torch import Tensor, nn
 def integrated_gradients(net: nn.Module, images: Tensor, targets: Tensor, *, steps: int = 32) -> Tensor:
     """(image - baseline) times the mean gradient along the line from the baseline to the image; (B, 3, H, W).
 
-    The baseline is 0: of normalised images, the mean colour of the data set. The integral is a sum over the middles of
+    The baseline is 0: of normalised images, the colour `data.mean`. The integral is a sum over the middles of
     `steps` equal parts of that line.
 
     Args:

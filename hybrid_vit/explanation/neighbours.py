@@ -35,5 +35,4 @@ def nearest(features: Tensor, others: Tensor, k: int) -> tuple[Tensor, Tensor]:
         Similarities in [-1, 1], highest first, and int64 indices; both (B, min(k, N)).
     """
     similarity = F.normalize(features.float()) @ F.normalize(others.float()).T
-    values, indices = similarity.topk(min(k, len(others)))
-    return values, indices
+    return similarity.topk(min(k, len(others)))

@@ -6,12 +6,15 @@ The backward pass of fused attention is slow in bf16 on a CPU, so there attentio
 """
 
 import ctypes
+import os
 import platform
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils._triton import has_triton
 
 from hybrid_vit.fast import (
     AttentionPath,
@@ -109,9 +112,9 @@ def choose(
         raise UserError("an Apple GPU has no float64; use accelerator=cpu, or accelerator.precision=32-true")
     best: tuple[str, bool, str]
     if kind == "gpu" and torch.cuda.is_bf16_supported(including_emulation=False):
-        best = ("bf16-mixed", True, f"{torch.cuda.get_device_name()}: bf16")
+        best = ("bf16-mixed", can_compile(), f"{torch.cuda.get_device_name()}: bf16")
     elif kind == "gpu":
-        best = ("32-true", True, f"{torch.cuda.get_device_name()}: no bf16 units, so fp32")
+        best = ("32-true", can_compile(), f"{torch.cuda.get_device_name()}: no bf16 units, so fp32")
     elif kind == "mps":
         best = ("32-true", False, "Apple GPU: fp32 is the safe precision there")
     elif torch.cpu._is_avx512_bf16_supported():
@@ -122,6 +125,7 @@ def choose(
     given = {"precision": precision, "attention": attention, "compile": compile, "shards": shards}
     asked = ", ".join(f"{key}={value}" for key, value in given.items() if value is not None)
     precision = {"32": "32-true", "bf16": "bf16-mixed"}.get(precision or "", precision) or best[0]
+    why = ", Triton cannot compile here" if kind == "gpu" and compile is None and not best[1] else ""
     compile = best[1] if compile is None else compile
     shardable = kind == "cpu" and not compile
     if shards is None:
@@ -140,10 +144,15 @@ def choose(
         attention=attention,
         compile=compile,
         shards=shards,
-        reason=f"{best[2]}, {attention} attention, {'compiled' if compile else 'eager'}"
+        reason=f"{best[2]}{why}, {attention} attention, {'compiled' if compile else 'eager'}"
         + (f", up to {shards} shards of a batch" if shards > 1 else "")
         + (f"; as asked: {asked}" if asked else ""),
     )
+
+
+def can_compile() -> bool:
+    """Whether Triton can compile for the GPU: it is not too old, and there is a C compiler."""
+    return has_triton() and bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
 
 
 def cpu_name(info: Path = Path("/proc/cpuinfo")) -> str:

@@ -11,7 +11,6 @@ from hybrid_vit.fast.dropout import set_dropout
 from hybrid_vit.fast.shards import sharded
 from hybrid_vit.models.encoder import Attention, Block
 from hybrid_vit.models.hybrid import HybridViT
-from hybrid_vit.models.layout import Grid
 from hybrid_vit.models.mlp import MLP
 
 
@@ -41,16 +40,13 @@ class FastHybridViT(HybridViT):
         for block in blocks:
             x = block(x, (h, w))
         first = self.pool.num_prefix_tokens
-        plain = type(last) is Block and type(last.attn) is FastAttention and type(last.mlp) is MLP
-        x = first_tokens(last, x, (h, w), first) if plain and first > 0 else last(x, (h, w))
+        # An MLP takes each token by itself, so those that the head does not read need none.
+        if first and type(last) is Block and type(last.attn) is FastAttention and type(last.mlp) is MLP:
+            x = x[:, :first] + last.drop_path(last.ls1(last.attn(last.norm1(x), (h, w), first)))
+            x = x + last.drop_path(last.ls2(last.mlp(last.norm2(x), (h, w))))
+        else:
+            x = last(x, (h, w))
         return self.forward_head(self.norm(x))
-
-
-def first_tokens(block: nn.Module, x: Tensor, grid: Grid, first: int) -> Tensor:
-    """(B, N, D) -> (B, first, D): `block(x, grid)[:, :first]`, of a block whose MLP takes each token by itself."""
-    assert isinstance(block, Block) and isinstance(block.attn, FastAttention)
-    x = x[:, :first] + block.drop_path(block.ls1(block.attn(block.norm1(x), grid, first)))
-    return x + block.drop_path(block.ls2(block.mlp(block.norm2(x), grid)))
 
 
 def looks_at_the_batch(*nets: nn.Module) -> bool:

@@ -24,7 +24,7 @@ Norm = Literal["layer", "rms"]
 
 
 class RMSNorm(nn.RMSNorm):
-    """Zhang and Sennrich 2019 (arXiv 1910.07467), in its weight's precision: autocast does this for LayerNorm only."""
+    """Zhang and Sennrich 2019 (arXiv 1910.07467), in its weight's precision, whatever autocast does."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.to(self.weight.dtype))
@@ -173,8 +173,10 @@ class Encoder(nn.Sequential):
         heads = derive_heads(embed_dim, num_heads) if block == "attention" else 1
         hidden_dim, norm_layer = int(embed_dim * mlp_ratio), NORMS[norm]
 
-        def attention() -> Attention:
-            return Attention(
+        def make(rate: float) -> Block | ConvBlock:
+            if block == "conv":
+                return ConvBlock(embed_dim, drop_path=rate)
+            attn = Attention(
                 embed_dim,
                 heads,
                 qkv_bias=qkv_bias,
@@ -183,27 +185,22 @@ class Encoder(nn.Sequential):
                 attn_drop=attn_drop_rate,
                 proj_drop=proj_drop_rate,
             )
-
-        def perceptron() -> MLP | ConvMLP:
+            perceptron: MLP | ConvMLP
             if mlp == "linear":
-                return MLP(embed_dim, hidden_dim, drop=proj_drop_rate)
-            return ConvMLP(embed_dim, hidden_dim, num_prefix_tokens=num_prefix_tokens, drop=proj_drop_rate)
-
-        def transformer_block(rate: float) -> Block:
+                perceptron = MLP(embed_dim, hidden_dim, drop=proj_drop_rate)
+            else:
+                perceptron = ConvMLP(embed_dim, hidden_dim, num_prefix_tokens=num_prefix_tokens, drop=proj_drop_rate)
             return Block(
                 embed_dim,
-                attn=attention(),
-                mlp=perceptron(),
+                attn=attn,
+                mlp=perceptron,
                 norm_layer=norm_layer,
                 init_values=init_values,
                 drop_path=rate,
             )
 
         rates = torch.linspace(0, drop_path_rate, depth).tolist() if depth != 1 else [drop_path_rate]
-        if block == "conv":
-            super().__init__(*(ConvBlock(embed_dim, drop_path=rate) for rate in rates))
-        else:
-            super().__init__(*(transformer_block(rate) for rate in rates))
+        super().__init__(*map(make, rates))
 
     def forward(self, x: Tensor, grid: Grid) -> Tensor:  # type: ignore[override]
         for block in self:

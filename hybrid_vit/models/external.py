@@ -111,7 +111,9 @@ def filled_convit(net: Any) -> None:
     """Relative positions, which timm fills in the first forward: averages and exported graphs need them before."""
     for module in net.modules():
         if hasattr(module, "get_rel_indices"):
-            module.rel_indices = module.get_rel_indices(net.num_patches)
+            indices = module.get_rel_indices(net.num_patches)
+            vars(module).pop("rel_indices", None)  # before timm 1.0.29 no buffer, which a device or a dtype would reach
+            module.register_buffer("rel_indices", indices, persistent=False)
 
 
 ADAPTED: dict[str, Callable[[Any], None]] = {

@@ -66,5 +66,7 @@ def resized(table: Tensor, trained: Grid, grid: Grid) -> Tensor:
     n = trained[0] * trained[1]
     prefix, cells = table.split([table.shape[1] - n, n], dim=1)
     image = as_map(cells, trained).float()  # a CPU has no bf16 kernel for it
-    cells = as_tokens(F.interpolate(image, grid, mode="bicubic", antialias=True)).to(table.dtype)
+    if image.device.type == "mps":  # before torch 2.13 it has no gradient of this
+        image = image.cpu()
+    cells = as_tokens(F.interpolate(image, grid, mode="bicubic", antialias=True)).to(table)
     return torch.cat([prefix, cells], dim=1)

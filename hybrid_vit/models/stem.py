@@ -5,8 +5,9 @@ and one of any other height and width as many as the strides give.
 
 `PatchStem` is the linear patch embedding of Dosovitskiy et al. 2021 (arXiv 2010.11929), i.e. no convolutional prior at
 all, unless its patches overlap (CvT, Wu et al. 2021, arXiv 2103.15808). `ConvStem` is the early convolution of Xiao et
-al. 2021 (arXiv 2106.14881), `TokenizerStem` that of CCT. `ResNetStem` and `MobileStem` are built of blocks; those after
-the last stride are a convolution stage at the grid's resolution (CoAtNet, Dai et al. 2021, arXiv 2106.04803).
+al. 2021 (arXiv 2106.14881) without their last 1x1 convolution, `TokenizerStem` that of CCT. `ResNetStem` and
+`MobileStem` are built of blocks; those after the last stride are a convolution stage at the grid's resolution (CoAtNet,
+Dai et al. 2021, arXiv 2106.04803).
 """
 
 from collections.abc import Sequence

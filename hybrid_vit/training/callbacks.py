@@ -49,12 +49,8 @@ def latest(directory: Path) -> Path | None:
         UserError: those that there are cannot be read; names them.
     """
     wrong: list[str] = []
-    for name in (LAST, PREVIOUS):
-        path = directory / name
-        if not path.exists():
-            continue
-        fault = damage(path)
-        if fault is None:
+    for path in filter(Path.exists, (directory / LAST, directory / PREVIOUS)):
+        if (fault := damage(path)) is None:
             for other in wrong:
                 log.warning("%s, so the run continues from %s", other, path)
             return path
@@ -152,6 +148,8 @@ class Keeper(Checkpoint):
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.reason in signal.Signals.__members__:  # asked twice: do not wait for the step
+            if number == signal.SIGINT and callable(before := self._handlers.get(signal.SIGINT)):
+                before(number, frame)  # Python's: KeyboardInterrupt, which leaves a notebook alive
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.reason = signal.Signals(number).name

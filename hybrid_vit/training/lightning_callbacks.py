@@ -44,11 +44,11 @@ def stopped_early(stopping: Stopping | None) -> str | None:
     return f"{stopping.monitor} was not better than {best:.4g} for {stopping.patience} epochs (early_stopping)"
 
 
-def named(names: Sequence[str], *, cpu: bool) -> list[Callback]:
+def named(names: Sequence[str], *, cuda: bool) -> list[Callback]:
     """Callbacks of lightning.pytorch.callbacks, by name and made without arguments.
 
     Args:
-        cpu: whether the training is on a CPU.
+        cuda: whether the training is on a CUDA device.
 
     Raises:
         UserError: there is none of that name, it needs arguments or a package that is not installed, or this package
@@ -61,7 +61,7 @@ def named(names: Sequence[str], *, cpu: bool) -> list[Callback]:
                 f"callbacks: {name} cannot be created from its name; use some of {', '.join(sorted(known))}, "
                 "or give an object: hybrid_vit.fit(callbacks=[...])"
             )
-        package = {"RichModelSummary": "rich", "DeviceStatsMonitor": "psutil" if cpu else None}.get(name)
+        package = {"RichModelSummary": "rich", "DeviceStatsMonitor": None if cuda else "psutil"}.get(name)
         if package and find_spec(package) is None:
             raise UserError(f"callbacks: {name} needs {package}: pip install {package}")
     return [known[name]() for name in names]

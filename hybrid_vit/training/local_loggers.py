@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from scipy.sparse import csr_array
 
@@ -22,18 +21,15 @@ class TensorBoard(TensorBoardLogger):
         self.directory = directory
         self.log_hyperparams(config)
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         assert step is not None
         super().log_metrics(dict(metrics), step + 1)
 
-    @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int = 0) -> None:
         """Show a picture file under `name`, after `step` optimizer steps."""
         with Image.open(path) as picture:
             self.experiment.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
 
-    @rank_zero_only
     def log_results(
         self, scores: Mapping[str, float], confusion: csr_array, class_names: Sequence[str], *, epoch: int, step: int
     ) -> None:
@@ -54,7 +50,6 @@ class Csv(CSVLogger):
         super().__init__(directory, name="csv", flush_logs_every_n_steps=1)
         self.log_hyperparams(config)
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
         assert step is not None
         super().log_metrics(dict(metrics), step + 1)
@@ -62,7 +57,6 @@ class Csv(CSVLogger):
     def log_picture(self, name: str, path: Path, step: int = 0) -> None:
         """A table has no pictures."""
 
-    @rank_zero_only
     def log_results(
         self, scores: Mapping[str, float], confusion: csr_array, class_names: Sequence[str], *, epoch: int, step: int
     ) -> None:

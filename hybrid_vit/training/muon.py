@@ -68,9 +68,11 @@ def fast_dtype(matrix: Tensor) -> torch.dtype:
 
 
 def orthogonalised(matrix: Tensor, steps: int = 3, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(m, n) -> (m, n): U V^T of its singular value decomposition U S V^T, roughly: values between 0.5 and 1.5.
+    """(m, n) -> (m, n): U V^T of its singular value decomposition U S V^T, roughly.
 
-    Newton-Schulz iteration, computed in `dtype`.
+    Newton-Schulz iteration, computed in `dtype`. After three steps the singular values are 1.2 at most, and below 0.5
+    where they were under 1.3 % of the norm of the matrix. A fused query, key and value is one matrix here; Jordan takes
+    three.
     """
     x = matrix.to(dtype)
     tall = x.shape[0] > x.shape[1]

@@ -19,7 +19,7 @@ from hybrid_vit.config.schema import OPTIMIZER_ARGUMENTS, Optim, Train
 from hybrid_vit.data.module import DataModule, changes_of_test_set
 from hybrid_vit.data.sources import JOINED
 from hybrid_vit.deploy.trained import adopt, load, origin, read_description, splits
-from hybrid_vit.evaluation import count_macs
+from hybrid_vit.evaluation.scoring import count_macs
 from hybrid_vit.fast.accelerator import Choice
 from hybrid_vit.models import WhiteningConv
 from hybrid_vit.training.budget import CLOCK_MARGIN, MARGIN, Clock, Cost, affordable, measure
@@ -77,21 +77,22 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
     model = model_spec(config, data)
     torch.manual_seed(config.seed)
     net = build(model if fresh else untrained(model))
+    source = None if config.transfer == "scratch" else config.init_from
     for module in net.modules():
-        if isinstance(module, WhiteningConv) and fresh:
+        if isinstance(module, WhiteningConv) and fresh and not source:
             module.whiten(data.training_images(max(FEWEST, WHITENED * 32**2 // data.image_size**2)))
-    if config.init_from and config.transfer != "scratch" and fresh:
-        known = adopt(net, config.init_from, data.class_names)
-        log.info("weights of %s, which knows %d of the %d classes", config.init_from, known, data.num_classes)
-        source = read_description(find_run(config.init_from))
-        warn_of_validation(config.init_from, config, data)
-        if source["class_names"] == data.class_names and (
-            found := changes_of_test_set(source.get("fingerprint"), data.fingerprint())
+    if source and fresh:
+        known = adopt(net, source, data.class_names)
+        log.info("weights of %s, which knows %d of the %d classes", source, known, data.num_classes)
+        described = read_description(find_run(source))
+        warn_of_validation(source, config, data)
+        if described["class_names"] == data.class_names and (
+            found := changes_of_test_set(described.get("fingerprint"), data.fingerprint())
         ):
             log.warning(
                 "%s was trained on the same classes with another test set (%s): if both use the same images, "
                 "it may have learned from the test images of this run",
-                *(config.init_from, ", ".join(found)),
+                *(source, ", ".join(found)),
             )
     if config.transfer in FROZEN:
         freeze(net, config.unfreeze or 0)
@@ -177,7 +178,7 @@ def make_task(
 ) -> Classification:
     """The task for a training of `steps` steps, or for one as long as the clock allows, of about so many."""
     optim = config.optim
-    per_epoch = Epoch.of(config.trainer, data).steps
+    per_epoch = Epoch(config.trainer, data).steps
     epochs = steps / per_epoch
     return Classification(
         net=net,
@@ -245,7 +246,7 @@ def fix_steps(
     Args:
         began: when the time of the budget began, by `time.monotonic`.
     """
-    epoch = Epoch.of(config.trainer, data)
+    epoch = Epoch(config.trainer, data)
     steps = config.steps or config.epochs * epoch.steps
     if config.budget is None:
         return steps, None

@@ -7,14 +7,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from lightning.pytorch.utilities import rank_zero_only
@@ -22,15 +21,15 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from hybrid_vit.config.build import untrained
 from hybrid_vit.config.schema import Train
-from hybrid_vit.data.module import DataModule, changes
+from hybrid_vit.data.module import changes
 from hybrid_vit.deploy.scoring import logits_of_part, score_test_set
 from hybrid_vit.deploy.trained import read_description
 from hybrid_vit.deploy.weights import another_model, write_weights
-from hybrid_vit.evaluation import fit_temperature, forgotten, per_class
-from hybrid_vit.evaluation.calibration import ENOUGH
+from hybrid_vit.evaluation.calibration import ENOUGH, fit_temperature
 from hybrid_vit.evaluation.metrics import predictions
 from hybrid_vit.evaluation.plots import confusion_matrix, examples, learning_curve
-from hybrid_vit.fast.accelerator import Choice, choose, keep_memory
+from hybrid_vit.evaluation.scoring import forgotten, per_class
+from hybrid_vit.fast.accelerator import choose, keep_memory
 from hybrid_vit.training.budget import Clock
 from hybrid_vit.training.callbacks import CheckpointFiles, Keeper, Stopped
 from hybrid_vit.training.console import announce, protocol, quieten, show
@@ -53,7 +52,6 @@ from hybrid_vit.training.parts import (
 )
 from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.progressive import Progressive
-from hybrid_vit.training.task import Classification
 from hybrid_vit.training.wandb_logger import Wandb
 from hybrid_vit.utils.durations import seconds
 from hybrid_vit.utils.errors import UserError
@@ -94,7 +92,7 @@ def train(
         Stopped: stopped before its end, on purpose; the run can be resumed.
         UserError: something that the user can fix, in one sentence.
     """
-    run = Run.prepare(config, directory, checkpoint)
+    run = Run(config, directory, checkpoint)
     if rank_zero_only.rank or is_helper():  # type: ignore[attr-defined]  # the first process reports
         run.fit(callbacks)
         return math.nan
@@ -110,9 +108,8 @@ def train(
     return scores.get("val_top1", scores["test_top1"])
 
 
-@dataclass(kw_only=True)
 class Run:
-    """A training: what `prepare` has made of its configuration, ready to `fit` and then to `finish`.
+    """A training: prepared from its configuration, ready to `fit` and then to `finish`.
 
     Attributes:
         macs: multiply-accumulates of an image of each size.
@@ -120,25 +117,7 @@ class Run:
         summary: the content of summary.json, as far as it is known.
     """
 
-    config: Train
-    directory: Path
-    checkpoint: Path | None
-    choice: Choice
-    data: DataModule
-    task: Classification
-    epoch: Epoch
-    macs: dict[int, int]
-    steps: int
-    table: EpochTable
-    summary: dict[str, Any]
-    clock: Clock | None = None
-    stopping: EarlyStopping | None = None
-    named: list[pl.Callback] = field(default_factory=list)
-    logger: Wandb | TensorBoard | Csv | None = None
-    trainer: pl.Trainer | None = None
-
-    @classmethod
-    def prepare(cls, config: Train, directory: Path, checkpoint: Path | None = None) -> "Run":
+    def __init__(self, config: Train, directory: Path, checkpoint: Path | None) -> None:
         """Look at the machine, load the data, build the network, fix the number of steps; nothing is written yet."""
         began, now = time.monotonic(), datetime.now(UTC)
         quieten()
@@ -170,7 +149,7 @@ class Run:
         chosen = config.steps or config.budget or config.trainer.limit_train_batches
         if learns and not chosen and steps < FEW_STEPS:
             log.warning("%d steps are few; steps=300 suits some hundreds of images to some thousands", steps)
-        epoch = Epoch.of(config.trainer, data)
+        epoch = Epoch(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
         data.weak = lambda: task.share_done >= config.augment_until
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
@@ -179,8 +158,15 @@ class Run:
                 *(WARMUP_EPOCHS, task.schedule.warmup_epochs, config.optim.warmup_share, task.schedule.epochs),
             )
         compile_nets(task, choice)
+        machine = {
+            "device": choice.device_name,
+            "accelerator": asdict(choice),
+            "threads": torch.get_num_threads(),
+            **provenance(),
+        }
+        earlier = [*before.get("earlier", []), {key: before.get(key) for key in machine}] if before else []
         announce(config, data, task, macs[data.image_size], f"{'about ' if clock else ''}{steps:,} steps")
-        summary = {
+        self.summary: dict[str, Any] = {
             "name": config.name,
             "state": "running",
             **({"tags": config.tags} if config.tags else {}),
@@ -198,39 +184,26 @@ class Run:
             **beginning(config, before, data),
             "protocol": protocol(data, config.score, epoch.limited),
             **({"limited": epoch.limited} if epoch.limited else {}),
-            "device": choice.device_name,
-            "accelerator": asdict(choice),
-            "threads": torch.get_num_threads(),
-            **provenance(),
+            **machine,
+            **({"earlier": others} if (others := [part for part in earlier if part != machine]) else {}),
             "started": before.get("started") or now.isoformat(timespec="seconds"),
             **{key: before[key] for key in ("wandb",) if before.get(key)},
         }
-        return cls(
-            config=config,
-            directory=directory,
-            checkpoint=checkpoint,
-            choice=choice,
-            data=data,
-            task=task,
-            epoch=epoch,
-            macs=macs,
-            steps=steps,
-            table=EpochTable(directory / "metrics.csv"),
-            summary=summary,
-            clock=clock,
-            stopping=early_stopping(
-                config.early_stopping, "val" in data.val_names and epoch.val_batches != 0, data.num_classes
-            ),
-            named=named(config.callbacks, cpu=choice.accelerator == "cpu"),
-        )
+        self.config, self.directory, self.checkpoint = config, directory, checkpoint
+        self.choice, self.data, self.task, self.epoch = choice, data, task, epoch
+        self.macs, self.steps, self.clock = macs, steps, clock
+        self.table = EpochTable(directory / "metrics.csv")
+        validated = "val" in data.val_names and epoch.val_batches != 0
+        self.stopping = early_stopping(config.early_stopping, validated, data.num_classes)
+        self.named = named(config.callbacks, cuda=choice.accelerator == "gpu")
+        self.logger: Wandb | TensorBoard | Csv | None = None
 
     @contextmanager
     def reported(self) -> Iterator[None]:
         """Within, summary.json says that the run is running; afterwards, how it ended."""
-        if (self.directory / WEIGHTS).is_file():  # a run that is lengthened: they keep what was fitted to them
-            self.describe(temperature=read_json(self.directory / "model.json").get("temperature"))
-        else:
-            self.describe()
+        # The weights of a run that is lengthened keep what was fitted to them.
+        old = read_json(self.directory / "model.json") if (self.directory / WEIGHTS).is_file() else {}
+        self.describe(old.get("temperature"))
         self.logger = make_logger(self.config, self.directory, self.summary)
         if isinstance(self.logger, Wandb) and self.logger.version:
             self.summary["wandb"] = self.logger.version
@@ -249,8 +222,8 @@ class Run:
             if self.logger:
                 self.logger.finish(self.summary)
 
-    def describe(self, **more: Any) -> None:
-        """Write model.json: how the model is built, and what of `more` is known."""
+    def describe(self, temperature: float | None = None) -> None:
+        """Write model.json: how the model is built, and the temperature if one is fitted."""
         description = {
             "model": untrained(model_spec(self.config, self.data)),
             "class_names": self.data.class_names,
@@ -261,8 +234,8 @@ class Run:
             "fingerprint": self.data.fingerprint(),
             "seed": self.config.seed,
         }
-        known = {key: value for key, value in more.items() if value is not None}
-        write_json(self.directory / "model.json", description | known)
+        fitted = {} if temperature is None else {"temperature": temperature}
+        write_json(self.directory / "model.json", description | fitted)
 
     def write_summary(self, *, whole: bool = True) -> None:
         """Write summary.json, whole or not at all; if not `whole`, in its old place where the disk has no other."""
@@ -296,7 +269,7 @@ class Run:
             max_seconds=seconds(max_time) if max_time else None,
         )
         own = [callback for callback in (self.clock, self.stopping) if callback]
-        self.trainer = pl.Trainer(
+        trainer = pl.Trainer(
             accelerator=self.choice.accelerator,
             precision=self.choice.precision,  # type: ignore[arg-type]
             max_epochs=-1,  # the keeper knows
@@ -310,9 +283,10 @@ class Run:
             num_sanity_val_steps=0,
             **limits,
         )
+        interrupts = signal.getsignal(signal.SIGINT)
         with logging_redirect_tqdm():
             try:
-                self.trainer.fit(self.task, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
+                trainer.fit(self.task, datamodule=self.data, ckpt_path=self.checkpoint, weights_only=True)
             except RuntimeError as error:
                 if self.checkpoint and "loading state_dict" in str(error):
                     raise another_model(self.checkpoint, error) from None
@@ -321,18 +295,19 @@ class Run:
                 raise
             except SystemExit as error:  # Lightning's, of Ctrl-C while the keeper does not listen
                 if isinstance(error.__context__, KeyboardInterrupt):
+                    signal.signal(signal.SIGINT, interrupts)  # Lightning ignores them from then on
                     raise KeyboardInterrupt from None
                 raise
         if keeper.reason in signal.Signals.__members__:  # in the last step: the checkpoint is that of the end
             raise Stopped(keeper.reason)
         for path in sorted(self.directory.glob("*-profile.*")):
             log.info("profile: %s", path)
-        done = self.trainer.global_step
+        done = trainer.global_step
         if not done:
             raise UserError(f"the budget of {self.config.budget} was over before the first step; give a longer one")
         reason = stopped_early(self.stopping)
         if done < self.steps and not self.ended():
-            if not self.trainer.should_stop:
+            if not trainer.should_stop:
                 raise RuntimeError(f"training ended after {done} of {self.steps} steps, and nothing asked it to")
             reason = "a callback ended it"
         if reason:
@@ -362,7 +337,6 @@ class Run:
         Raises:
             UserError: their loss is not finite.
         """
-        assert self.trainer
         data, directory, table = self.data, self.directory, self.table
         net = self.task.scored
         write_weights(directory, net.state_dict())  # first: no unreadable picture may lose it
@@ -371,7 +345,7 @@ class Run:
         source = self.summary.get("init_from")
         known = source and source.get("may_know_validation", True)  # runs of before do not say
         if data.sizes.get("val", 0) >= ENOUGH and not known:
-            self.describe(temperature=fit_temperature(*logits_of_part(net, data, self.choice, "val")))
+            self.describe(fit_temperature(*logits_of_part(net, data, self.choice, "val")))
         for average, decay in zip(self.task.compared, self.config.ema.compared, strict=True):
             logits, labels = logits_of_part(average, data, self.choice, "val")
             top1 = 100 * (predictions(logits) == labels).sum().item() / len(labels)

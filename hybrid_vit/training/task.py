@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from hybrid_vit.augment.draw import derive_seed
-from hybrid_vit.evaluation import Scores
+from hybrid_vit.evaluation.metrics import Scores
 from hybrid_vit.training.distill import Distillation
 from hybrid_vit.training.distributed import added, share, summed
 from hybrid_vit.training.ema import EMA

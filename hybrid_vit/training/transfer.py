@@ -38,6 +38,8 @@ def train_unfrozen(net: nn.Module) -> None:
         learns = [parameter.requires_grad for parameter in module.parameters()]
         if learns and all(learns):
             module.train()
+    if isinstance(dropout := getattr(net, "head_drop", None), nn.Module):  # timm's, of the classifier
+        dropout.train()
 
 
 def decay_rates(optimizer: Optimizer, net: nn.Module, layer_decay: float) -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers.logger import Logger
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -75,7 +74,6 @@ class Wandb(Logger):
         except Exception as error:  # absent, or unable to start
             self._give_up(error)
 
-    @rank_zero_only
     def _start(self, mode: str, project: str | None, **settings: Any) -> None:
         import wandb
 
@@ -114,15 +112,12 @@ class Wandb(Logger):
         return self.run.id if self.run is not None else None
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> Any:
         return self.run
 
-    @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:
         """The configuration is given at the start."""
 
-    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Log values of the step that Lightning counts as `step`, from 0: the one after `step` others."""
         assert step is not None
@@ -130,7 +125,6 @@ class Wandb(Logger):
         values = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
         self._guarded(lambda run: run.log({**values, "step": done}, step=done))
 
-    @rank_zero_only
     def log_picture(self, name: str, path: Path, step: int = 0) -> None:
         """Show a picture file under `name`, after `step` optimizer steps."""
 
@@ -141,7 +135,6 @@ class Wandb(Logger):
 
         self._guarded(show)
 
-    @rank_zero_only
     def log_results(
         self, scores: Mapping[str, float], confusion: csr_array, class_names: Sequence[str], *, epoch: int, step: int
     ) -> None:
@@ -176,7 +169,6 @@ class Wandb(Logger):
 
         self._guarded(results)
 
-    @rank_zero_only
     def finish(self, summary: Mapping[str, Any]) -> None:
         """End the run as `summary` says, also after an error; offline, say how to send it.
 

@@ -103,6 +103,12 @@ class Lock:
         except BlockingIOError:
             file.close()
             return False
+        except OSError as error:
+            file.close()
+            raise UserError(
+                f"{self.path} cannot be locked ({error.strerror}): its file system has no locks; choose a directory on "
+                "another one"
+            ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}\n")
         file.flush()
@@ -115,13 +121,15 @@ class Lock:
 
     def free(self) -> bool:
         """Whether no process holds it."""
-        try:
-            with self.path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except FileNotFoundError:
+        if not self.path.exists():
             return True
-        except BlockingIOError:
-            return False
+        with self.path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:  # the file system has no locks
+                return True
         return True
 
     def left(self) -> bool:

@@ -1,7 +1,10 @@
 """Where the files of the project lie: in a checkout beside the package, in a wheel inside of it."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hybrid_vit.utils.errors import UserError
 
@@ -18,6 +21,17 @@ def images_place(source: str | None, root: str | None) -> str | None:
     return Path(root or "").name if source in LOCATED else None
 
 
+def same_place(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two settings of data, with `source` and `root`, are of one place, or of one that was moved.
+
+    Of two roots with the same name, one was moved if both are not there.
+    """
+    places = [images_place(data["source"], data["root"]) for data in (before, now)]
+    old, new = (expanded(data["root"] or "") for data in (before, now))
+    there = places[0] is not None and old.exists() and new.exists()
+    return places[0] == places[1] and (not there or old.samefile(new))
+
+
 def expanded(path: str | Path) -> Path:
     """A path with the folder of its user for `~` or `~name`; with an unknown name as it is."""
     return Path(os.path.expanduser(path))
@@ -26,11 +40,6 @@ def expanded(path: str | Path) -> Path:
 def shown(path: Path) -> Path:
     """A path as it is printed: relative to the working directory, if it lies below it."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def cache_folder() -> Path:
-    """Where the user's programs keep what they can compute again, as the XDG specification says."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hybrid_vit"
 
 
 def published() -> list[Path]:
@@ -47,6 +56,16 @@ def check_vacant(directory: Path) -> None:
     """
     if (directory / "model.json").is_file():
         raise UserError(f"{directory} holds a model already; choose another name, or delete it")
+
+
+@contextmanager
+def complete(directory: Path) -> Iterator[None]:
+    """A model whose writing fails or is stopped in this block is none: its directory is vacant again."""
+    try:
+        yield
+    except BaseException:
+        (directory / "model.json").unlink(missing_ok=True)
+        raise
 
 
 def find_run(run: str | Path) -> Path:

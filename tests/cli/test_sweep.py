@@ -256,10 +256,13 @@ def test_a_sweep_with_other_settings_has_a_folder_of_its_own_and_finds_it_again(
 
 def test_a_sweep_of_other_pictures_is_another_one(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
     settled(train)
-    for root in ("a", "b", "moved/a"):
+    for root in ("a", "b", "other/a"):
         Path(root).mkdir(parents=True)
         assert main("sweep=seeds", "seed=0", "data=folder", f"data.root={root}") == 0
-    assert [directory.parent.name for _, directory, _ in train.calls] == ["seeds", "seeds_2"]
+    Path("moved").mkdir()
+    Path("a").rename("moved/a")
+    assert main("sweep=seeds", "seed=0", "data=folder", "data.root=moved/a") == 0  # done already
+    assert [directory.parent.name for _, directory, _ in train.calls] == ["seeds", "seeds_2", "seeds_3"]
     capsys.readouterr()
     assert main("-m", "seed=0,1", "data=folder", "data.root=b", "hydra.sweep.dir=outputs/sweeps/seeds") == 2
     assert "holds a run with data.root=" in capsys.readouterr().err

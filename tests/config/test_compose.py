@@ -239,6 +239,24 @@ def test_a_place_that_cannot_be_written_is_refused(place: str, said: str, empty:
     assert [path.name for path in empty.iterdir()] == ["file"]
 
 
+def test_a_new_path_may_have_any_letters(empty: Path) -> None:
+    assert resolve(compose_config(["data.root=daten/Vögel"]))["data"]["root"] == "daten/Vögel"
+
+
+def test_arguments_of_a_transform_are_set_alone() -> None:
+    given = ["augment=light", "augment.flip.alternate=true", "augment.crop.padding=4"]
+    steps = resolve(compose_config([NAMED, *given]))["augment"]
+    assert steps["flip"] == {"_target_": "hybrid_vit.augment.RandomHorizontalFlip", "alternate": True}
+    assert steps["crop"]["padding"] == 4 and steps["crop"]["mode"]
+
+
+def test_another_transform_has_only_its_own_arguments() -> None:
+    given = ["augment=document", "augment.policy={_target_:hybrid_vit.augment.TrivialAugment}"]
+    assert resolve(compose_config([NAMED, *given]))["augment"]["policy"] == {
+        "_target_": "hybrid_vit.augment.TrivialAugment"
+    }
+
+
 def test_an_existing_path_needs_no_quotes(empty: Path) -> None:
     (empty / "a, b=c [1]").mkdir()
     assert resolve(compose_config(["data.root=a, b=c [1]"]))["data"]["root"] == "a, b=c [1]"

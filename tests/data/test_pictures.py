@@ -119,6 +119,8 @@ def test_wrong_folders(tmp_path: Path) -> None:
     assert sentence(FileNotFoundError, empty) == (
         f"{empty} holds no pictures; give a folder with one folder per class, such as {empty / 'cat' / '1.jpg'}"
     )
+    (empty / "cat" / "1.HEIC").write_text("")
+    assert f"{empty} holds no pictures (left out: 1 x .heic file); give" in sentence(FileNotFoundError, empty)
     one = tmp_path / "one"
     save(one / "cat" / "1.jpg")
     assert sentence(ValueError, one) == f"{one} holds the one class 'cat'; give at least two class folders"
@@ -283,6 +285,7 @@ def test_parts_with_other_classes(tmp_path: Path, part: str) -> None:
     with pytest.raises(ValueError) as caught:
         picture_splits(tmp_path, 8, 0, seed=0)
     assert str(caught.value) == (
-        f"{tmp_path / 'train'} and {tmp_path / part} must have the same class folders, but 'c' is in one only; "
-        "add or remove it"
+        f"{tmp_path / 'train'} and {tmp_path / part} must have the same class folders, but 'c' is in "
+        f"{tmp_path / part} and not in {tmp_path / 'train'}; add or remove it, or list the pictures in a CSV, where "
+        "only the training split must have every class"
     )

@@ -154,6 +154,7 @@ def test_what_cannot_be_measured_is_a_sentence(tmp_path: Path, monkeypatch: pyte
     """What the process of the fixture `inspector` does, in this one."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("os.nice", lambda by: 0)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
     (tmp_path / "cifar-100-python").mkdir()
     for name in ("train", "test", "meta"):
         (tmp_path / "cifar-100-python" / name).write_bytes(b"no pickle")

@@ -20,6 +20,7 @@ def machine(
     cuda: bool = False,
     bf16: bool = True,
     mps: bool = False,
+    triton: bool = True,
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: dot)
@@ -27,6 +28,7 @@ def machine(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16 and not including_emulation)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setattr(accelerator, "can_compile", lambda: triton)
     monkeypatch.setattr(accelerator, "cpu_name", lambda: "Test CPU")
 
 
@@ -43,6 +45,7 @@ def parts(choice: Choice) -> tuple[str, str, str, bool]:
         ({"cuda": True}, ("gpu", "bf16-mixed", "fused", True), "NVIDIA Test: bf16"),
         ({"cuda": True, "amx": True}, ("gpu", "bf16-mixed", "fused", True), "NVIDIA Test"),
         ({"cuda": True, "bf16": False}, ("gpu", "32-true", "fused", True), "NVIDIA Test: no bf16"),
+        ({"cuda": True, "triton": False}, ("gpu", "bf16-mixed", "fused", False), "NVIDIA Test: bf16, Triton cannot"),
         ({"mps": True}, ("mps", "32-true", "fused", False), "Apple GPU: fp32"),
     ],
 )

@@ -16,7 +16,7 @@ from hybrid_vit.cli.command import clear
 from hybrid_vit.config.build import build
 from hybrid_vit.config.compose import compose_config, options, resolve
 from hybrid_vit.deploy.weights import write_weights
-from hybrid_vit.evaluation import count_macs
+from hybrid_vit.evaluation.scoring import count_macs
 from hybrid_vit.fast import folded, packed
 from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.training.optim import adamw

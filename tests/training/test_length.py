@@ -274,16 +274,16 @@ def test_limits_that_take_nothing_are_none(tmp_path: Path) -> None:
     config = as_train(
         resolve(compose_config([*TINY, "trainer.limit_train_batches=1.0", "trainer.limit_val_batches=99"]))
     )
-    epoch = Epoch.of(config.trainer, make_data(config))
+    epoch = Epoch(config.trainer, make_data(config))
     assert (epoch.limited, epoch.batches, epoch.steps, epoch.val_images, epoch.test_images) == ({}, 5, 5, 180, 359)
     config.trainer.limit_val_batches = config.trainer.limit_test_batches = 0.1  # one of one batch, not none
-    epoch = Epoch.of(config.trainer, make_data(config))
+    epoch = Epoch(config.trainer, make_data(config))
     assert (epoch.limited, epoch.val_batches, epoch.val_images, epoch.test_batches) == ({}, 1, 180, 1)
     data = make_data(as_train(resolve(compose_config([*TINY, "data.monitor_test=true", "data.eval_batch_size=10"]))))
     config.trainer.limit_val_batches = 0.04  # of 18 and 36 batches: Lightning would take none of the first
-    assert Epoch.of(config.trainer, data).val_images == 20
+    assert Epoch(config.trainer, data).val_images == 20
     config.trainer.limit_val_batches = 0.0
-    epoch = Epoch.of(config.trainer, make_data(config))
+    epoch = Epoch(config.trainer, make_data(config))
     assert (epoch.limited, epoch.val_batches, epoch.val_images) == ({"val_batches": 0.0}, 0, 0)
 
 

@@ -99,12 +99,40 @@ class Impatient(Callback):
 
 def test_an_interrupt_before_the_first_step(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path, callbacks=[Impatient()])
-    finally:
-        signal.signal(signal.SIGINT, before)  # Lightning ignores it from then on
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, callbacks=[Impatient()])
+    assert signal.getsignal(signal.SIGINT) is before
     assert summary(tmp_path)["state"] == "stopped"
+
+
+def test_a_run_that_continues_elsewhere_says_where_it_began(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            run(tmp_path, "trainer.max_time=0.001s", resume=(tmp_path / "summary.json").exists())
+        before = summary(tmp_path)
+    assert "earlier" not in before  # the same machine and code
+    (tmp_path / "summary.json").write_text(json.dumps(before | {"device": "another", "commit": None}))
+    run(tmp_path, resume=True)
+    (earlier,) = summary(tmp_path)["earlier"]
+    assert (earlier["device"], earlier["commit"], earlier["versions"]) == ("another", None, before["versions"])
+    assert summary(tmp_path)["device"] == before["device"]
+
+
+class Pressed(Callback):
+    """Ctrl-C twice within a step."""
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int) -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_interrupt_leaves_the_process_alive(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, callbacks=[Pressed()])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert summary(tmp_path)["state"] == "stopped"
+    assert torch.load(tmp_path / "checkpoints" / LAST, weights_only=True)["global_step"] == 0  # without another one
 
 
 def test_the_first_process_of_another_machine_only_helps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -370,3 +370,11 @@ def test_which_validation_images_a_source_may_know(tmp_path: Path) -> None:
         config: Any = SimpleNamespace(seed=seed, data=settings)
         data: Any = SimpleNamespace(sizes={"val": 10})
         assert may_know_validation(runs[name], config, data) is expected, (name, seed, source, root)
+
+
+def test_the_dropout_of_a_classifier_is_trained_with_it() -> None:
+    net = nn.Module()
+    net.body, net.head_drop, net.head = nn.Linear(2, 2), nn.Dropout(), nn.Linear(2, 2)
+    net.body.requires_grad_(False)
+    train_unfrozen(net)
+    assert net.head_drop.training and net.head.training and not net.body.training

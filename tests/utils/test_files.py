@@ -65,6 +65,18 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
         read_json(tmp_path / "other.json")
 
 
+def test_a_file_system_without_locks_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    with pytest.raises(
+        ValueError, match=r"\.lock cannot be locked \(No locks available\): its file system has no locks"
+    ):
+        Lock(tmp_path / ".lock").acquire()
+    assert Lock(tmp_path / ".lock").free()
+
+
 def hold(path: Path) -> None:
     with Lock(path):
         time.sleep(600)
