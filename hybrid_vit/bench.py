@@ -74,7 +74,7 @@ def measure(suite: str, spec: Spec) -> Any:
 
 def models(spec: Spec) -> dict[str, Spec]:
     """What the suites zoo and export measure: name -> the model of `conf/model/NAME.yaml`, for CIFAR-100."""
-    names = [spec["models"]] if isinstance(spec["models"], str) else spec["models"]
+    names = spec["models"] if isinstance(spec["models"], list | None) else [spec["models"]]
     return {name: resolve(compose_config([f"model={name}"]))["model"] for name in names or options("model")}
 
 

@@ -13,8 +13,8 @@ from hybrid_vit.utils.paths import find_run
 def main() -> None:
     with clear(code=2):
         _, given, flags = arguments(sys.argv[1:])
-    places = [text for text in given if is_place(text)]
-    settings = name_run([text for text in given if not is_place(text)])
+        places = [text for text in given if is_place(text)]
+        settings = name_run([text for text in given if not is_place(text)])
 
     def check(spec: Spec, directory: Path, multirun: bool) -> None:
         if not places:

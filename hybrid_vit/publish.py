@@ -26,9 +26,10 @@ def publishable(spec: Spec, directory: Path, multirun: bool) -> None:
     if not spec["runs"]:
         raise UserError("no run was given: python -m hybrid_vit.publish DIR... name=NAME")
     runs = [find_run(run) for run in spec["runs"]]
-    first = compared(runs[0])
     for run in runs:
         check_scored(run)
+    first = compared(runs[0])
+    for run in runs:
         if (other := compared(run)) != first:
             keys = [key for key in first if other.get(key) != first[key]]
             raise UserError(f"{run} is of another configuration than {runs[0]} ({', '.join(keys)}); give seeds of one")

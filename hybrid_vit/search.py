@@ -42,10 +42,10 @@ def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
     given: dict[str, str] = {}
     for text in settings:
         override, (key, _, value) = parse_override(text), text.partition("=")
+        if key in ("sweep", "resume", "hydra/launcher"):
+            raise UserError(f"{text} is of hybrid_vit.train; the same command continues a search, or joins it")
         if key in OWN or override.is_hydra_override():
             continue
-        if key in ("sweep", "resume"):
-            raise UserError(f"{text} is of hybrid_vit.train; the same command continues a search")
         if override.is_sweep_override():
             raise UserError(f"{text} has several values; all trials share one, or the space in conf/search has them")
         given[key] = value

@@ -22,7 +22,7 @@ TINY = [
 
 # The quickstart for `hybrid_vit.fit`, in half a second.
 QUICK = {
-    **{"experiment": "quickstart", "logger": "none", "steps": 5},
+    **{"experiment": "quickstart", "logger": "none", "steps": 5, "accelerator": "cpu"},
     **{"model.embed_dim": 32, "model.depth": 1, "model.stem.channels": [8, 16, 32]},
 }
 

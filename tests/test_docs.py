@@ -26,6 +26,9 @@ from hybrid_vit.config.compose import compose_config
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+CARDS = sorted(
+    page for page in (ROOT / "outputs/published").glob("*/README.md") if (page.parent / "model.json").is_file()
+)
 COMMANDS = ("train", "evaluate", "predict", "demo", "export", "ensemble", "publish", "bench", "report", "search")
 
 
@@ -54,7 +57,7 @@ def blocks(page: Path, language: str) -> list[str]:
 def commands() -> list[str]:
     """Each `python -m hybrid_vit.NAME ...` of a block and, where it has settings, of the text between backquotes."""
     found = []
-    for page in PAGES:
+    for page in [*PAGES, *CARDS]:
         lines = "".join(blocks(page, "")).replace("\\\n", " ").splitlines()
         lines += re.findall(r"(?<!`)`(python -m hybrid_vit\.\w+\s[^`]+)`", page.read_text())
         for line in lines:
@@ -73,7 +76,7 @@ def test_a_command_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.Mo
         shutil.copy(ROOT / "docs" / "digit.png", tmp_path / "PICTURES" / name)
     words = shlex.split(re.sub(r"outputs/(runs|ensembles)/NAME", "quickstart", line))[2:]
     name = words[0].removeprefix("hybrid_vit.")
-    skipped = ("resume=", "--config-dir", "outputs/searches", "+front=")
+    skipped = ("resume=", "--config-dir", "outputs/searches", "+front=", "init_from=cifar10_4m")
     given: list[tuple[str, list[str]]] = []
     module = import_module(f"hybrid_vit.{name}")
     monkeypatch.setattr(module, "run_command", lambda name, job, argv, read=list, **_: given.append((name, read(argv))))

@@ -27,7 +27,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *argv: object) -> None:
-    monkeypatch.setattr("sys.argv", ["ensemble", *map(str, argv)])
+    monkeypatch.setattr("sys.argv", ["ensemble", "accelerator=cpu", *map(str, argv)])
     ensemble.main()
 
 

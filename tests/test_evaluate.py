@@ -65,7 +65,7 @@ def test_a_run_on_some_batches_is_said(
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str, drawn: bool = False) -> None:
     if not drawn:
         monkeypatch.setattr("hybrid_vit.evaluation.plots.confusion_matrix", lambda *what, **how: None)
-    monkeypatch.setattr(sys, "argv", ["hybrid-vit-evaluate", *arguments])
+    monkeypatch.setattr(sys, "argv", ["hybrid-vit-evaluate", "accelerator=cpu", *arguments])
     evaluate.main()
 
 
@@ -98,6 +98,8 @@ def test_equals_what_training_reported(
         ("run=nowhere", "not a run directory"),
         ("fast_4m record_4m", "one run at a time; for several give -m run=A,B"),
         ("fast_4m run=record_4m", "one run at a time; for several give -m run=A,B"),
+        ("run=fast_4m run=record_4m", "run=fast_4m and run=record_4m would be 2 runs"),
+        ("outputs/sweeps/seedz/seed=0", "outputs/sweeps/seedz/seed=0 is not a run directory"),
     ],
 )
 def test_a_run_that_is_not_there(

@@ -253,7 +253,7 @@ def test_the_card_of_a_run_that_is_not_published_is_made_from_its_summary(tmp_pa
         (["target=torch_export", "int8=true"], "int8=true is for target=onnx and target=openvino"),
         (["push=me/digits"], "push=me/digits uploads a folder of target=hub; set target=hub"),
         (["target=hub", "push=me/digits"], "push=me/digits needs a token of the Hub: run `hf auth login`"),
-        (["run=nothing"], "nothing is not a run directory"),
+        (["run=nothing"], "and run=nothing would be 2 runs"),
         (["prepocess=true"], "did you mean preprocess?"),
     ],
 )
@@ -278,6 +278,20 @@ def test_the_hubs_folder_is_not_the_run_itself(tmp_path: Path, capsys: pytest.Ca
     assert (run / "README.md").read_text() == (ROOT / "outputs/published/quickstart/README.md").read_text()
 
 
+def test_a_repository_is_read_by_its_name(
+    hub_export: Export, trained: Trained, images: torch.Tensor, tmp_path: Path
+) -> None:
+    from hybrid_vit.deploy.hub import HubModel
+
+    repository, commit = tmp_path / "models--me--digits", "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    shutil.copytree(hub_export.folder, repository / "snapshots" / commit)
+    read = HubModel.from_pretrained("me/digits", cache_dir=tmp_path, local_files_only=True)
+    normalised = trained.normalize(images[:5])
+    assert torch.equal(read(normalised), trained(normalised))
+
+
 def test_only_what_belongs_to_the_folder_is_uploaded(
     hub_export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,10 +307,16 @@ def test_only_what_belongs_to_the_folder_is_uploaded(
     def upload(api: object, *, folder_path: Path, allow_patterns: list[str], **others: object) -> None:
         sent.extend(filter_repo_objects([path.name for path in folder_path.iterdir()], allow_patterns=allow_patterns))
 
-    monkeypatch.setattr(HfApi, "create_repo", lambda *given, **others: SimpleNamespace(repo_id="me/x"))
+    made: list[tuple[str, dict]] = []
+
+    def create(api: object, repository: str, **how: object) -> SimpleNamespace:
+        made.append((repository, how))
+        return SimpleNamespace(repo_id=repository)
+
+    monkeypatch.setattr(HfApi, "create_repo", create)
     monkeypatch.setattr(HfApi, "upload_folder", upload)
     assert push(folder, "me/x") == "https://huggingface.co/me/x"
-    assert sorted(sent) == sorted(WRITTEN)
+    assert sorted(sent) == sorted(WRITTEN) and made == [("me/x", {"exist_ok": True})]
 
 
 @pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])

@@ -194,7 +194,7 @@ def test_the_digit_is_read_in_every_format(
     [
         ([], "no image was given"),
         (["-"], "the standard input names no image"),
-        (["photos", "model=nothing"], "nothing is not a run directory"),
+        (["photos", "model=nothing"], "and run=nothing would be 2 runs"),
         (["photos", "format=xml"], "format is one of table, json, csv"),
         (["nowhere.png"], "no image was found at nowhere.png"),
     ],

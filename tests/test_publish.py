@@ -30,7 +30,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *argv: object) -> None:
-    monkeypatch.setattr("sys.argv", ["publish", *map(str, argv)])
+    monkeypatch.setattr("sys.argv", ["publish", "accelerator=cpu", *map(str, argv)])
     publish.main()
 
 
@@ -108,6 +108,32 @@ def test_seeds_of_another_test_set_are_not_published_together(
     with pytest.raises(SystemExit):
         call(monkeypatch, runs[0], other, "name=small")
     assert "was scored on another test set than" in capsys.readouterr().err
+
+
+def test_an_ensemble_is_not_published(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pair = Path(shutil.copytree(runs[0], tmp_path / "pair"))
+    shutil.rmtree(pair / ".hydra")  # an ensemble has none
+    summary = json.loads((pair / "summary.json").read_text())
+    (pair / "summary.json").write_text(json.dumps(summary | {"members": ["a", "b"]}))
+    with pytest.raises(SystemExit):
+        call(monkeypatch, pair, "name=small")
+    assert "is an ensemble, which has no model card; give one of a, b" in capsys.readouterr().err
+
+
+def test_weights_that_half_precision_would_spoil_stay(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert publish.COST == 0.05  # as the guide says
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publish, "COST", -101)  # any cost is too much
+    call(monkeypatch, runs[0], "name=single")
+    directory = tmp_path / "outputs/published/single"
+    before, after = load_weights(runs[0]), load_weights(directory)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert "single precision" in (directory / "README.md").read_text(encoding="utf-8")
 
 
 def test_other_settings_and_no_runs_are_a_sentence(

@@ -235,16 +235,21 @@ def test_a_mistake_is_one_sentence_before_anything_is_written(
 
 def test_another_search_in_the_same_place(attempts: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
     assert main("trials=1", "out=s", "epochs=3") == 0
-    before = {path: path.stat().st_mtime_ns for path in Path("s").rglob("*")}
+
+    def content() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in Path("s").rglob("*") if path.suffix in (".json", ".csv")}
+
+    before = content()
     for settings, said in ((["epochs=4"], "epochs=4"), ([], "epochs=10"), (["epochs=3", "cost=step_seconds"], "cost=")):
         capsys.readouterr()
         assert main("trials=1", "out=s", *settings) == 2
         error = capsys.readouterr().err
         assert "s holds another search, with " in error and f", not {said}" in error and error.count("\n") == 1
+    assert content() == before
     Path("s/search.json").write_text("")
     assert main("trials=1", "out=s", "epochs=3") == 2
     assert "s/search.json cannot be read" in capsys.readouterr().err
-    assert before.keys() == {*Path("s").rglob("*")}
+    assert content() == before | {Path("s/search.json"): b""}
 
 
 def test_a_folder_of_something_else_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -59,9 +59,10 @@ class Normalize:
 
     def __call__(self, images: Tensor) -> Tensor:
         if images.device not in self._constants:
-            mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.mean, self.std))
-            scale, shift = (1.0 / (255.0 * std)).float(), (-mean / std).float()
-            self._constants[images.device] = scale.to(images.device), shift.to(images.device)
+            with torch.inference_mode(False):  # so that a gradient of the images can be taken later
+                mean, std = (torch.tensor(v, dtype=torch.float64).view(-1, 1, 1) for v in (self.mean, self.std))
+                scale, shift = (1.0 / (255.0 * std)).float(), (-mean / std).float()
+                self._constants[images.device] = scale.to(images.device), shift.to(images.device)
         scale, shift = self._constants[images.device]
         return torch.addcmul(shift, images.float(), scale)
 

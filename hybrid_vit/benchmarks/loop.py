@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 
@@ -80,6 +81,8 @@ def trained(turn: Turn, config: Train, steps: int) -> None:
 
     def pace(trainer: Trainer, *_: object) -> None:
         if trainer.global_step % steps == 0:
+            if torch.cuda.is_initialized():  # steps that are only queued have not been made
+                torch.cuda.synchronize()
             turn(steps)
 
     with tempfile.TemporaryDirectory() as directory, redirect_stderr(io.StringIO()):

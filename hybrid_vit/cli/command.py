@@ -21,14 +21,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import run_job
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hybrid_vit import __version__
 from hybrid_vit.cli.folder import RECORD, candidates, other_purpose, purpose, unused
@@ -37,6 +37,7 @@ from hybrid_vit.cli.overview import look
 from hybrid_vit.cli.sweep import JobFailed, attended, context, note_failure, sweep
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import (
+    PATHS,
     WHOLE,
     Spec,
     as_yaml,
@@ -80,13 +81,23 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
     if "--version" in argv:
         print(f"hybrid_vit {__version__}")
         raise SystemExit(0)
-    args, rest = get_args_parser().parse_known_args(argv)
-    for text in rest:  # argparse leaves settings behind a second option
-        if text.startswith("-"):
-            raise UserError(f"{text} is not an option; settings are written without dashes, e.g. epochs=3")
+    parser = get_args_parser()
+    parser.allow_abbrev = False
+    parser.error = refuse  # type: ignore[method-assign]
+    for text in argv:
+        if text[:1] == "-" != text and text.partition("=")[0] not in parser._option_string_actions:
+            refuse(f"{text} is not an option")
+    args, rest = parser.parse_known_args(argv)  # argparse leaves settings behind a second option
+    if args.package and not args.cfg:
+        refuse("--package is for --cfg")
     settings = args.overrides + rest
     known = set(settings)  # there may be thousands of paths
     return args, settings, [text for text in argv if text not in known]
+
+
+def refuse(message: str) -> NoReturn:
+    """UserError for an option that is none, or is used in another way."""
+    raise UserError(f"{message}; settings are written without dashes, e.g. epochs=3")
 
 
 @dataclass(frozen=True)
@@ -122,7 +133,10 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     if args.help or args.hydra_help or args.info or args.shell_completion or args.experimental_rerun:
         return None
     for text in settings:
-        key = text.partition("=")[0].strip("+~")
+        key, equals, value = text.partition("=")
+        if equals and not value and key in (*PATHS, "name"):
+            raise UserError(f"{text} is empty (an unset variable?); give a value, or leave it out")
+        key = key.strip("+~")
         if key in REFUSED and text not in ("hydra/sweeper=arms", "hydra.job.chdir=false"):
             raise UserError(f"{text}: leave it out; {REFUSED[key]}")
     several = [text for text in settings if parse_override(text).is_sweep_override()]
@@ -134,6 +148,10 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
     firsts = [text for each in known for text in each_value(each)[:1]]
     cfg = compose_config([*firsts, *(text for text in settings if text not in several)], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
+    if multirun and any(text.startswith("hydra.run.dir=") for text in settings):
+        raise UserError("hydra.run.dir has no effect on several runs; write hydra.sweep.dir=PATH")
+    if not isinstance(cfg.hydra.verbose, bool | str | ListConfig):
+        raise UserError(f"hydra.verbose={cfg.hydra.verbose} must be true, false or names of loggers")
     if several and not multirun:
         key, _, value = several[0].partition("=")
         raise UserError(
@@ -247,8 +265,12 @@ def name_run(argv: list[str]) -> list[str]:
     # `model` is a group of what trains, so Hydra takes model=NAME for a choice of one.
     settings = [text.replace("model=", "run=", 1) if text.startswith("model=") else text for text in settings]
     runs = places(settings)
-    if len(runs) > 1 or (runs and any(text.startswith("run=") for text in settings)):
-        raise UserError("one run at a time; for several give -m run=A,B")
+    given = [*runs, *(text for text in settings if text.startswith("run="))]
+    if len(given) > 1:
+        raise UserError(
+            f"{' and '.join(given)} would be {len(given)} runs; settings are written KEY=VALUE; "
+            "one run at a time; for several give -m run=A,B"
+        )
     return [*flags, *(f"run={quote(text)}" if text in runs else text for text in settings)]
 
 
@@ -265,7 +287,11 @@ def gather_runs(argv: list[str]) -> list[str]:
 
 def places(settings: list[str]) -> list[str]:
     """The arguments that are names or directories; a sweep names some of these depth=4."""
-    return [text for text in settings if "=" not in text or os.path.isdir(text)]
+
+    def is_path(key: str) -> bool:
+        return "/" in key and not key.startswith("hydra/")
+
+    return [text for text in settings if "=" not in text or os.path.isdir(text) or is_path(text.partition("=")[0])]
 
 
 def run_command(

@@ -89,6 +89,7 @@ def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> No
     while todo:
         together = [job for job in todo if deaths[job.name] < 2]
         batch = together or todo[:1]
+        fresh = {job.name for job in batch if look(job.directory).state != "failed"}  # the others failed earlier
         for job in batch:  # the trace of a process that died earlier
             lock = Lock(job.directory / ".lock")
             if lock.left() and lock.acquire(wait=False):
@@ -105,7 +106,12 @@ def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> No
             for job in gone:
                 reason = "its process died each time, without an error (killed, perhaps because memory ran out)"
                 note_failure(job.directory, reason)
-            todo = [job for job in todo if job not in gone and look(job.directory).state != "done"]
+            over = [
+                job
+                for job in batch
+                if (state := look(job.directory).state) == "done" or (state == "failed" and job.name in fresh)
+            ]
+            todo = [job for job in todo if job not in [*gone, *over]]
             print(f"a worker died during {' or '.join(job.name for job in died)}", file=sys.stderr)
 
 

@@ -37,6 +37,7 @@ Spec = dict[str, Any]
 FOLDERS = [CONF]  # in which the groups lie; `look_in` changes it
 WHOLE = ("experiment", "sweep", "debug")  # groups of whole configurations
 PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
+NAMED = ("experiment", "sweep", "model", "data")  # groups whose options may be given without the group by mistake
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -226,7 +227,14 @@ def parse_override(text: str) -> Override:
         if key.split() != [key]:
             remedy = "write key=value, e.g. model.depth=6"
         elif not equals:
-            remedy = f"it has no value: write {key}=VALUE"
+            group = next((name for name in NAMED if key in options(name)), None)
+            name = re.fullmatch(r"[A-Za-z_][\w.@/]*", key) and not Path(key).exists()
+            remedy = f"it has no value: write {key}=VALUE" if name else "write key=value, e.g. model.depth=6"
+            remedy = f"write {group}={key}" if group else remedy
+        elif value.endswith(",") or value.count("[") != value.count("]"):
+            remedy = "a space splits a setting: write it without spaces, or quote the whole argument"
+        elif value.startswith("["):
+            remedy = f"the value cannot be read; quote each text in the list: \"{key}=['A','B']\""
         else:
             remedy = f"the value cannot be read; if it is a text, quote it twice: \"{key}='{value}'\""
         raise UserError(f"{text!r} is not a setting; {remedy}") from error
@@ -249,6 +257,15 @@ def quote_free_text(text: str) -> str:
             return f"{key}={','.join(quote(os.path.expanduser(part)) for part in value.split(','))}"
     if not value or value[0] in "'\"":
         return text
+    parts = value.strip("[]").split(",")
+    if (
+        key in ("run", "runs")
+        and "=" in value
+        and not Path(value).exists()
+        and all(Path(part).exists() for part in parts)
+    ):
+        listed = ",".join(map(quote, parts))  # jobs of a sweep, which are called KEY=VALUE
+        return f"{key}=[{listed}]" if value[0] == "[" else f"{key}={listed}"
     # The grammar refuses letters that are not ASCII.
     path = key in PATHS and (Path(value).exists() or not (value.isascii() or re.search(r"['\"()\[\]{},]", value)))
     return f"{key}={quote(value)}" if path or key in TEXTS else text
@@ -303,6 +320,8 @@ def set_value(cfg: DictConfig, override: Override, tree: dict[str, Any]) -> None
         raise UserError(f"{key} is not a key; {suggest(key, [*choices(cfg), *known]) or SEE}")
     default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
     if isinstance(default, dict) and not isinstance(value, dict | None):
+        if is_group(group := key.replace(".", "/")):
+            raise UserError(f"{text}: write {group}={value}")
         parts = ", ".join(f"{key}.{part}" for part in default)
         if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):
             raise UserError(f"{text}: {key} has keys of its own; write {key}=null for none, or set one of {parts}")
@@ -315,6 +334,8 @@ def set_value(cfg: DictConfig, override: Override, tree: dict[str, Any]) -> None
         line = first_lines(error)
         kind = TYPES.get(line.rpartition(" ")[2])
         wrong = f"{key} must have a value" if value is None else f"{value!r} is not {kind}" if kind else line
+        if kind == TYPES["Integer"] and isinstance(value, float) and value.is_integer():
+            wrong = f"write {key}={int(value)}"
         hint = "" if default is None or isinstance(default, dict) else f"; the default is {key}={default}"
         raise UserError(f"{text}: {wrong}{hint}") from error
 

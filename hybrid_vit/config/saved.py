@@ -63,6 +63,8 @@ def load_run_config(directory: Path) -> Spec:
     """
     folder = directory / ".hydra"
     if not (folder / "config.yaml").is_file():
+        if directory.is_file():
+            raise UserError(f"{directory} is a file; give the directory of its run")
         what = "is not the directory of a run" if directory.is_dir() else "does not exist"
         raise UserError(f"{directory} {what} (no {folder}/config.yaml); runs are under outputs/runs and outputs/sweeps")
     own = read_config(folder)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections import Counter, deque
 from pathlib import Path
 
@@ -105,10 +106,15 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
     if len(found) == 1:
         raise UserError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
     # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
-    named = {os.fsencode(name).decode("utf-8", "replace"): paths for name, paths in found.items()}
+    named = {composed(os.fsencode(name).decode("utf-8", "replace")): paths for name, paths in found.items()}
     if len(named) < len(found):
-        raise UserError(f"{folder} holds class folders whose names are not UTF-8 and cannot be told apart; rename them")
+        raise UserError(f"{folder} holds class folders whose names cannot be told apart in UTF-8; rename them")
     return named
+
+
+def composed(name: str) -> str:
+    """A name in the one form of Unicode (NFC): some systems and archives write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from hybrid_vit.data.folders import SPLITS, split_of
+from hybrid_vit.data.folders import SPLITS, composed, split_of
 from hybrid_vit.utils.errors import UserError
 
 
@@ -32,7 +32,7 @@ def listed_pictures(listing: Path) -> dict[str, dict[str, list[Path]]]:
         )
     found: list[tuple[str, str, Path]] = []
     for line, row in rows:
-        name, label = row["path"], (row["label"] or "").strip()
+        name, label = row["path"], composed((row["label"] or "").strip())
         split = split_of((row["split"] or "").strip()) if "split" in columns else "train"
         if not name or not label:
             missing_cell = "label" if name else "path"
@@ -41,7 +41,8 @@ def listed_pictures(listing: Path) -> dict[str, dict[str, list[Path]]]:
             raise UserError(
                 f"{listing}, line {line}: split {row['split']!r} is unknown; use one of {', '.join(SPLITS)}"
             )
-        found.append((split, label, listing.parent / name))
+        path = listing.parent / name
+        found.append((split, label, Path(os.path.abspath(path)) if ".." in path.parts else path))
     count = Counter(os.path.realpath(path) for _, _, path in found)
     twice = [path for _, _, path in found if count[os.path.realpath(path)] > 1]
     if twice:

@@ -60,8 +60,8 @@ def read_medmnist(root: str | Path | None) -> tuple[dict[str, Split], list[str]]
         raise _unusable(path, " ".join(str(error).split())) from None
     splits = {name: as_tensors(path, *pair) for name, pair in zip(names, arrays, strict=True)}
     count = 1 + max(int(labels.max()) for _, labels in splits.values())
-    known = next((classes for name, classes in NAMES.items() if path.name.startswith(name)), ())
-    return splits, list(known) if len(known) >= count else [str(i) for i in range(count)]
+    known = next((classes for name, classes in NAMES.items() if path.name.lower().startswith(name)), ())
+    return splits, list(known) if len(known) == count else [str(i) for i in range(count)]
 
 
 def find_file(root: str | Path | None) -> Path:
@@ -82,9 +82,11 @@ def as_tensors(path: Path, images: np.ndarray, labels: np.ndarray) -> Split:
         raise _unusable(path, f"images of shape {images.shape}, which must be (N, H, W) or (N, H, W, 3) of uint8")
     if labels.shape not in ((len(images),), (len(images), 1)) or not len(images):
         raise _unusable(path, f"{len(images)} images with labels of shape {labels.shape}, one an image is needed")
+    if labels.dtype.kind not in "iu" or labels.min() < 0:
+        raise _unusable(path, f"labels of {labels.dtype}, which must be whole numbers from 0 on")
     pixels = torch.from_numpy(images)
     pixels = pixels[:, None].expand(-1, 3, -1, -1) if images.ndim == 3 else pixels.permute(0, 3, 1, 2)
-    return pixels.contiguous(), torch.from_numpy(labels.astype(np.int64)).flatten()
+    return pixels, torch.from_numpy(labels.astype(np.int64)).flatten()
 
 
 def _unusable(path: Path, reason: str) -> UserError:

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -232,7 +233,8 @@ class DataModule(LightningDataModule):
         part = self._parts["train"]
         n = min(n, len(part))
         if isinstance(part, PictureFolder):
-            return self.normalize(torch.stack([part[i * len(part) // n][0] for i in range(n)]))
+            with ThreadPoolExecutor(max(1, self.num_workers)) as pool:
+                return self.normalize(torch.stack([*pool.map(lambda i: part[i * len(part) // n][0], range(n))]))
         return self.normalize(part.tensors[0][:n])
 
     def denormalize(self, images: Tensor) -> Tensor:
@@ -244,7 +246,6 @@ class DataModule(LightningDataModule):
 
     def _resident(self) -> tuple[dict[str, Part], list[str]]:
         data = load_source(self.source, self.root)
-        train_images, test_images = (resized(part, self.image_size) for part in (data.train_images, data.test_images))
         labels = data.train_labels
         size = max(len(labels) // 10, len(labels.unique())) if self.val_size is None else self.val_size
         own = data.val if size else None
@@ -256,13 +257,13 @@ class DataModule(LightningDataModule):
         train, val = stratified_split(labels, 0 if own else size, self.seed)
         train = train[self._kept(labels[train])]
         parts: dict[str, Part] = {
-            "train": TensorDataset(train_images[train], data.train_labels[train]),
-            "test": TensorDataset(test_images, data.test_labels),
+            "train": TensorDataset(resized(data.train_images[train], self.image_size), labels[train]),
+            "test": TensorDataset(resized(data.test_images, self.image_size), data.test_labels),
         }
         if own:
             parts["val"] = TensorDataset(resized(own[0], self.image_size), own[1])
         elif len(val):
-            parts["val"] = TensorDataset(train_images[val], data.train_labels[val])
+            parts["val"] = TensorDataset(resized(data.train_images[val], self.image_size), labels[val])
         self.class_parts = dict(data.parts)
         return parts, data.class_names
 

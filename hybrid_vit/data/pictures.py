@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data.decode import decode, square
-from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_folders
+from hybrid_vit.data.folders import LeftOut, class_folders, composed, in_words, split_folders
 from hybrid_vit.data.listing import listed_pictures
 from hybrid_vit.data.split import split_by_name
 from hybrid_vit.utils.errors import UserError
@@ -164,7 +164,7 @@ def picture_splits(
 def name_below(path: Path, *tops: Path) -> str:
     """The path of a file below the first of `tops` that holds it, with "/" on every system; else the whole path."""
     top = next((top for top in tops if path.is_relative_to(top)), None)
-    return (path.relative_to(top) if top else path).as_posix()
+    return composed((path.relative_to(top) if top else path).as_posix())
 
 
 def check(paths: Sequence[Path], threads: int) -> None:

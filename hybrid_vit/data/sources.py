@@ -143,8 +143,11 @@ def at_hand(name: str, root: str | Path | None) -> bool:
 def resized(images: Tensor, size: int) -> Tensor:
     """(N, 3, h, w) uint8 -> (N, 3, size, size) uint8: bilinear and antialiased, as the pictures of a folder are."""
     if images.shape[-2:] == (size, size):
-        return images
-    return torch.cat([TF.resize(part, [size, size], antialias=True) for part in images.split(1000)])
+        return images.contiguous()
+    made = images.new_empty((len(images), 3, size, size))  # parts to be joined would take this memory twice
+    for part, place in zip(images.split(1000), made.split(1000), strict=True):
+        place.copy_(TF.resize(part, [size, size], antialias=True))
+    return made
 
 
 def _cifar(kind: type[CIFAR10], root: str | Path | None) -> Source:
@@ -166,8 +169,9 @@ def _fetch_missing(kind: type[CIFAR10], root: Path) -> None:
     def missing() -> list[str]:
         return [name for name in checksums if not (folder / name).exists()]
 
-    if first := missing():
-        made, lock = not root.exists(), root / f".{kind.base_folder}.lock"
+    lock = root / f".{kind.base_folder}.lock"
+    if (first := missing()) or not Lock(lock).free():  # another process may be extracting the last file
+        made = not root.exists()
         try:
             root.mkdir(parents=True, exist_ok=True)
             with Lock(lock):
@@ -181,8 +185,9 @@ def _fetch_missing(kind: type[CIFAR10], root: Path) -> None:
                 with suppress(OSError):  # something else is there, or nothing
                     root.rmdir()
             raise FileNotFoundError(
-                f"{folder / first[0]} is not there and {kind.url} cannot be downloaded ({_first_line(error)}); "
-                f"put the files at {folder}/{{{','.join(checksums)}}}; experiment=quickstart trains without a download"
+                f"{folder / first[0] if first else folder} is not there and {kind.url} cannot be downloaded "
+                f"({_first_line(error)}); put the files at {folder}/{{{','.join(checksums)}}}; experiment=quickstart "
+                "trains without a download"
             ) from None
     for name, md5 in checksums.items():
         if not check_integrity(folder / name, md5):

@@ -64,7 +64,7 @@ class _Sharded(torch.autograd.Function):
             return None, *torch.autograd.grad(result, ctx.parameters, grad)
 
         (first, *total), *others = _side_by_side(one, results, parts, grad.chunk(len(parts)))
-        for _, *grads in others:
+        for _, *grads in others if total else ():  # of a frozen network none
             total = torch._foreach_add(total, grads)  # not in place: several of one graph may share memory
         return None, None, None if first is None else torch.cat([first, *(grads[0] for grads in others)]), *total
 

@@ -147,8 +147,10 @@ class Keeper(Checkpoint):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.reason in signal.Signals.__members__:  # asked twice: do not wait for the step
-            if number == signal.SIGINT and callable(before := self._handlers.get(signal.SIGINT)):
+        if self.reason in signal.Signals.__members__:
+            if number != signal.SIGINT:  # of a launcher, which may send it to each process and to all of them
+                return
+            if callable(before := self._handlers.get(signal.SIGINT)):  # a person asks twice: do not wait for the step
                 before(number, frame)  # Python's: KeyboardInterrupt, which leaves a notebook alive
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -56,6 +56,8 @@ def named(names: Sequence[str], *, cuda: bool) -> list[Callback]:
     """
     known = available()
     for name in names:
+        if name == "EarlyStopping":
+            raise UserError("callbacks: EarlyStopping is written early_stopping.patience=10")
         if name not in known:
             raise UserError(
                 f"callbacks: {name} cannot be created from its name; use some of {', '.join(sorted(known))}, "

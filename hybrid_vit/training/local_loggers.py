@@ -18,12 +18,10 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         super().__init__(directory, name="tensorboard", version="", default_hp_metric=False)
-        self.directory = directory
-        self.log_hyperparams(config)
+        self.directory, self.config = directory, config
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        assert step is not None
-        super().log_metrics(dict(metrics), step + 1)
+        super().log_metrics(dict(metrics), None if step is None else step + 1)
 
     def log_picture(self, name: str, path: Path, step: int = 0) -> None:
         """Show a picture file under `name`, after `step` optimizer steps."""
@@ -33,8 +31,8 @@ class TensorBoard(TensorBoardLogger):
     def log_results(
         self, scores: Mapping[str, float], confusion: csr_array, class_names: Sequence[str], *, epoch: int, step: int
     ) -> None:
-        """The scores of the test set, the learning curve and the confusion matrix."""
-        super().log_metrics(dict(scores), step)
+        """The configuration with the scores of the test set, the learning curve and the confusion matrix."""
+        self.log_hyperparams(self.config, dict(scores), step - 1)  # which log_metrics counts from 1
         for name in ("learning_curve", "confusion"):
             self.log_picture(name, self.directory / f"{name}.png", step)
 
@@ -51,8 +49,7 @@ class Csv(CSVLogger):
         self.log_hyperparams(config)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:  # type: ignore[override]
-        assert step is not None
-        super().log_metrics(dict(metrics), step + 1)
+        super().log_metrics(dict(metrics), None if step is None else step + 1)
 
     def log_picture(self, name: str, path: Path, step: int = 0) -> None:
         """A table has no pictures."""

@@ -98,6 +98,13 @@ def is_matrix(name: str, weight: nn.Parameter) -> bool:
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"adamw": adamw, "sgd": sgd, "muon": muon}
 
 
+# What is left of the decay when a share of it is over.
+SHAPES: dict[str, Callable[[float], float]] = {
+    "cosine": lambda progress: (1 + math.cos(math.pi * progress)) / 2,
+    "linear": lambda progress: 1 - progress,
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """Linear warm-up, then a half cosine or a line down to `min_lr`; t and all lengths are in epochs.
@@ -106,7 +113,7 @@ class Schedule:
         epochs: length of the whole schedule.
         warmup_epochs: factor(t) = t / warmup_epochs until the cosine begins there, (t + 1) / warmup_epochs per epoch.
         min_lr: learning rate at the end, in units of `lr`'s own.
-        shape: "cosine" or "linear".
+        shape: one of SHAPES.
         interval: whether the rate moves with every optimizer step or once an epoch.
 
     Raises:
@@ -117,7 +124,7 @@ class Schedule:
     epochs: float
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
-    shape: Literal["cosine", "linear"] = "cosine"
+    shape: str = "cosine"
     interval: Literal["step", "epoch"] = "step"
 
     def __post_init__(self) -> None:
@@ -129,5 +136,4 @@ class Schedule:
             return min(1.0, (t + (self.interval == "epoch")) / self.warmup_epochs)
         progress = min(1.0, (t - self.warmup_epochs) / (self.epochs - self.warmup_epochs))
         floor = self.min_lr / self.lr
-        left = 1 - progress if self.shape == "linear" else (1 + math.cos(math.pi * progress)) / 2
-        return floor + (1 - floor) * left
+        return floor + (1 - floor) * SHAPES[self.shape](progress)

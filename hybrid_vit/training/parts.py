@@ -86,9 +86,10 @@ def make_net(config: Train, data: DataModule, choice: Choice, *, fresh: bool) ->
         log.info("weights of %s, which knows %d of the %d classes", source, known, data.num_classes)
         described = read_description(find_run(source))
         warn_of_validation(source, config, data)
-        if described["class_names"] == data.class_names and (
-            found := changes_of_test_set(described.get("fingerprint"), data.fingerprint())
-        ):
+        # Of resized images the fingerprint is another one.
+        alike = data.source == "folder" or described["image_size"] == data.image_size
+        found = changes_of_test_set(described.get("fingerprint"), data.fingerprint())
+        if alike and described["class_names"] == data.class_names and found:
             log.warning(
                 "%s was trained on the same classes with another test set (%s): if both use the same images, "
                 "it may have learned from the test images of this run",
@@ -110,7 +111,8 @@ def may_know_validation(run: str, config: Train, data: DataModule) -> bool:
         return False
     split = [config.seed, config.data.val_size]
     same = trained["data"]["source"] == config.data.source and share_images(trained["data"], config)
-    if same and all(other == split for other in splits(trained)):
+    own = None if "splits" in trained else trained.get("fingerprint", {}).get("val")  # an ensemble's is of one member
+    if same and (all(other == split for other in splits(trained)) or (own and own == data.fingerprint()["val"])):
         return before is not None and before.get("may_know_validation", True)
     seen = [trained["data"]]
     while before:
@@ -188,7 +190,7 @@ def make_task(
             epochs=epochs,
             warmup_epochs=warmup(optim.warmup_epochs, epochs, optim.warmup_share),
             min_lr=optim.min_lr,
-            shape=optim.schedule,  # type: ignore[arg-type]
+            shape=optim.schedule,
             interval=optim.interval,  # type: ignore[arg-type]
         ),
         steps_per_epoch=per_epoch,

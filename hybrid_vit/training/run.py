@@ -135,6 +135,10 @@ class Run:
         choice.tune(net)
         before = read_summary(directory) if checkpoint else {}
         teacher = make_teacher(config, choice, data)
+        epoch = Epoch(config.trainer, data)
+        validated = "val" in data.val_names and epoch.val_batches != 0
+        self.stopping = early_stopping(config.early_stopping, validated, data.num_classes)
+        self.named = named(config.callbacks, cuda=choice.accelerator == "gpu")
         lengthened = before.get("lengthened", [])
         if checkpoint and before["state"] != "done":
             steps = before["steps"]
@@ -149,7 +153,6 @@ class Run:
         chosen = config.steps or config.budget or config.trainer.limit_train_batches
         if learns and not chosen and steps < FEW_STEPS:
             log.warning("%d steps are few; steps=300 suits some hundreds of images to some thousands", steps)
-        epoch = Epoch(config.trainer, data)
         task = make_task(config, net, data, steps, teacher, clock)
         data.weak = lambda: task.share_done >= config.augment_until
         if task.schedule.warmup_epochs < WARMUP_EPOCHS and config.optim.warmup_epochs is None:
@@ -193,9 +196,6 @@ class Run:
         self.choice, self.data, self.task, self.epoch = choice, data, task, epoch
         self.macs, self.steps, self.clock = macs, steps, clock
         self.table = EpochTable(directory / "metrics.csv")
-        validated = "val" in data.val_names and epoch.val_batches != 0
-        self.stopping = early_stopping(config.early_stopping, validated, data.num_classes)
-        self.named = named(config.callbacks, cuda=choice.accelerator == "gpu")
         self.logger: Wandb | TensorBoard | Csv | None = None
 
     @contextmanager
@@ -290,9 +290,15 @@ class Run:
             except RuntimeError as error:
                 if self.checkpoint and "loading state_dict" in str(error):
                     raise another_model(self.checkpoint, error) from None
-                if keeper.reason and "DataLoader worker" in str(error):  # the signal ended one before the step
+                if "DataLoader worker" not in str(error):
+                    raise
+                if keeper.reason:  # the signal ended one before the step
                     raise Stopped(keeper.reason) from None
-                raise
+                why = " ".join(str(error).split())[:80]
+                raise UserError(
+                    f"a process that reads images was ended ({why}); use data.num_workers=0 or a smaller "
+                    "data.eval_batch_size, or give a container more shared memory (--shm-size)"
+                ) from None
             except SystemExit as error:  # Lightning's, of Ctrl-C while the keeper does not listen
                 if isinstance(error.__context__, KeyboardInterrupt):
                     signal.signal(signal.SIGINT, interrupts)  # Lightning ignores them from then on

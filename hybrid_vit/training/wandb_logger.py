@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 PROJECT = "hybrid_vit"
 PER_STEP = ("train_loss_step", "grad_norm_step", "lr_step")  # their x axis is the step, that of all others the epoch
 ENDED = ("state", "reason", "seconds", "images_per_second", "peak_memory_mib")  # of a summary, known at the end
-INTERRUPTED, TERMINATED = 130, 143  # what a shell reports after SIGINT and SIGTERM
+STOPPED = {"SIGINT": 130, "KeyboardInterrupt": 130, "SIGTERM": 143}  # reason -> exit code, as a shell reports it
 
 
 class Wandb(Logger):
@@ -120,10 +120,15 @@ class Wandb(Logger):
 
     def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Log values of the step that Lightning counts as `step`, from 0: the one after `step` others."""
-        assert step is not None
-        done = step + 1
-        values = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
-        self._guarded(lambda run: run.log({**values, "step": done}, step=done))
+
+        def values(run: Any) -> None:
+            content = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
+            if step is None:  # a callback of the user's may leave it out
+                run.log(content)
+            else:
+                run.log({**content, "step": step + 1}, step=step + 1)
+
+        self._guarded(values)
 
     def log_picture(self, name: str, path: Path, step: int = 0) -> None:
         """Show a picture file under `name`, after `step` optimizer steps."""
@@ -172,18 +177,14 @@ class Wandb(Logger):
     def finish(self, summary: Mapping[str, Any]) -> None:
         """End the run as `summary` says, also after an error; offline, say how to send it.
 
-        A run that was stopped is marked as preempted, so that a sweep of wandb continues it, unless a person pressed
-        Ctrl-C.
+        One that was stopped is not marked as preempted: a sweep of wandb would start it anew, and stops some itself.
         """
         run = self.run
         ended = {key: summary[key] for key in ENDED if key in summary}
-        interrupted = summary.get("reason") in ("SIGINT", "KeyboardInterrupt")
-        code = {"done": 0, "stopped": INTERRUPTED if interrupted else TERMINATED}.get(summary["state"], 1)
+        code = STOPPED.get(summary.get("reason", ""), 0) if summary["state"] in ("done", "stopped") else 1
 
         def end(run: Any) -> None:
             run.summary.update(ended)
-            if code == TERMINATED:
-                run.mark_preempting()
             run.finish(exit_code=code)
 
         self._guarded(end)

@@ -150,3 +150,13 @@ def test_cuda_agrees_with_cpu(name: str) -> None:
 def test_bad_arguments_are_named(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_normalization_that_was_used_without_gradients_has_them() -> None:
+    normalize, images = Normalize(MEAN, STD), torch.rand(1, 3, 4, 4) * 255
+    with torch.inference_mode():
+        normalize(images)
+    images.requires_grad_()
+    normalize(images).sum().backward()
+    expected = (1 / (255 * torch.tensor(STD))).view(3, 1, 1).expand(1, 3, 4, 4)
+    torch.testing.assert_close(images.grad, expected)

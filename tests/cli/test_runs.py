@@ -10,7 +10,7 @@ from commands import Train, main, write_checkpoint
 from omegaconf import OmegaConf
 
 from hybrid_vit.cli.command import places
-from hybrid_vit.config.compose import compose_config, resolve
+from hybrid_vit.config.compose import compose_config, parse_override, resolve
 from hybrid_vit.config.saved import load_recorded_config, load_run_config, make_paths_absolute, save_run_config
 from hybrid_vit.utils.paths import PUBLISHED
 
@@ -248,3 +248,18 @@ def test_a_folder_named_like_a_published_run_is_not_it(tmp_path: Path, monkeypat
 def test_a_long_setting_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "depth=4").mkdir()
     assert places([str(tmp_path / "depth=4"), f"title={300 * 'x'}", "run"]) == [str(tmp_path / "depth=4"), "run"]
+
+
+def test_jobs_of_a_sweep_are_named_by_their_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    jobs = [Path(f"s/seed={seed}") for seed in range(2)]
+    for job in jobs:
+        job.mkdir(parents=True)
+    cfg = compose_config([f"runs=[{jobs[0]},{jobs[1]}]", "name=pair"], "ensemble")
+    assert [*cfg.runs] == [str(job) for job in jobs]
+    assert parse_override(f"run={jobs[0]},{jobs[1]}").is_sweep_override()
+
+
+def test_a_file_of_a_run_is_not_the_run(train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("resume=runs/a/checkpoints/last.ckpt") == 2
+    assert "last.ckpt is a file; give the directory of its run" in capsys.readouterr().err

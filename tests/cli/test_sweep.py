@@ -412,5 +412,9 @@ def test_another_sweeper_is_refused(train: Train, capsys: pytest.CaptureFixture[
 
 
 def test_what_a_run_computes_cannot_change_when_it_continues() -> None:
-    assert changeable("trainer.max_time") and changeable("logger") and not changeable("trainer")
-    assert not changeable("trainer.accumulate_grad_batches") and not changeable("trainer.limit_train_batches")
+    data = ("data.root", "data.num_workers", "data.check", "data.eval_batch_size")
+    for key in ("trainer.max_time", "accelerator.precision", "logger", *data, "checkpoint_minutes", "tags", "verbose"):
+        assert changeable(key), key
+    limits = [f"trainer.limit_{part}_batches" for part in ("train", "val", "test")]
+    for key in ("trainer", "trainer.accumulate_grad_batches", *limits, "data", "data.val_size", "seed", "epochs"):
+        assert not changeable(key), key

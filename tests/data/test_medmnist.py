@@ -39,6 +39,8 @@ def test_pixels_labels_and_names(tmp_path: Path, colours: bool) -> None:
 def test_other_names_are_numbers(tmp_path: Path) -> None:
     assert read_medmnist(write(tmp_path / "mine.npz", classes=3))[1] == ["0", "1", "2"]
     assert read_medmnist(write(tmp_path / "pneumoniamnist.npz", classes=3))[1] == ["0", "1", "2"]
+    assert read_medmnist(write(tmp_path / "dermamnist_melanoma.npz"))[1] == ["0", "1"]
+    assert read_medmnist(write(tmp_path / "BreastMNIST_64.npz"))[1] == ["malignant", "normal or benign"]
     assert [len(names) for names in NAMES.values()] == [9, 7, 4, 2, 2, 8, 8, 11, 11, 11]
 
 
@@ -63,6 +65,9 @@ def test_other_files_are_one_sentence(tmp_path: Path) -> None:
         ({"train_images": np.zeros((40, 8, 8, 8), np.uint8)}, r"images of shape \(40, 8, 8, 8\)"),
         ({"train_labels": np.zeros((40, 14), np.uint8)}, r"40 images with labels of shape \(40, 14\)"),
         ({"train_labels": np.array([None] * 40)}, "pickle"),
+        ({"train_labels": np.array(["cat"] * 40)}, "labels of <U3"),
+        ({"test_labels": np.arange(10) - 1}, "labels of int64, which must be"),
+        ({"val_labels": np.full(12, 0.7)}, "labels of float64"),
     ):
         path = write(tmp_path / "chestmnist.npz", **change)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=rf"chestmnist\.npz cannot be used \(.*{said}.*; give a file of MedMNIST"):

@@ -81,7 +81,8 @@ def test_what_it_imports_is_required(space: Path) -> None:
     code = (
         f"import sys\nsys.modules.update(dict.fromkeys({others!r}))\nfrom pathlib import Path\n"
         "from hybrid_vit.deploy.demo import Models, make_page\nimport gradio, hybrid_vit\n"
-        "make_page(gradio, models := Models([Path('fast_4m')], None))\n"
+        "page = make_page(gradio, models := Models([Path('fast_4m')], None))\n"
+        "assert page.delete_cache == (3600, 3600)\n"
         f"inspector = models.inspector('fast_4m')\nimage = inspector.see({str(DIGIT)!r})\n"
         "assert len(inspector.answer(image).top) == 5 and len(inspector.look(image)) == 3\n"
         "assert inspector.measuring.status.startswith('The training images are not part of this')\n"

@@ -49,7 +49,7 @@ def test_the_pixels_that_speak_for_a_class_matter_more_than_others() -> None:
     images = trained.preprocess([torch.from_numpy(i * 15.9).byte().repeat(3, 1, 1) for i in data.images[:40]])
     with torch.no_grad():
         logits, targets = trained(images).max(dim=1)
-    importance = integrated_gradients(trained, images, targets).sum(dim=1).flatten(1)
+    importance = integrated_gradients(trained, images, targets, steps=8).sum(dim=1).flatten(1)
     chance = torch.rand(importance.shape, generator=torch.Generator().manual_seed(0))
     left = {}
     for kind, order in (("important", importance), ("chance", chance)):

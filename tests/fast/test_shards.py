@@ -163,3 +163,10 @@ def test_an_error_in_a_shard_is_an_error_and_the_threads_are_as_they_were(where:
     with pytest.raises(RuntimeError, match="stop"):
         sharded(function, x, [], shards=2).sum().backward()
     assert torch.get_num_threads() == threads
+
+
+def test_a_frozen_network_has_the_gradient_of_the_images() -> None:
+    net = model().eval().requires_grad_(False)
+    x = torch.randn(6, 3, 16, 16)
+    (_, plain), (_, parts) = step(net, x, 0), step(net, x, 3)
+    torch.testing.assert_close(parts, plain)

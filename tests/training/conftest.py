@@ -1,9 +1,19 @@
 """What the tests of a training share: a run from its beginning to its end."""
 
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from small_runs import run
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c_is_pythons() -> Iterator[None]:
+    """A command in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

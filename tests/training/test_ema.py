@@ -34,15 +34,6 @@ def test_updates_follow_the_formula(decay: float, warmup: bool) -> None:
     assert ema.num_updates == 25
 
 
-def test_after_one_update_a_warm_average_holds_a_tenth_of_the_start() -> None:
-    net = nn.Linear(1, 1, bias=False)
-    nn.init.ones_(net.weight)
-    ema = EMA(net)
-    nn.init.zeros_(net.weight)
-    ema.update(net)
-    assert ema.net.weight.item() == pytest.approx(0.1)
-
-
 def test_buffers_are_those_of_the_network() -> None:
     torch.manual_seed(0)
     net = small_net()

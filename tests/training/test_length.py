@@ -23,7 +23,7 @@ from hybrid_vit.training.callbacks import Stopped
 from hybrid_vit.training.console import quieten
 from hybrid_vit.training.length import Epoch
 from hybrid_vit.training.lightning_callbacks import early_stopping
-from hybrid_vit.training.parts import count_sizes, make_data, make_net, make_task, measure_sizes
+from hybrid_vit.training.parts import count_sizes, fix_steps, make_data, make_net, make_task, measure_sizes
 from hybrid_vit.training.run import Run, train
 from hybrid_vit.training.task import Classification
 
@@ -74,13 +74,15 @@ def test_a_signal_while_a_budget_is_measured(
         return step(task, batch, batch_idx)
 
     monkeypatch.setattr(Classification, "training_step", training_step)
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a command in the background ignores it
-    try:
-        with pytest.raises(expected) as caught:
-            run(tmp_path, "budget=60s")
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with pytest.raises(expected) as caught:
+        run(tmp_path, "budget=60s")
     assert getattr(caught.value, "code", 143) == 143
+
+
+def test_a_budget_is_measured_in_one_process() -> None:
+    config = as_train(resolve(compose_config([*TINY, "budget=1m", "trainer.devices=2"])))
+    with pytest.raises(ValueError, match="budget is measured in one process; with several give epochs or steps"):
+        fix_steps(config, choose("cpu"), torch.nn.Linear(1, 1), make_data(config), None, 0.0)
 
 
 def test_after_a_step_was_measured_a_batch_is_augmented_as_before() -> None:

@@ -25,7 +25,6 @@ def test_a_missing_package_is_a_sentence(name: str, package: str, monkeypatch: p
         "os",
         "Callback",
         "ModelCheckpoint",
-        "EarlyStopping",
         "TQDMProgressBar",
         "BatchSizeFinder",
         "SpikeDetection",
@@ -35,3 +34,8 @@ def test_a_missing_package_is_a_sentence(name: str, package: str, monkeypatch: p
 def test_any_other_name_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"callbacks: {name} cannot be created .* DeviceStatsMonitor, "):
         named([name], cuda=False)
+
+
+def test_early_stopping_is_a_setting() -> None:
+    with pytest.raises(ValueError, match=r"EarlyStopping is written early_stopping\.patience=10"):
+        named(["EarlyStopping"], cuda=False)

@@ -152,7 +152,7 @@ def test_a_stopped_and_resumed_training_is_one_run_with_the_steps_of_metrics_csv
     assert second.summary["best_val_loss"] == pytest.approx(min(row["val_loss"] for row in table), abs=1e-4)
     assert (first.artifacts, second.artifacts) == ([], ["run_table", "model"])
 
-    assert (first.summary["state"], first.exit_code, first.preempting) == ("stopped", 143, True)
+    assert (first.summary["state"], first.exit_code, first.preempting) == ("stopped", 0, False)
     assert (second.summary["state"], second.exit_code, second.preempting) == ("done", 0, False)
     assert second.config["steps"] == 8
     assert second.config["epochs"] == 8 / 5
@@ -196,10 +196,11 @@ def test_a_variable_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve(compose_config(["logger.group=other"]))["logger"]["group"] == "other"
 
 
-def test_ctrl_c_is_not_preemption(tmp_path: Path, fresh: None) -> None:
-    make(tmp_path, mode="offline").finish({"state": "stopped", "reason": "SIGINT"})
+@pytest.mark.parametrize(("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("trainer.max_time of 60 s", 0)])
+def test_a_stop_is_no_preemption(tmp_path: Path, fresh: None, reason: str, code: int) -> None:
+    make(tmp_path, mode="offline").finish({"state": "stopped", "reason": reason})
     (part,) = offline(tmp_path)
-    assert (part.exit_code, part.preempting) == (130, False)
+    assert (part.exit_code, part.preempting) == (code, False)
 
 
 def test_many_classes_have_no_interactive_confusion_matrix(tmp_path: Path, fresh: None) -> None:

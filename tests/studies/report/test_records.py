@@ -249,7 +249,7 @@ def test_folders_that_hold_no_runs_are_not_looked_into(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fake_runs.write(tmp_path / "a")
-    for name in (".git", "node_modules", "data"):
+    for name in (".git", "node_modules", "data", "site-packages", "venv", "wandb"):
         fake_runs.write(tmp_path / name / "run", seed=1)
     (tmp_path / "loop").symlink_to(tmp_path)
     runs, left_out = collect([tmp_path], METRIC)
