@@ -143,7 +143,9 @@ class Keeper(Checkpoint):
             left = math.ceil((self.steps - trainer.global_step + done) / per_epoch)
             trainer.fit_loop.max_epochs = trainer.current_epoch + left
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            for number in (signal.SIGINT, signal.SIGTERM):
+            # Slurm's warning of a time limit; Lightning's own answer would start the run anew.
+            slurm = [signal.SIGUSR1] if "SLURM_JOB_ID" in os.environ else []
+            for number in (signal.SIGINT, signal.SIGTERM, *slurm):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

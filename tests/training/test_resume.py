@@ -37,7 +37,7 @@ def interrupted_by(number: signal.Signals) -> Callable[[Classification], None]:
     return interrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_stops_and_resume_continues(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -48,6 +48,7 @@ def test_a_signal_stops_and_resume_continues(
         return step(task, batch, batch_idx)
 
     monkeypatch.setattr(Classification, "training_step", training_step)
+    monkeypatch.setenv("SLURM_JOB_ID", "1")
     with pytest.raises(Stopped, match=number.name):
         run(tmp_path)
     monkeypatch.undo()
