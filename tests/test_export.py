@@ -319,6 +319,15 @@ def test_only_what_belongs_to_the_folder_is_uploaded(
     assert sorted(sent) == sorted(WRITTEN) and made == [("me/x", {"exist_ok": True})]
 
 
+def test_a_run_that_is_not_there_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        call("nothing", "target=onnx")
+    assert "nothing is not a run directory" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
 @pytest.mark.parametrize("package", ["onnxscript", "onnxruntime"])
 def test_a_missing_package_is_a_sentence(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -212,6 +212,17 @@ def test_mistakes_are_a_sentence(
     assert sentence in said.err and said.err.count("\n") == 1 and not said.out
 
 
+def test_options_end_at_two_dashes(
+    images: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "--", "photos/a.png") == 0
+    assert "photos/a.png" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["predict", "model=nothing", "photos"])
+    with pytest.raises(SystemExit):
+        predict.main()
+    assert "nothing is not a run directory" in capsys.readouterr().err
+
+
 def test_nothing_is_written_where_the_command_is_called(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*what: object, **how: object) -> None:
         raise PermissionError

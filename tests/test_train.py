@@ -85,6 +85,12 @@ def test_two_lengths_are_refused(train: Train, capsys: pytest.CaptureFixture[str
         (FileNotFoundError(2, "No such file or directory", "/x/y"), "/x/y: No such file or directory\n"),
         (NotADirectoryError("data.root /x is a file"), "data.root /x is a file\n"),
         (MemoryError("13 GiB"), "out of memory; try a smaller batch_size or model (13 GiB)\n"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that ..."),
+            "a process that reads images was ended (DataLoader worker (pid 7) is killed by signal: Bus error); use "
+            "data.num_workers=0 or a smaller data.eval_batch_size, or give a container more shared memory "
+            "(--shm-size)\n",
+        ),
     ],
 )
 def test_what_a_user_can_mend_is_one_sentence(

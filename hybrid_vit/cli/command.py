@@ -8,6 +8,7 @@ import argparse
 import errno
 import functools
 import io
+import itertools
 import logging
 import os
 import re
@@ -45,6 +46,7 @@ from hybrid_vit.config.compose import (
     first_lines,
     is_group,
     look_in,
+    options,
     parse_override,
     quote,
     quote_free_text,
@@ -53,13 +55,14 @@ from hybrid_vit.config.compose import (
     task_settings,
 )
 from hybrid_vit.config.validation import check_together, check_values
-from hybrid_vit.utils.errors import UserError, out_of_memory
+from hybrid_vit.utils.errors import UserError, out_of_memory, worker_died
 from hybrid_vit.utils.files import Lock, read_json, write_json
 from hybrid_vit.utils.paths import CONF, expanded
 
 Job = Callable[[Spec, Path], Any]
 Check = Callable[[Spec, Path, bool], None]
 
+DASHES = "; settings are written without dashes, e.g. epochs=3"
 PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a checkpoint and ends
 # What a user can fix, by name, so that torch and Lightning need not be imported to recognise their errors.
 FIXABLE = {"UserError", "OSError", "MisconfigurationException"}
@@ -84,12 +87,12 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
     parser = get_args_parser()
     parser.allow_abbrev = False
     parser.error = refuse  # type: ignore[method-assign]
-    for text in argv:
+    for text in itertools.takewhile(lambda text: text != "--", argv):
         if text[:1] == "-" != text and text.partition("=")[0] not in parser._option_string_actions:
-            refuse(f"{text} is not an option")
+            refuse(f"{text} is not an option{DASHES}")
     args, rest = parser.parse_known_args(argv)  # argparse leaves settings behind a second option
     if args.package and not args.cfg:
-        refuse("--package is for --cfg")
+        refuse(f"--package is for --cfg{DASHES}")
     settings = args.overrides + rest
     known = set(settings)  # there may be thousands of paths
     return args, settings, [text for text in argv if text not in known]
@@ -97,7 +100,7 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
 
 def refuse(message: str) -> NoReturn:
     """UserError for an option that is none, or is used in another way."""
-    raise UserError(f"{message}; settings are written without dashes, e.g. epochs=3")
+    raise UserError(message + DASHES * ("ignored explicit argument" in message))
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,10 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         key, equals, value = text.partition("=")
         if equals and not value and key in (*PATHS, "name"):
             raise UserError(f"{text} is empty (an unset variable?); give a value, or leave it out")
+        if name == "train" and not equals:
+            for group in ("experiment", "sweep", "model", "data"):
+                if text in options(group):
+                    raise UserError(f"{text!r} is not a setting; write {group}={text}")
         key = key.strip("+~")
         if key in REFUSED and text not in ("hydra/sweeper=arms", "hydra.job.chdir=false"):
             raise UserError(f"{text}: leave it out; {REFUSED[key]}")
@@ -450,7 +457,8 @@ def clear(code: int = 1) -> Iterator[None]:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
-        fixable = FIXABLE & {kind.__name__ for kind in type(error).__mro__} or out_of_memory(error)
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        fixable = FIXABLE & kinds or out_of_memory(error) or worker_died(error)
         if not fixable or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(sentence(error), file=sys.stderr)
@@ -470,4 +478,10 @@ def sentence(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if out_of_memory(error):
         return f"out of memory; try a smaller batch_size or model ({first_lines(error)})"
+    if worker_died(error):
+        why = str(error).partition(". ")[0]
+        return (
+            f"a process that reads images was ended ({why}); use data.num_workers=0 or a smaller data.eval_batch_size, "
+            "or give a container more shared memory (--shm-size)"
+        )
     return str(error) or repr(error)

@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from hybrid_vit.cli.folder import RECORD
 from hybrid_vit.cli.jobs import Planned
-from hybrid_vit.cli.overview import Overview, look
+from hybrid_vit.cli.overview import Overview, look, stamp
 from hybrid_vit.config import schema
 from hybrid_vit.config.compose import FOLDERS, Spec, compose_config, look_in, parse_override, quote, resolving
 from hybrid_vit.utils.files import Lock, read_json, write_json
@@ -89,7 +89,7 @@ def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> No
     while todo:
         together = [job for job in todo if deaths[job.name] < 2]
         batch = together or todo[:1]
-        fresh = {job.name for job in batch if look(job.directory).state != "failed"}  # the others failed earlier
+        before = {job.name: stamp(job) for job in batch}
         for job in batch:  # the trace of a process that died earlier
             lock = Lock(job.directory / ".lock")
             if lock.left() and lock.acquire(wait=False):
@@ -109,7 +109,8 @@ def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> No
             over = [
                 job
                 for job in batch
-                if (state := look(job.directory).state) == "done" or (state == "failed" and job.name in fresh)
+                if (state := look(job.directory).state) == "done"
+                or (state == "failed" and stamp(job) != before[job.name])
             ]
             todo = [job for job in todo if job not in [*gone, *over]]
             print(f"a worker died during {' or '.join(job.name for job in died)}", file=sys.stderr)

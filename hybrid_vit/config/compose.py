@@ -37,7 +37,6 @@ Spec = dict[str, Any]
 FOLDERS = [CONF]  # in which the groups lie; `look_in` changes it
 WHOLE = ("experiment", "sweep", "debug")  # groups of whole configurations
 PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
-NAMED = ("experiment", "sweep", "model", "data")  # groups whose options may be given without the group by mistake
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
@@ -227,10 +226,8 @@ def parse_override(text: str) -> Override:
         if key.split() != [key]:
             remedy = "write key=value, e.g. model.depth=6"
         elif not equals:
-            group = next((name for name in NAMED if key in options(name)), None)
-            name = re.fullmatch(r"[A-Za-z_][\w.@/]*", key) and not Path(key).exists()
+            name = re.fullmatch(r"[A-Za-z_][\w.@/]*", key) and not os.path.exists(key)
             remedy = f"it has no value: write {key}=VALUE" if name else "write key=value, e.g. model.depth=6"
-            remedy = f"write {group}={key}" if group else remedy
         elif value.endswith(",") or value.count("[") != value.count("]"):
             remedy = "a space splits a setting: write it without spaces, or quote the whole argument"
         elif value.startswith("["):
@@ -257,18 +254,24 @@ def quote_free_text(text: str) -> str:
             return f"{key}={','.join(quote(os.path.expanduser(part)) for part in value.split(','))}"
     if not value or value[0] in "'\"":
         return text
-    parts = value.strip("[]").split(",")
-    if (
-        key in ("run", "runs")
-        and "=" in value
-        and not Path(value).exists()
-        and all(Path(part).exists() for part in parts)
-    ):
-        listed = ",".join(map(quote, parts))  # jobs of a sweep, which are called KEY=VALUE
+    if key in ("run", "runs") and "=" in value and (jobs := existing(value.strip("[]"))):
+        listed = ",".join(map(quote, jobs))  # of a sweep, which are called KEY=VALUE
         return f"{key}=[{listed}]" if value[0] == "[" else f"{key}={listed}"
     # The grammar refuses letters that are not ASCII.
-    path = key in PATHS and (Path(value).exists() or not (value.isascii() or re.search(r"['\"()\[\]{},]", value)))
+    path = key in PATHS and (os.path.exists(value) or not (value.isascii() or re.search(r"['\"()\[\]{},]", value)))
     return f"{key}={quote(value)}" if path or key in TEXTS else text
+
+
+def existing(value: str) -> list[str]:
+    """The paths that a text with commas lists, in whose names there may be commas, too; empty if it lists none."""
+    found, rest = [], [] if "'" in value or '"' in value else value.split(",")
+    while rest:
+        count = next((n for n in range(len(rest), 0, -1) if os.path.exists(",".join(rest[:n]).strip())), 0)
+        if not count:
+            return []
+        found.append(",".join(rest[:count]).strip())
+        rest = rest[count:]
+    return found
 
 
 def quote(text: str | Path) -> str:
@@ -320,7 +323,7 @@ def set_value(cfg: DictConfig, override: Override, tree: dict[str, Any]) -> None
         raise UserError(f"{key} is not a key; {suggest(key, [*choices(cfg), *known]) or SEE}")
     default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
     if isinstance(default, dict) and not isinstance(value, dict | None):
-        if is_group(group := key.replace(".", "/")):
+        if is_group(group := key.replace(".", "/")) and group != "hydra/sweeper":
             raise UserError(f"{text}: write {group}={value}")
         parts = ", ".join(f"{key}.{part}" for part in default)
         if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):

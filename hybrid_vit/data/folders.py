@@ -2,12 +2,12 @@
 
 import os
 import re
-import unicodedata
 from collections import Counter, deque
 from pathlib import Path
 
 from hybrid_vit.data.decode import readable_suffixes
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import composed
 
 SPLITS = {
     "train": ("train", "training"),
@@ -107,14 +107,10 @@ def class_folders(folder: Path, left_out: LeftOut) -> dict[str, list[Path]]:
         raise UserError(f"{folder} holds the one class {next(iter(found))!r}; give at least two class folders")
     # Folders are named in UTF-8 by all common systems, whatever the locale of this process says.
     named = {composed(os.fsencode(name).decode("utf-8", "replace")): paths for name, paths in found.items()}
+    named = dict(sorted(named.items()))
     if len(named) < len(found):
         raise UserError(f"{folder} holds class folders whose names cannot be told apart in UTF-8; rename them")
     return named
-
-
-def composed(name: str) -> str:
-    """A name in the one form of Unicode (NFC): some systems and archives write an accent as a character of its own."""
-    return unicodedata.normalize("NFC", name)
 
 
 def pictures_in(folder: Path, left_out: LeftOut) -> list[Path]:

@@ -5,8 +5,9 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from hybrid_vit.data.folders import SPLITS, composed, split_of
+from hybrid_vit.data.folders import SPLITS, split_of
 from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.paths import composed
 
 
 def listed_pictures(listing: Path) -> dict[str, dict[str, list[Path]]]:
@@ -42,7 +43,8 @@ def listed_pictures(listing: Path) -> dict[str, dict[str, list[Path]]]:
                 f"{listing}, line {line}: split {row['split']!r} is unknown; use one of {', '.join(SPLITS)}"
             )
         path = listing.parent / name
-        found.append((split, label, Path(os.path.abspath(path)) if ".." in path.parts else path))
+        above = ".." in Path(name).parts  # else one file could have several names
+        found.append((split, label, path.parent.resolve() / path.name if above else path))
     count = Counter(os.path.realpath(path) for _, _, path in found)
     twice = [path for _, _, path in found if count[os.path.realpath(path)] > 1]
     if twice:

@@ -16,11 +16,11 @@ from torchvision.transforms.v2 import functional as TF
 
 from hybrid_vit.augment import Draw, RandomResizedCrop
 from hybrid_vit.data.decode import decode, square
-from hybrid_vit.data.folders import LeftOut, class_folders, composed, in_words, split_folders
+from hybrid_vit.data.folders import LeftOut, class_folders, in_words, split_folders
 from hybrid_vit.data.listing import listed_pictures
 from hybrid_vit.data.split import split_by_name
 from hybrid_vit.utils.errors import UserError
-from hybrid_vit.utils.paths import expanded
+from hybrid_vit.utils.paths import composed, expanded
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def _split(whole: PictureFolder, size: int | None, stream: str) -> tuple[Picture
 
 def _tops(folder: Path, paths: Sequence[Path]) -> list[Path]:
     """Below which folders the files of a CSV are named: its own and, for others, the one that holds all of those."""
-    tops = [folder, folder.absolute()]  # the CSV may be given by a relative path, and list absolute ones
+    tops = [folder, folder.absolute(), folder.resolve()]  # the CSV may be given by a relative path or a link
     elsewhere = [path.parent for path in paths if not any(path.is_relative_to(top) for top in tops)]
     return [*tops, Path(os.path.commonpath(elsewhere))] if elsewhere else tops
 

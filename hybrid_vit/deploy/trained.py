@@ -25,7 +25,7 @@ from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.models.layers import CLASSIFIERS
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.files import read_json
-from hybrid_vit.utils.paths import WEIGHTS, find_run
+from hybrid_vit.utils.paths import WEIGHTS, composed, find_run
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,8 @@ def read_description(directory: Path) -> dict[str, Any]:
     wrong += [key for key in items if not wrong and not all(isinstance(i, items[key]) for i in description[key])]
     if wrong:
         raise UserError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")
+    for names in (description, description.get("fingerprint") or {}):  # older runs have names as their files had them
+        names["class_names"] = [*map(composed, names.get("class_names", []))]
     return description
 
 

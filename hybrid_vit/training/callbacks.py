@@ -157,7 +157,7 @@ class Keeper(Checkpoint):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.reason = signal.Signals(number).name
-        log.info("%s: stopping after this step (a second one stops at once, without a checkpoint)", self.reason)
+        log.info("%s: stopping after this step (Ctrl-C then stops at once, without a checkpoint)", self.reason)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch, batch_idx: int) -> None:
         # Lightning 2.6 counts one step too many for its loggers when it resumes from on_train_epoch_start.

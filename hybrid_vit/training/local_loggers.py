@@ -19,6 +19,7 @@ class TensorBoard(TensorBoardLogger):
     def __init__(self, directory: Path, config: dict[str, Any]) -> None:
         super().__init__(directory, name="tensorboard", version="", default_hp_metric=False)
         self.directory, self.config = directory, config
+        self.log_hyperparams(config)
 
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         super().log_metrics(dict(metrics), None if step is None else step + 1)

@@ -54,7 +54,7 @@ from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.wandb_logger import Wandb
 from hybrid_vit.utils.durations import seconds
-from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.errors import UserError, worker_died
 from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.paths import WEIGHTS
@@ -290,15 +290,9 @@ class Run:
             except RuntimeError as error:
                 if self.checkpoint and "loading state_dict" in str(error):
                     raise another_model(self.checkpoint, error) from None
-                if "DataLoader worker" not in str(error):
-                    raise
-                if keeper.reason:  # the signal ended one before the step
+                if keeper.reason and worker_died(error):  # the signal ended one before the step
                     raise Stopped(keeper.reason) from None
-                why = " ".join(str(error).split())[:80]
-                raise UserError(
-                    f"a process that reads images was ended ({why}); use data.num_workers=0 or a smaller "
-                    "data.eval_batch_size, or give a container more shared memory (--shm-size)"
-                ) from None
+                raise
             except SystemExit as error:  # Lightning's, of Ctrl-C while the keeper does not listen
                 if isinstance(error.__context__, KeyboardInterrupt):
                     signal.signal(signal.SIGINT, interrupts)  # Lightning ignores them from then on

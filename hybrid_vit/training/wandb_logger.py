@@ -124,7 +124,7 @@ class Wandb(Logger):
         def values(run: Any) -> None:
             content = {key: value.item() if isinstance(value, Tensor) else value for key, value in metrics.items()}
             if step is None:  # a callback of the user's may leave it out
-                run.log(content)
+                run.log(content, commit=False)  # into the row that is open
             else:
                 run.log({**content, "step": step + 1}, step=step + 1)
 

@@ -12,5 +12,12 @@ def out_of_memory(error: Exception) -> bool:
     return cpu or "Memory" in type(error).__name__
 
 
+def worker_died(error: Exception) -> bool:
+    """Whether a process of torch's DataLoader was ended by the system, which an error within it is not."""
+    told = str(error)
+    ended = "killed by signal" in told or "exited unexpectedly" in told
+    return isinstance(error, RuntimeError) and told.startswith("DataLoader worker") and ended
+
+
 class MissingPackage(ModuleNotFoundError, UserError):
     """A package that is not installed, of one of the extras."""

@@ -1,6 +1,7 @@
 """Where the files of the project lie: in a checkout beside the package, in a wheel inside of it."""
 
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,11 @@ def same_place(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
 def expanded(path: str | Path) -> Path:
     """A path with the folder of its user for `~` or `~name`; with an unknown name as it is."""
     return Path(os.path.expanduser(path))
+
+
+def composed(name: str) -> str:
+    """A name in the one form of Unicode (NFC): some systems and archives write an accent as a character of its own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def shown(path: Path) -> Path:

@@ -258,6 +258,11 @@ def test_jobs_of_a_sweep_are_named_by_their_settings(tmp_path: Path, monkeypatch
     cfg = compose_config([f"runs=[{jobs[0]},{jobs[1]}]", "name=pair"], "ensemble")
     assert [*cfg.runs] == [str(job) for job in jobs]
     assert parse_override(f"run={jobs[0]},{jobs[1]}").is_sweep_override()
+    named = Path("s/patch,seed=7")
+    named.mkdir()
+    assert [*compose_config([f"runs=[{named}, {jobs[0]}]", "name=pair"], "ensemble").runs] == [str(named), str(jobs[0])]
+    many = [f"s/{'x' * 100}={number}" for number in range(100)]  # longer than a path can be
+    assert len(compose_config([f"runs=[{','.join(map(repr, many))}]", "name=a"], "ensemble").runs) == 100
 
 
 def test_a_file_of_a_run_is_not_the_run(train: Train, stopped: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -244,3 +244,10 @@ def test_others_may_read_weights(run: Path) -> None:
     finally:
         os.umask(before)
     assert (run / "model.safetensors").stat().st_mode & 0o777 == 0o644
+
+
+def test_older_runs_have_their_names_in_one_form(run: Path) -> None:
+    description = json.loads((run / "model.json").read_text())
+    names = ["A\u0308pfel", *description["class_names"][1:]]
+    write_json(run / "model.json", description | {"class_names": names})
+    assert hybrid_vit.load(run).class_names[0] == "\u00c4pfel"

@@ -86,15 +86,6 @@ def test_a_signal_that_ends_a_worker_first_stops_as_well(tmp_path: Path, monkeyp
     assert summary(tmp_path)["state"] == "stopped"
 
 
-def test_a_worker_that_dies_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def training_step(task: Classification, batch, batch_idx: int):
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error.")
-
-    monkeypatch.setattr(Classification, "training_step", training_step)
-    with pytest.raises(ValueError, match=r"Bus error\.\); use data\.num_workers=0 or a smaller data\.eval_batch_size"):
-        run(tmp_path)
-
-
 def test_a_signal_after_the_time_is_over_is_the_first_one(tmp_path: Path) -> None:
     keeper = Keeper(tmp_path, steps=1, every_minutes=1, max_seconds=None, ended=lambda: None)
     keeper.reason = "trainer.max_time of 1 s"  # in the last step of an epoch, which is saved after its validation
