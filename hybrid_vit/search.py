@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from hybrid_vit.cli.command import arguments, clear, run_command
+from hybrid_vit.cli.command import arguments, check_bare, clear, run_command
 from hybrid_vit.config.compose import Spec, as_train, parse_override
 from hybrid_vit.studies.search.plan import attempted, common, planned, trainable
 from hybrid_vit.studies.search.space import Plan, ended, inspect
@@ -41,6 +41,7 @@ def divided(argv: list[str]) -> tuple[list[str], dict[str, str]]:
         raise UserError("a search is many training runs already; leave out -m")
     given: dict[str, str] = {}
     for text in settings:
+        check_bare(text)
         override, (key, _, value) = parse_override(text), text.partition("=")
         if key in ("sweep", "resume", "hydra/launcher"):
             raise UserError(f"{text} is of hybrid_vit.train; the same command continues a search, or joins it")

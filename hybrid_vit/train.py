@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,6 @@ from hybrid_vit.config.saved import make_paths_absolute, save_run_config
 from hybrid_vit.utils.errors import UserError
 from hybrid_vit.utils.paths import shown
 from hybrid_vit.utils.processes import is_helper
-
-SIGNALS = {"SIGINT": 130, "SIGTERM": 143}
 
 
 def main() -> None:
@@ -58,8 +57,8 @@ def start(spec: Spec, directory: Path) -> Any:
             return math.nan
         resume = shlex.quote(f"resume={shown(directory)}")
         print(f"stopped ({stopped}); continue with: python -m hybrid_vit.train {resume}")
-        if str(stopped) in SIGNALS:
-            raise SystemExit(SIGNALS[str(stopped)]) from None
+        if number := signal.Signals.__members__.get(str(stopped)):
+            raise SystemExit(128 + number) from None
         return math.nan
 
 

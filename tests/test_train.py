@@ -184,7 +184,9 @@ def test_a_failing_job_does_not_stop_the_others(train: Train, capsys: pytest.Cap
 # --- stopping
 
 
-@pytest.mark.parametrize(("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("trainer.max_time of 30 s", 0)])
+@pytest.mark.parametrize(
+    ("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138), ("trainer.max_time of 30 s", 0)]
+)
 def test_a_stopped_run_says_how_it_continues(
     train: Train, capsys: pytest.CaptureFixture[str], reason: str, code: int
 ) -> None:
@@ -195,9 +197,10 @@ def test_a_stopped_run_says_how_it_continues(
     assert output.err == ""
 
 
-def test_a_signal_ends_the_whole_multirun(train: Train) -> None:
-    train.raises(Stopped("SIGINT"))
-    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == 130
+@pytest.mark.parametrize(("reason", "code"), [("SIGINT", 130), ("SIGUSR1", 138)])
+def test_a_signal_ends_the_whole_multirun(train: Train, reason: str, code: int) -> None:
+    train.raises(Stopped(reason))
+    assert main("-m", "seed=0,1", "hydra.sweep.dir=s") == code
     assert len(train.calls) == 1
     train.raises(Stopped("trainer.max_time of 30 s"))
     assert main("-m", "seed=0,1", "hydra.sweep.dir=t") == 0

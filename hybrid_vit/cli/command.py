@@ -5,7 +5,6 @@ failed later, with its traceback in the log file of the run. HYDRA_FULL_ERROR=1 
 """
 
 import argparse
-import errno
 import functools
 import io
 import itertools
@@ -43,7 +42,6 @@ from hybrid_vit.config.compose import (
     Spec,
     as_yaml,
     compose_config,
-    first_lines,
     is_group,
     look_in,
     options,
@@ -55,7 +53,7 @@ from hybrid_vit.config.compose import (
     task_settings,
 )
 from hybrid_vit.config.validation import check_together, check_values
-from hybrid_vit.utils.errors import UserError, out_of_memory, worker_died
+from hybrid_vit.utils.errors import UserError, out_of_memory, sentence, worker_died
 from hybrid_vit.utils.files import Lock, read_json, write_json
 from hybrid_vit.utils.paths import CONF, expanded
 
@@ -68,7 +66,9 @@ PATIENCE = 30.0  # seconds, in which a worker of a sweep that was killed saves a
 FIXABLE = {"UserError", "OSError", "MisconfigurationException"}
 # Settings of Hydra that have no effect here, or a wrong one.
 REFUSED = {
-    "hydra/sweeper": "-m has a sweeper here, and python -m hybrid_vit.search has Optuna's",
+    **dict.fromkeys(
+        ("hydra/sweeper", "hydra.sweeper"), "-m has a sweeper here, and python -m hybrid_vit.search has Optuna's"
+    ),
     "hydra.job.chdir": "paths are those of the folder in which the command is started",
     "hydra.sweep.subdir": "the folder of a job is its name, by which the same command finds it again",
     "hydra.searchpath": "--config-dir FOLDER adds a folder like conf/",
@@ -81,25 +81,26 @@ def arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str], list[str]
     Raises:
         UserError: an option that Hydra does not have.
     """
-    if "--version" in argv:
+    options = [*itertools.takewhile("--".__ne__, argv)]
+    if "--version" in options:
         print(f"hybrid_vit {__version__}")
         raise SystemExit(0)
     parser = get_args_parser()
     parser.allow_abbrev = False
     parser.error = refuse  # type: ignore[method-assign]
-    for text in itertools.takewhile(lambda text: text != "--", argv):
+    for text in options:
         if text[:1] == "-" != text and text.partition("=")[0] not in parser._option_string_actions:
-            refuse(f"{text} is not an option{DASHES}")
+            raise UserError(f"{text} is not an option{DASHES}")
     args, rest = parser.parse_known_args(argv)  # argparse leaves settings behind a second option
     if args.package and not args.cfg:
-        refuse(f"--package is for --cfg{DASHES}")
-    settings = args.overrides + rest
+        raise UserError(f"--package is for --cfg{DASHES}")
+    settings = args.overrides + [text for text in rest if text != "--"]
     known = set(settings)  # there may be thousands of paths
     return args, settings, [text for text in argv if text not in known]
 
 
 def refuse(message: str) -> NoReturn:
-    """UserError for an option that is none, or is used in another way."""
+    """What argparse says of an option that is not used as it must be, as a UserError."""
     raise UserError(message + DASHES * ("ignored explicit argument" in message))
 
 
@@ -139,20 +140,20 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
         key, equals, value = text.partition("=")
         if equals and not value and key in (*PATHS, "name"):
             raise UserError(f"{text} is empty (an unset variable?); give a value, or leave it out")
-        if name == "train" and not equals:
-            for group in ("experiment", "sweep", "model", "data"):
-                if text in options(group):
-                    raise UserError(f"{text!r} is not a setting; write {group}={text}")
+        if name == "train":
+            check_bare(text)
         key = key.strip("+~")
         if key in REFUSED and text not in ("hydra/sweeper=arms", "hydra.job.chdir=false"):
             raise UserError(f"{text}: leave it out; {REFUSED[key]}")
     several = [text for text in settings if parse_override(text).is_sweep_override()]
     # With one of several options of a group, the keys that only these have are known.
-    parts = [
-        each for each in map(parse_override, several) if is_group(each.key_or_group) and not each.is_interval_sweep()
+    firsts = [
+        text
+        for each in map(parse_override, several)
+        if is_group(each.key_or_group) and each.key_or_group not in WHOLE
+        if not (each.is_add() or each.is_interval_sweep())
+        for text in each_value(each)[:1]
     ]
-    known = [each for each in parts if not each.is_add() and each.key_or_group not in WHOLE]
-    firsts = [text for each in known for text in each_value(each)[:1]]
     cfg = compose_config([*firsts, *(text for text in settings if text not in several)], name)
     multirun = args.multirun or cfg.hydra.mode == RunMode.MULTIRUN
     if multirun and any(text.startswith("hydra.run.dir=") for text in settings):
@@ -194,11 +195,17 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
                 Planned(job, chosen, folder / job, check_planned(cfg, name, folder / job, also))
                 for job, chosen, cfg in listed
             ]
-            return Plan(cfg, folder, fresh, planned, own, why or (f"{different}" if different else ""))
+            return Plan(cfg, folder, fresh, planned, own, why or str(different or ""))
         except Differs as error:
             different = different or error
     assert different
     raise UserError(f"{different}; choose another folder with hydra.sweep.dir=PATH")
+
+
+def check_bare(text: str) -> None:
+    """UserError for an option without its group, such as fast_4m, in the command line of a training."""
+    if group := next((group for group in ("experiment", "sweep", "model", "data") if text in options(group)), None):
+        raise UserError(f"{text!r} is not a setting; write {group}={text}")
 
 
 def check_planned(cfg: DictConfig, name: str, directory: Path, also: Check | None) -> str:
@@ -467,21 +474,3 @@ def clear(code: int = 1) -> Iterator[None]:
 
 class Told(SystemExit):
     """The end of a command after an error that has been told in a sentence."""
-
-
-def sentence(error: Exception) -> str:
-    """An error as a user wants to read it."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        place = error.filename2 or error.filename
-        return f"the disk is full{f' ({place})' if place else ''}; free some space, then continue"
-    if isinstance(error, OSError) and error.filename and error.strerror:
-        return f"{error.filename}: {error.strerror}"
-    if out_of_memory(error):
-        return f"out of memory; try a smaller batch_size or model ({first_lines(error)})"
-    if worker_died(error):
-        why = str(error).partition(". ")[0]
-        return (
-            f"a process that reads images was ended ({why}); use data.num_workers=0 or a smaller data.eval_batch_size, "
-            "or give a container more shared memory (--shm-size)"
-        )
-    return str(error) or repr(error)

@@ -109,8 +109,7 @@ def relaunch(cfg: DictConfig, task: TaskFunction, todo: Sequence[Planned]) -> No
             over = [
                 job
                 for job in batch
-                if (state := look(job.directory).state) == "done"
-                or (state == "failed" and stamp(job) != before[job.name])
+                if look(job.directory).state in ("done", "failed") and stamp(job) != before[job.name]
             ]
             todo = [job for job in todo if job not in [*gone, *over]]
             print(f"a worker died during {' or '.join(job.name for job in died)}", file=sys.stderr)

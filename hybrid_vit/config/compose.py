@@ -28,7 +28,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit.config import schema
 from hybrid_vit.config.start import start_from
-from hybrid_vit.utils.errors import UserError
+from hybrid_vit.utils.errors import UserError, first_lines
 from hybrid_vit.utils.extras import installing
 from hybrid_vit.utils.paths import CONF
 
@@ -223,11 +223,10 @@ def parse_override(text: str) -> Override:
     try:
         override = OverridesParser.create(config_loader()).parse_overrides([quote_free_text(text)])[0]
     except HydraException as error:
-        if key.split() != [key]:
+        if not equals and re.fullmatch(r"[A-Za-z_][\w.@/]*", key) and not os.path.exists(key):
+            remedy = f"it has no value: write {key}=VALUE"
+        elif not equals or key.split() != [key]:
             remedy = "write key=value, e.g. model.depth=6"
-        elif not equals:
-            name = re.fullmatch(r"[A-Za-z_][\w.@/]*", key) and not os.path.exists(key)
-            remedy = f"it has no value: write {key}=VALUE" if name else "write key=value, e.g. model.depth=6"
         elif value.endswith(",") or value.count("[") != value.count("]"):
             remedy = "a space splits a setting: write it without spaces, or quote the whole argument"
         elif value.startswith("["):
@@ -241,14 +240,14 @@ def parse_override(text: str) -> Override:
 
 
 def quote_free_text(text: str) -> str:
-    """An argument whose value is an existing path, a new one with letters that are not ASCII, or a free text, quoted.
+    """An argument whose value is a free text, a path or a list of jobs of a sweep, quoted.
 
-    So it may hold commas, spaces or '='.
+    So it may hold commas, spaces or '='. A path is one that exists, or a new one with letters that are not ASCII.
     """
     key, _, value = text.partition("=")
     if key in PATHS and re.search("(^|,)~", value):  # the shell leaves it, as behind data.root=
         whole = os.path.expanduser(value)
-        if Path(whole).exists():
+        if os.path.exists(whole):
             return f"{key}={quote(whole)}"
         if not re.search(r"['\"()\[\]{}]", value):
             return f"{key}={','.join(quote(os.path.expanduser(part)) for part in value.split(','))}"
@@ -264,7 +263,8 @@ def quote_free_text(text: str) -> str:
 
 def existing(value: str) -> list[str]:
     """The paths that a text with commas lists, in whose names there may be commas, too; empty if it lists none."""
-    found, rest = [], [] if "'" in value or '"' in value else value.split(",")
+    found: list[str] = []
+    rest = [] if value[:1] in ("'", '"') else value.split(",")
     while rest:
         count = next((n for n in range(len(rest), 0, -1) if os.path.exists(",".join(rest[:n]).strip())), 0)
         if not count:
@@ -323,7 +323,7 @@ def set_value(cfg: DictConfig, override: Override, tree: dict[str, Any]) -> None
         raise UserError(f"{key} is not a key; {suggest(key, [*choices(cfg), *known]) or SEE}")
     default = functools.reduce(lambda node, part: node[part], key.split("."), tree)
     if isinstance(default, dict) and not isinstance(value, dict | None):
-        if is_group(group := key.replace(".", "/")) and group != "hydra/sweeper":
+        if is_group(group := key.replace(".", "/")):
             raise UserError(f"{text}: write {group}={value}")
         parts = ", ".join(f"{key}.{part}" for part in default)
         if "_target_" in default and not any(key in choice.split("@") for choice in choices(cfg)):
@@ -359,12 +359,6 @@ def suggest(key: str, known: list[str]) -> str:
     same = [name for name in known if key in name.split("@") or name.endswith(f".{key}")]
     near = same or difflib.get_close_matches(key, known, n=1)
     return f"did you mean {' or '.join(near)}?" if near else ""
-
-
-def first_lines(error: Exception, count: int = 1) -> str:
-    """The first lines of a message, in one."""
-    text = str(error) or str(error.__cause__)
-    return " ".join(line.strip() for line in text.splitlines()[:count]).strip(". ")
 
 
 def resolve(cfg: DictConfig) -> Spec:

@@ -12,8 +12,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError  # type: ignore[import-untyped]
 
 from hybrid_vit.config import schema
-from hybrid_vit.config.compose import Spec, first_lines, get_value, resolve
-from hybrid_vit.utils.errors import UserError
+from hybrid_vit.config.compose import Spec, get_value, resolve
+from hybrid_vit.utils.errors import UserError, first_lines
 from hybrid_vit.utils.files import write_text
 from hybrid_vit.utils.paths import expanded
 

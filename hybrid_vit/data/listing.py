@@ -43,8 +43,10 @@ def listed_pictures(listing: Path) -> dict[str, dict[str, list[Path]]]:
                 f"{listing}, line {line}: split {row['split']!r} is unknown; use one of {', '.join(SPLITS)}"
             )
         path = listing.parent / name
-        above = ".." in Path(name).parts  # else one file could have several names
-        found.append((split, label, path.parent.resolve() / path.name if above else path))
+        if ".." in Path(name).parts:  # else one file could have several names; links behind it keep theirs
+            last = len(path.parts) - path.parts[::-1].index("..")
+            path = Path(*path.parts[:last]).resolve() / Path(*path.parts[last:])
+        found.append((split, label, path))
     count = Counter(os.path.realpath(path) for _, _, path in found)
     twice = [path for _, _, path in found if count[os.path.realpath(path)] > 1]
     if twice:

@@ -153,8 +153,8 @@ def read_description(directory: Path) -> dict[str, Any]:
     wrong += [key for key in items if not wrong and not all(isinstance(i, items[key]) for i in description[key])]
     if wrong:
         raise UserError(f"{path} is damaged or of another program ({wrong[0]} is missing or not valid); {AGAIN}")
-    for names in (description, description.get("fingerprint") or {}):  # older runs have names as their files had them
-        names["class_names"] = [*map(composed, names.get("class_names", []))]
+    for names in filter(None, (description, description.get("fingerprint"))):  # of older runs, as their files had them
+        names["class_names"] = [*map(composed, names["class_names"])]
     return description
 
 

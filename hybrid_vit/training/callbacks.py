@@ -99,8 +99,8 @@ class CheckpointFiles(TorchCheckpointIO):
 class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs.
 
-    SIGINT, SIGTERM and the end of `max_seconds` stop training after the running step, with a checkpoint of it. A loss
-    or weights that are not finite stop training with a UserError before a checkpoint could hold them.
+    SIGINT, SIGTERM, Slurm's SIGUSR1 and the end of `max_seconds` stop training after the running step, with a checkpoint
+    of it. A loss or weights that are not finite stop training with a UserError before a checkpoint could hold them.
 
     Args:
         directory: where the checkpoints go.
@@ -157,7 +157,7 @@ class Keeper(Checkpoint):
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self.reason = signal.Signals(number).name
-        log.info("%s: stopping after this step (Ctrl-C then stops at once, without a checkpoint)", self.reason)
+        log.info("%s: stopping after this step; another Ctrl-C stops at once, without a checkpoint", self.reason)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch, batch_idx: int) -> None:
         # Lightning 2.6 counts one step too many for its loggers when it resumes from on_train_epoch_start.

@@ -54,7 +54,7 @@ from hybrid_vit.training.progress import Bar, EpochTable
 from hybrid_vit.training.progressive import Progressive
 from hybrid_vit.training.wandb_logger import Wandb
 from hybrid_vit.utils.durations import seconds
-from hybrid_vit.utils.errors import UserError, worker_died
+from hybrid_vit.utils.errors import UserError, sentence, worker_died
 from hybrid_vit.utils.files import json_text, read_json, write_csv, write_json
 from hybrid_vit.utils.limits import WARMUP_EPOCHS
 from hybrid_vit.utils.paths import WEIGHTS
@@ -64,7 +64,6 @@ from hybrid_vit.utils.provenance import peak_memory_mib, provenance, reset_peak_
 log = logging.getLogger(__name__)
 
 FEW_STEPS = 100  # with fewer, a trained model has hardly begun to learn other classes
-
 EXAMPLES = 32  # augmented images in a run's picture
 PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 
@@ -213,9 +212,10 @@ class Run:
             self.summary |= {"state": "done", "finished": datetime.now(UTC).isoformat(timespec="seconds")}
             self.write_summary()
         except BaseException as error:
-            self.summary |= {"state": "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"}
-            self.summary |= {"reason": " ".join(str(error).split()) or type(error).__name__}
-            self.summary |= {"seconds": self.table.seconds}
+            ended = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
+            told = sentence(error) if isinstance(error, Exception) else str(error)
+            reason = " ".join(told.split()) or type(error).__name__
+            self.summary |= {"state": ended, "reason": reason, "seconds": self.table.seconds}
             self.write_summary(whole=False)
             raise
         finally:

@@ -20,7 +20,12 @@ log = logging.getLogger(__name__)
 PROJECT = "hybrid_vit"
 PER_STEP = ("train_loss_step", "grad_norm_step", "lr_step")  # their x axis is the step, that of all others the epoch
 ENDED = ("state", "reason", "seconds", "images_per_second", "peak_memory_mib")  # of a summary, known at the end
-STOPPED = {"SIGINT": 130, "KeyboardInterrupt": 130, "SIGTERM": 143}  # reason -> exit code, as a shell reports it
+STOPPED = {
+    "SIGINT": 130,
+    "KeyboardInterrupt": 130,
+    "SIGTERM": 143,
+    "SIGUSR1": 138,
+}  # reason -> exit code, as a shell reports it
 
 
 class Wandb(Logger):

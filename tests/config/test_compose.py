@@ -139,6 +139,7 @@ MISTAKES = [
     ("data.root=", "data.root= is empty (an unset variable?); give a value, or leave it out"),
     ("steps=1e5", "steps=1e5: write steps=100000"),
     ("hydra.launcher=joblib sweep=seeds", "write hydra/launcher=joblib"),
+    ("hydra.sweeper=optuna", "leave it out; -m has a sweeper here"),
     ("hydra.verbose=1", "hydra.verbose=1 must be true, false or names of loggers"),
     ("sweep=seeds hydra.run.dir=x", "hydra.run.dir has no effect on several runs; write hydra.sweep.dir=PATH"),
     # values that do not go together

@@ -84,7 +84,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path, resume=True)
     monkeypatch.undo()
-    assert summary(tmp_path)["state"] == "failed" and "No space left" in summary(tmp_path)["reason"]
+    assert summary(tmp_path)["state"] == "failed" and "the disk is full" in summary(tmp_path)["reason"]
     assert (tmp_path / "checkpoints" / LAST).read_bytes() == before
     assert not list(tmp_path.rglob("*.partial"))
     run(tmp_path, resume=True)
@@ -102,7 +102,7 @@ def test_on_a_full_disk_the_summary_says_failed(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(Run, "fit", fit)
     with pytest.raises(OSError, match="No space left"):
         run(tmp_path)
-    assert summary(tmp_path)["state"] == "failed" and "No space left" in summary(tmp_path)["reason"]
+    assert summary(tmp_path)["state"] == "failed" and "the disk is full" in summary(tmp_path)["reason"]
     assert not list(tmp_path.rglob("*.partial"))
 
 

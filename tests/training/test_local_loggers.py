@@ -50,6 +50,7 @@ def test_tensorboard_has_steps_epochs_pictures_and_the_result(tmp_path: Path) ->
     assert [event.step for event in events.Scalars("train_loss_step")] == [1, 3, 5, 6, 8, 10]
     assert [event.step for event in events.Scalars("test_top1")] == [10]
     assert {*events.Tags()["images"]} == {"augmented", "learning_curve", "confusion"}
+    assert "batch_size: 51" in (tmp_path / "tensorboard" / "hparams.yaml").read_text()
     assert any(b"batch_size" in content for content in events.PluginTagToContent("hparams").values())
 
 

@@ -383,7 +383,7 @@ def test_the_dropout_of_a_classifier_is_trained_with_it() -> None:
 def test_validation_images_of_the_data_itself_are_not_known(tmp_path: Path) -> None:
     own, settings = {"images": 9, "sha256": "a"}, {"source": "medmnist", "root": str(tmp_path), "val_size": None}
     description = {"data": settings, "class_names": [], "mean": [], "std": [], "image_size": 32, "seed": 0, "model": {}}
-    write_json(tmp_path / "model.json", description | {"fingerprint": {"val": own}})
+    write_json(tmp_path / "model.json", description | {"fingerprint": {"class_names": [], "val": own}})
     write_weights(tmp_path, nn.Linear(1, 1).state_dict())
     write_json(tmp_path / "summary.json", {})
     config: Any = SimpleNamespace(seed=1, data=SimpleNamespace(**settings))

@@ -196,7 +196,9 @@ def test_a_variable_names_the_group(monkeypatch: pytest.MonkeyPatch) -> None:
     assert resolve(compose_config(["logger.group=other"]))["logger"]["group"] == "other"
 
 
-@pytest.mark.parametrize(("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("trainer.max_time of 60 s", 0)])
+@pytest.mark.parametrize(
+    ("reason", "code"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGUSR1", 138), ("trainer.max_time of 60 s", 0)]
+)
 def test_a_stop_is_no_preemption(tmp_path: Path, fresh: None, reason: str, code: int) -> None:
     make(tmp_path, mode="offline").finish({"state": "stopped", "reason": reason})
     (part,) = offline(tmp_path)

@@ -21,7 +21,7 @@ from hybrid_vit.fast.accelerator import choose
 from hybrid_vit.training.callbacks import Keeper, Stopped, latest
 from hybrid_vit.training.parts import make_data, make_net, make_task
 from hybrid_vit.training.run import train
-from hybrid_vit.utils.errors import UserError, out_of_memory
+from hybrid_vit.utils.errors import UserError, out_of_memory, sentence, worker_died
 from hybrid_vit.utils.files import read_json, write_json
 from hybrid_vit.utils.logs import logged
 
@@ -157,9 +157,9 @@ def attempt(config: Train, directory: Path, cost: str) -> dict[str, Any]:
     except Pruned as error:
         ending = {"state": "pruned", "why": str(error)}
     except (UserError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not out_of_memory(error):
+        if isinstance(error, RuntimeError) and not (out_of_memory(error) or worker_died(error)):
             raise
-        ending = {"state": "failed", "why": str(error) or type(error).__name__}
+        ending = {"state": "failed", "why": sentence(error)}
     scores = accuracies(directory)
     reached: dict[str, Any] = {"val_top1": scores[-1], "epochs": len(scores)} if scores else {}
     return ending | reached | costs(directory)
