@@ -99,8 +99,9 @@ class CheckpointFiles(TorchCheckpointIO):
 class Keeper(Checkpoint):
     """Writes `last.ckpt` every `every_minutes` and between epochs.
 
-    SIGINT, SIGTERM, Slurm's SIGUSR1 and the end of `max_seconds` stop training after the running step, with a checkpoint
-    of it. A loss or weights that are not finite stop training with a UserError before a checkpoint could hold them.
+    SIGINT, SIGTERM, SIGUSR1 (of Slurm) and the end of `max_seconds` stop training after the running step, with a
+    checkpoint of it. A loss or weights that are not finite stop training with a UserError before a checkpoint could
+    hold them.
 
     Args:
         directory: where the checkpoints go.
