@@ -164,9 +164,14 @@ def test_a_card_says_what_a_step_was_and_no_commit_where_none_is_known(runs: lis
     summary = json.loads((runs[0] / "summary.json").read_text()) | {"commit": None}
     config = load_run_config(runs[0])
     config["trainer"]["accumulate_grad_batches"] = 4
+    config["distill"] |= {"teacher": "/x/pair", "kind": "soft"}
     texts = dict.fromkeys(("scope", "calibration", "use"), "")
     card = model_card("x", summary, config, classes=10, size=32, figures=[], command=None, **texts)
     assert "(4 batches a step)" in card and "None" not in card
+    assert (
+        "| distillation | from pair: soft, alpha 0.5, temperature 3 |" in card
+        and "without those of the teacher" in card
+    )
 
 
 def test_paths_of_the_machine_are_not_published(runs: list[Path], tmp_path: Path) -> None:

@@ -119,7 +119,12 @@ def model_card(
     batch = f"{min(config['batch_size'], summary['images']['train'])}"
     if (accumulated := config.get("trainer", {}).get("accumulate_grad_batches", 1)) > 1:
         batch += f" ({accumulated} batches a step)"
-    source = ", without those of the initial weights" if summary.get("init_from") else ""
+    distill = config.get("distill", {})
+    teacher = distill.get("teacher")
+    apart = [
+        what for what, given in (("the initial weights", summary.get("init_from")), ("the teacher", teacher)) if given
+    ]
+    source = f", without those of {' and '.join(apart)}" if apart else ""
     settings = [f"{key} {value}" for key, value in optim.items() if value is not None]
     recipe = [
         ("optimizer", ", ".join([config["optim"]["name"], *settings])),
@@ -131,6 +136,9 @@ def model_card(
         ("versions", ", ".join(f"{key} {value}" for key, value in summary["versions"].items())),
         ("commit, date", ", ".join(filter(None, (summary["commit"], summary["started"][:10])))),
     ]
+    if teacher:
+        how = f"{distill['kind']}, alpha {distill['alpha']:g}, temperature {distill['temperature']:g}"
+        recipe.insert(3, ("distillation", f"from {Path(teacher).name}: {how}"))
     if "gmac_epochs" in summary:  # older runs do not say
         meaning = f"forward multiply-accumulates of an image, in 10⁹, times epochs{source}"
         recipe.insert(2, ("training compute", f"{summary['gmac_epochs']:.3g} ({meaning})"))
