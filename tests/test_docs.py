@@ -74,7 +74,7 @@ def test_a_command_is_accepted(line: str, tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("cat", "dog"):
         (tmp_path / "PICTURES" / name).mkdir(parents=True)
         shutil.copy(ROOT / "docs" / "digit.png", tmp_path / "PICTURES" / name)
-    words = shlex.split(re.sub(r"outputs/(runs|ensembles)/NAME", "quickstart", line))[2:]
+    words = shlex.split(re.sub(r"outputs/(runs|ensembles)/(NAME|record_pair)", "quickstart", line))[2:]
     name = words[0].removeprefix("hybrid_vit.")
     skipped = ("resume=", "--config-dir", "outputs/searches", "+front=", "init_from=cifar10_4m")
     given: list[tuple[str, list[str]]] = []
