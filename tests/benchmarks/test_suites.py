@@ -225,7 +225,8 @@ def test_the_other_suites_run_through(tmp_path: Path, monkeypatch: pytest.Monkey
     tables = {table["suite"]: table for table in json.loads((tmp_path / "bench.json").read_text())["tables"]}
     assert list(tables) == ["startup", "loop", "step"]
     assert [row["imports torch"] for row in tables["startup"]["rows"]] == ["no"] * 4
-    assert all(0 < row["of the limit, %"] < 110 for row in tables["step"]["rows"])
+    limits = [row["of the limit, %"] for row in tables["step"]["rows"]]  # none in another precision than ours
+    assert any(limits) and all(0 < limit < 110 for limit in limits if limit is not None)
 
 
 @pytest.mark.slow
