@@ -31,7 +31,7 @@ docs: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@test ! -e .venv/begun || rm -rf .venv
 	@uv --version >/dev/null 2>&1 || { $(PYTHON) -m venv .venv && .venv/bin/pip install --quiet --force-reinstall uv; }
-	@uv venv --quiet --seed --allow-existing --python "$$(command -v $(PYTHON))" .venv && touch .venv/begun
+	@uv venv --quiet --seed --allow-existing --python "$$(command -v $(PYTHON) || echo $(PYTHON))" .venv && touch .venv/begun
 	@uv pip install --quiet --python .venv --constraints constraints.txt --group dev --editable '.[all,demo,openvino]' && mv .venv/begun $@
 
 clean:

@@ -204,8 +204,9 @@ def check(argv: list[str], name: str = "train", also: Check | None = None) -> Pl
 
 def check_bare(text: str) -> None:
     """UserError for an option without its group, such as fast_4m, in the command line of a training."""
-    if group := next((group for group in ("experiment", "sweep", "model", "data") if text in options(group)), None):
-        raise UserError(f"{text!r} is not a setting; write {group}={text}")
+    for group in () if "=" in text else ("experiment", "sweep", "model", "data"):
+        if text in options(group):
+            raise UserError(f"{text!r} is not a setting; write {group}={text}")
 
 
 def check_planned(cfg: DictConfig, name: str, directory: Path, also: Check | None) -> str:

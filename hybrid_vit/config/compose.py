@@ -38,6 +38,7 @@ FOLDERS = [CONF]  # in which the groups lie; `look_in` changes it
 WHOLE = ("experiment", "sweep", "debug")  # groups of whole configurations
 PATHS = ("data.root", "resume", "run", "out", "init_from", "distill.teacher", "hydra.run.dir", "hydra.sweep.dir")
 TEXTS = ("title", "command", "reference")  # taken as they are, whatever is in them
+COMMAS = 20  # at most, in the name of a job of a sweep
 EXAMPLES = {"data.root": "/path/to/pictures", "run": "outputs/runs/NAME"}
 TYPES = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 # What other tools call a setting, by the last part of its name.
@@ -266,7 +267,8 @@ def existing(value: str) -> list[str]:
     found: list[str] = []
     rest = [] if value[:1] in ("'", '"') else value.split(",")
     while rest:
-        count = next((n for n in range(len(rest), 0, -1) if os.path.exists(",".join(rest[:n]).strip())), 0)
+        longest = range(min(len(rest), COMMAS + 1), 0, -1)
+        count = next((n for n in longest if os.path.exists(",".join(rest[:n]).strip())), 0)
         if not count:
             return []
         found.append(",".join(rest[:count]).strip())

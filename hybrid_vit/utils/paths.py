@@ -1,4 +1,4 @@
-"""Where the files of the project lie: in a checkout beside the package, in a wheel inside of it."""
+"""Paths: where the project lies (in a wheel inside of the package), runs by their names, the spelling of names."""
 
 import os
 import unicodedata
@@ -25,7 +25,7 @@ def images_place(source: str | None, root: str | None) -> str | None:
 def same_place(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
     """Whether two settings of data, with `source` and `root`, are of one place, or of one that was moved.
 
-    Of two roots with the same name, one was moved if both are not there.
+    Two roots with the same name are one that was moved, unless both are there.
     """
     places = [images_place(data["source"], data["root"]) for data in (before, now)]
     old, new = (expanded(data["root"] or "") for data in (before, now))
